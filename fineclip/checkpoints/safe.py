@@ -1,0 +1,90 @@
+"""Reading checkpoint files without ever unpickling code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+# What mmengine stores next to tensors: smoothed log values, kept in NumPy arrays. All of these
+# only build data; none calls anything on loading.
+_SAFE_GLOBALS = [
+    HistoryBuffer,
+    np.ndarray,
+    np.dtype,
+    np._core.multiarray._reconstruct,
+    np._core.multiarray.scalar,
+    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.bool_)),
+]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, is not safe to read, or does not fit."""
+
+
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> Any:
+    """Reads a safetensors file, or a torch file with ``weights_only=True``.
+
+    Args:
+        path: A local file.
+        map_location: Where tensors are put, as in ``torch.load``.
+
+    Returns:
+        The stored object, for safetensors a dict of tensors.
+
+    Raises:
+        FileNotFoundError: The path does not exist.
+        CheckpointError: The path is no readable checkpoint, or reading it would run code.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; name the checkpoint file inside it")
+    if not path.exists():
+        raise FileNotFoundError(f"checkpoint {path} does not exist")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path, device=str(map_location) if map_location else "cpu")
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
+    try:
+        with torch.serialization.safe_globals(_SAFE_GLOBALS):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("Please file an issue")[0].strip().splitlines()
+        detail = next((line for line in reason if "Unsupported" in line or "GLOBAL" in line), "")
+        raise CheckpointError(
+            f"{path} was refused: it is no checkpoint of plain tensors, and anything else could "
+            f"run code on loading{f' ({detail.strip()})' if detail else ''}. "
+            "Re-save the state dict alone, or as safetensors, where you trust its origin"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, UnicodeDecodeError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} is damaged or no torch checkpoint: {first_line}") from error
+
+
+def install_safe_loader() -> None:
+    """Makes mmengine's checkpoint loading safe for this process.
+
+    mmengine retries with full unpickling when ``weights_only=True`` fails; its loaders for local
+    files and for http(s) are replaced by ones that do not.
+    """
+
+    def load_local(filename: str, map_location: Any = None) -> Any:
+        return read_checkpoint(filename, map_location)
+
+    def load_url(filename: str, map_location: Any = None) -> Any:
+        return torch.hub.load_state_dict_from_url(
+            filename, map_location=map_location, weights_only=True
+        )
+
+    CheckpointLoader.register_scheme("", load_local, force=True)
+    CheckpointLoader.register_scheme(("http://", "https://"), load_url, force=True)

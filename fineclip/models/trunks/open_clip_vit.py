@@ -1,0 +1,75 @@
+"""open_clip's ``VisionTransformer`` (OpenAI, LAION, DataComp, ... weights)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
+
+from fineclip.models.trunks.base import Trunk, TrunkTokens, resample_position_table
+
+
+class OpenCLIPViTTrunk(Trunk):
+    """Adapter for ``open_clip.transformer.VisionTransformer``.
+
+    Args:
+        visual: The tower.
+
+    Raises:
+        ValueError: For towers whose dense features are not defined: attentional pooling (CoCa),
+            patch dropout, or custom residual blocks.
+    """
+
+    def __init__(self, visual: VisionTransformer) -> None:
+        if visual.attn_pool is not None:
+            raise ValueError("open_clip ViTs with attentional pooling (CoCa) have no dense path")
+        if not isinstance(visual.patch_dropout, nn.Identity):
+            raise ValueError(
+                "patch dropout removes positions of the dense map: create the model with "
+                "force_patch_dropout=0"
+            )
+        if not all(type(block) is ResidualAttentionBlock for block in visual.transformer.resblocks):
+            raise ValueError("open_clip's CustomResidualAttentionBlock is not supported")
+        self.visual = visual
+        self.patch_size = tuple(visual.patch_size)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.visual.transformer.resblocks
+
+    @property
+    def grad_checkpointing(self) -> bool:
+        return self.visual.transformer.grad_checkpointing
+
+    def embed(self, images: Tensor) -> TrunkTokens:
+        visual = self.visual
+        grid = self.grid_size(*images.shape[-2:])
+        patches = visual.conv1(images).flatten(2).transpose(1, 2)  # (B, N, C)
+        class_token = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+        positions = resample_position_table(visual.positional_embedding, visual.grid_size, grid)
+        tokens = torch.cat([class_token, patches], dim=1) + positions.to(patches.dtype)
+        return TrunkTokens(visual.ln_pre(tokens), grid)
+
+    def run_block(self, block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
+        return block(tokens)
+
+    def run_block_without_attention(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        attention = block.attn
+        width = attention.embed_dim
+        # The packed projection holds query, key and value in this order.
+        bias = None if attention.in_proj_bias is None else attention.in_proj_bias[2 * width :]
+        value = F.linear(block.ln_1(tokens), attention.in_proj_weight[2 * width :], bias)
+        tokens = tokens + block.ls_1(attention.out_proj(value))
+        return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+
+    def pool_and_project(self, tokens: Tensor) -> Tensor:
+        pooled, _ = self.visual._pool(tokens)
+        return self._project(pooled)
+
+    def project_patches(self, tokens: Tensor) -> Tensor:
+        return self._project(self.visual.ln_post(tokens[:, self.num_prefix_tokens :]))
+
+    def _project(self, features: Tensor) -> Tensor:
+        projection = self.visual.proj
+        return features if projection is None else features @ projection

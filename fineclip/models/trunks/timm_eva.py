@@ -1,0 +1,132 @@
+"""timm's ``Eva`` inside open_clip's ``TimmModel`` (EVA02-CLIP)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from open_clip.timm_model import TimmModel
+from timm.layers import RotaryEmbeddingCat, build_rotary_pos_embed
+from timm.models.eva import Eva, EvaAttention, EvaBlock
+from torch import Tensor, nn
+
+from fineclip.models.trunks.base import Trunk, TrunkTokens, resample_position_table
+
+
+class TimmEvaTrunk(Trunk):
+    """Adapter for ``open_clip.timm_model.TimmModel`` around ``timm.models.eva.Eva``.
+
+    The rotary table is recomputed for the true (h, w) grid of the input, positions scaled to the
+    range the model was trained with, so rectangular inputs are exact.
+
+    Args:
+        visual: The tower.
+
+    Raises:
+        ValueError: For ``Eva`` variants whose dense features are not defined here: post-norm
+            blocks, other attention types, attention pooling, no class token, mixed rotary
+            embeddings, or patch dropout.
+    """
+
+    def __init__(self, visual: TimmModel) -> None:
+        trunk = visual.trunk
+        if not isinstance(trunk, Eva):
+            raise ValueError(f"expected a timm Eva trunk, got {type(trunk).__name__}")
+        supported = (
+            all(isinstance(b, EvaBlock) and isinstance(b.attn, EvaAttention) for b in trunk.blocks)
+            and trunk.attn_pool is None
+            and trunk.cls_token is not None
+            and not trunk.no_embed_class
+            and isinstance(trunk.rope, RotaryEmbeddingCat | None)
+        )
+        if not supported:
+            raise ValueError(
+                "only EVA02-CLIP style Eva trunks are supported: pre-norm blocks, class token "
+                "with position, token or average pooling, axial rotary embedding or none"
+            )
+        if trunk.patch_drop is not None:
+            raise ValueError("patch dropout removes positions of the dense map: set it to 0")
+        self.visual = visual
+        self.trunk = trunk
+        self.patch_size = tuple(trunk.patch_embed.patch_size)
+        self.num_prefix_tokens = trunk.num_prefix_tokens
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.trunk.blocks
+
+    @property
+    def grad_checkpointing(self) -> bool:
+        return self.trunk.grad_checkpointing
+
+    def embed(self, images: Tensor) -> TrunkTokens:
+        trunk = self.trunk
+        grid = self.grid_size(*images.shape[-2:])
+        # The projection is called directly: PatchEmbed itself insists on its training size.
+        patches = trunk.patch_embed.proj(images).flatten(2).transpose(1, 2)  # (B, N, C)
+        patches = trunk.patch_embed.norm(patches)
+        prefix = (
+            [trunk.cls_token] if trunk.reg_token is None else [trunk.cls_token, trunk.reg_token]
+        )
+        prefix = [token.to(patches.dtype).expand(len(patches), -1, -1) for token in prefix]
+        tokens = torch.cat([*prefix, patches], dim=1)  # (B, P + N, C)
+        if trunk.pos_embed is not None:
+            table = resample_position_table(
+                trunk.pos_embed[0], tuple(trunk.patch_embed.grid_size), grid
+            )
+            tokens = tokens + table.to(tokens.dtype)
+        tokens = trunk.norm_pre(trunk.pos_drop(tokens))
+        return TrunkTokens(tokens, grid, self._rotary_table(grid, tokens.device))
+
+    def _rotary_table(self, grid: tuple[int, int], device: torch.device) -> Tensor | None:
+        rope = self.trunk.rope
+        if rope is None:
+            return None
+        # ``rope.get_embed`` ignores the grid in timm's cached mode, hence the function below it.
+        sin, cos = build_rotary_pos_embed(
+            list(grid),
+            dim=rope.dim,
+            max_res=rope.max_res,
+            temperature=rope.temperature,
+            linear_bands=rope.linear_bands,
+            in_pixels=rope.in_pixels,
+            ref_feat_shape=rope.ref_feat_shape,
+            grid_offset=rope.grid_offset,
+            grid_indexing=rope.grid_indexing,
+            device=device,
+        )
+        return torch.cat([sin, cos], dim=-1)  # (N, 2 * head_dim)
+
+    def run_block(self, block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
+        return block(tokens, rope=rope)
+
+    def run_block_without_attention(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        mixed = _own_value(block.attn, block.norm1(tokens))
+        if block.gamma_1 is not None:
+            mixed = block.gamma_1 * mixed
+        tokens = tokens + block.drop_path1(mixed)
+        hidden = block.mlp(block.norm2(tokens))
+        if block.gamma_2 is not None:
+            hidden = block.gamma_2 * hidden
+        return tokens + block.drop_path2(hidden)
+
+    def pool_and_project(self, tokens: Tensor) -> Tensor:
+        return self.visual.head(self.trunk.forward_head(self.trunk.norm(tokens)))
+
+    def project_patches(self, tokens: Tensor) -> Tensor:
+        trunk = self.trunk
+        patches = trunk.norm(tokens[:, self.num_prefix_tokens :])
+        patches = trunk.head(trunk.head_drop(trunk.fc_norm(patches)))
+        return self.visual.head(patches)
+
+
+def _own_value(attention: EvaAttention, tokens: Tensor) -> Tensor:
+    """The attention module with every token attending itself alone. (B, L, C) -> (B, L, C)."""
+    if attention.v_proj is not None:
+        value = attention.v_proj(tokens)
+    else:
+        width = attention.qkv.out_features // 3
+        value = F.linear(tokens, attention.qkv.weight[2 * width :], attention.v_bias)
+    value = attention.norm(value)
+    if attention.gate is not None:
+        value = value * attention.gate(tokens).sigmoid()
+    return attention.proj_drop(attention.proj(value))

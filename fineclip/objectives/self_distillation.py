@@ -1,0 +1,35 @@
+"""Real-time self-distillation from crops to regions."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from fineclip.embeddings import Embeddings
+from fineclip.objectives.base import Objective
+from fineclip.registry import OBJECTIVES
+
+
+@OBJECTIVES.register_module()
+class SelfDistillation(Objective):
+    """One minus the mean cosine of region and crop embedding (FineCLIP's L_SD): ``loss_distill``.
+
+    The crop is encoded by the model being trained. As in the reference release gradients flow
+    into both sides; alone, the loss therefore has a trivial solution and collapses.
+
+    Args:
+        detach_teacher: Stop gradients at the crop embedding.
+        weight: Factor on the loss.
+    """
+
+    needs = frozenset({"region", "crop"})
+
+    def __init__(self, *, detach_teacher: bool = False, weight: float = 1.0) -> None:
+        super().__init__(weight=weight)
+        self.detach_teacher = detach_teacher
+
+    def compute(self, embeddings: Embeddings) -> dict[str, Tensor]:
+        """``1 - mean_i cos(region_i, crop_i)``, zero without regions."""
+        crop = embeddings.crop.detach() if self.detach_teacher else embeddings.crop
+        cosine = F.cosine_similarity(embeddings.region.float(), crop.float(), dim=1)  # (R,)
+        return {"loss_distill": (1 - cosine).sum() / max(len(cosine), 1)}

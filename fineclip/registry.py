@@ -1,0 +1,35 @@
+"""Registries of this package: children of mmengine's, so that configs can name every class.
+
+A config that sets ``default_scope = "fineclip"`` names classes plainly; one that lives in
+another scope (mmdet's, say) writes ``fineclip.ClassName``.
+"""
+
+from mmengine import registry as _root
+
+MODELS = _root.Registry(
+    "model", parent=_root.MODELS, scope="fineclip", locations=["fineclip.models"]
+)
+OBJECTIVES = _root.Registry("objective", scope="fineclip", locations=["fineclip.objectives"])
+DATASETS = _root.Registry(
+    "dataset", parent=_root.DATASETS, scope="fineclip", locations=["fineclip.datasets"]
+)
+DATA_SAMPLERS = _root.Registry(
+    "data sampler", parent=_root.DATA_SAMPLERS, scope="fineclip", locations=["fineclip.datasets"]
+)
+FUNCTIONS = _root.Registry(
+    "function", parent=_root.FUNCTIONS, scope="fineclip", locations=["fineclip.datasets"]
+)
+METRICS = _root.Registry(
+    "metric", parent=_root.METRICS, scope="fineclip", locations=["fineclip.evaluation"]
+)
+LOOPS = _root.Registry("loop", parent=_root.LOOPS, scope="fineclip", locations=["fineclip.engine"])
+HOOKS = _root.Registry("hook", parent=_root.HOOKS, scope="fineclip", locations=["fineclip.engine"])
+OPTIM_WRAPPERS = _root.Registry(
+    "optim wrapper", parent=_root.OPTIM_WRAPPERS, scope="fineclip", locations=["fineclip.engine"]
+)
+OPTIM_WRAPPER_CONSTRUCTORS = _root.Registry(
+    "optim wrapper constructor",
+    parent=_root.OPTIM_WRAPPER_CONSTRUCTORS,
+    scope="fineclip",
+    locations=["fineclip.engine"],
+)

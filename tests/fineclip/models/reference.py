@@ -1,0 +1,94 @@
+"""The recorded reference models: tensors, and our model with their weights in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import open_clip
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fineclip.models import DenseCLIP
+
+FOLDER = Path(__file__).parents[2] / "data" / "reference"
+CASES = ["eva", "vit-quick", "vit-gelu"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One recorded model."""
+
+    model: DenseCLIP
+    tensors: dict[str, Tensor]
+    gradients: dict[str, dict]
+    prefix: str
+
+    def input(self, name: str) -> Tensor:
+        return self.tensors[f"in.{name}"]
+
+    def output(self, name: str) -> Tensor:
+        return self.tensors[f"{self.prefix}out.{name}"]
+
+    def loss(self, name: str) -> Tensor:
+        return self.tensors[f"{self.prefix}loss.{name}"]
+
+    def has_output(self, name: str) -> bool:
+        return f"{self.prefix}out.{name}" in self.tensors
+
+    def regions(self, batch: str) -> tuple[list[Tensor], Tensor]:
+        """Boxes per image, and the flat mask of valid rows."""
+        boxes = self.input(f"boxes_{batch}")
+        valid = boxes[..., 4] > 0
+        return [b[v, :4] for b, v in zip(boxes, valid, strict=True)], valid.flatten()
+
+    def sampled_gradients(self):
+        """(our parameter name, step, recorded sample, largest magnitude)."""
+        for key, meta in self.gradients.items():
+            if key.startswith(f"{self.prefix}grad."):
+                name = key.removeprefix(f"{self.prefix}grad.")
+                yield self._rename(name), meta["step"], self.tensors[key], meta["max"]
+
+    def _rename(self, name: str) -> str:
+        return rename_eva(name) if self.prefix == "" else name
+
+
+def rename_eva(name: str) -> str:
+    """Reference naming of the EVA model -> open_clip with timm."""
+    name = re.sub(r"^visual\.", "visual.trunk.", name)
+    name = name.replace("inner_attn_ln", "norm").replace("ffn_ln", "norm")
+    name = re.sub(r"\.mlp\.w([12])\.", lambda m: f".mlp.fc1_{'gx'[int(m[1]) - 1]}.", name)
+    name = name.replace(".mlp.w3.", ".mlp.fc2.")
+    return re.sub(r"\.([qv])_bias$", r".\1_proj.bias", name)
+
+
+@cache
+def load_reference(case: str) -> Reference:
+    stem = "eva02_tiny" if case == "eva" else "openai_vit_tiny"
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(FOLDER.glob(f"{stem}-*.safetensors")):
+        tensors.update(load_file(shard))
+    meta = json.loads((FOLDER / f"{stem}.json").read_text())
+    text_cfg = {
+        k: meta["config"]["text_cfg"][k]
+        for k in ("context_length", "vocab_size", "width", "heads", "layers")
+    }
+    weights = {k[6:]: v for k, v in tensors.items() if k.startswith("param.")}
+    if case == "eva":
+        clip = open_clip.create_model("EVA02-Ti-16", text_cfg=text_cfg)
+        weights = {rename_eva(k): v for k, v in weights.items() if ".rope." not in k}
+        prefix = ""
+    else:
+        clip = open_clip.CLIP(
+            embed_dim=meta["config"]["embed_dim"],
+            vision_cfg=meta["config"]["vision_cfg"],
+            text_cfg=text_cfg,
+            quick_gelu=case == "vit-quick",
+        )
+        prefix = case.removeprefix("vit-") + "."
+    clip.load_state_dict(weights)
+    return Reference(DenseCLIP(clip), tensors, meta["gradients"], prefix)
