@@ -22,7 +22,9 @@ FUNCTIONS = _root.Registry(
 METRICS = _root.Registry(
     "metric", parent=_root.METRICS, scope="fineclip", locations=["fineclip.evaluation"]
 )
-LOOPS = _root.Registry("loop", parent=_root.LOOPS, scope="fineclip", locations=["fineclip.engine"])
+LOOPS = _root.Registry(
+    "loop", parent=_root.LOOPS, scope="fineclip", locations=["fineclip.evaluation"]
+)
 HOOKS = _root.Registry("hook", parent=_root.HOOKS, scope="fineclip", locations=["fineclip.engine"])
 OPTIM_WRAPPERS = _root.Registry(
     "optim wrapper", parent=_root.OPTIM_WRAPPERS, scope="fineclip", locations=["fineclip.engine"]
@@ -30,6 +32,12 @@ OPTIM_WRAPPERS = _root.Registry(
 OPTIM_WRAPPER_CONSTRUCTORS = _root.Registry(
     "optim wrapper constructor",
     parent=_root.OPTIM_WRAPPER_CONSTRUCTORS,
+    scope="fineclip",
+    locations=["fineclip.engine"],
+)
+PARAM_SCHEDULERS = _root.Registry(
+    "parameter scheduler",
+    parent=_root.PARAM_SCHEDULERS,
     scope="fineclip",
     locations=["fineclip.engine"],
 )

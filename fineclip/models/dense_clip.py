@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -64,8 +66,8 @@ class DenseCLIP(nn.Module):
         """
         if ":" not in name and name.replace("/", "-") not in open_clip.list_models():
             raise ValueError(
-                f"unknown model {name!r}; open_clip.list_models() has the {len(open_clip.list_models())}"
-                f" known names{_similar(name, open_clip.list_models())}"
+                f"unknown model {name!r}{_similar(name, open_clip.list_models())}; "
+                "open_clip.list_models() lists the known names"
             )
         tag, path = None, None
         if pretrained:
@@ -82,7 +84,16 @@ class DenseCLIP(nn.Module):
                     f"{', '.join(tags) or 'none'}"
                 )
         # Local files go through our own reader, which never unpickles code.
-        model = open_clip.create_model(name, pretrained=tag, **kwargs)
+        try:
+            with _quiet_about_random_weights(path is not None):
+                model = open_clip.create_model(name, pretrained=tag, **kwargs)
+        except RuntimeError as error:
+            if tag is None:
+                raise
+            raise ValueError(
+                f"the weights {tag!r} of {name} could not be fetched; where there is no network, "
+                f"name a local checkpoint instead ({str(error).splitlines()[0]})"
+            ) from error
         if path:
             load_into(model, path)
         tokenizer = open_clip.get_tokenizer(name, context_length=kwargs.get("force_context_length"))
@@ -249,12 +260,28 @@ class DenseCLIP(nn.Module):
 
 @MODELS.register_module(name="DenseCLIP")
 def create_dense_clip(name: str, pretrained: str | None = None, **kwargs: object) -> DenseCLIP:
-    """:meth:`DenseCLIP.create` for configs: ``dict(type="DenseCLIP", name=..., pretrained=...)``."""
+    """For configs: ``dict(type="DenseCLIP", name=...)`` calls :meth:`DenseCLIP.create`."""
     return DenseCLIP.create(name, pretrained, **kwargs)
 
 
 def _finish(embedding: Tensor, normalize: bool) -> Tensor:
     return F.normalize(embedding.float(), dim=1) if normalize else embedding
+
+
+@contextmanager
+def _quiet_about_random_weights(active: bool) -> Iterator[None]:
+    """Mutes open_clip's warning about random weights where a checkpoint is loaded right after."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("No pretrained weights loaded")
+
+    root = logging.getLogger()
+    if active:
+        root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)
 
 
 def _at_least_one(batch: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def pool_masks(dense: Tensor, masks: Tensor, region_image: Tensor) -> Tensor:
         weights = F.adaptive_max_pool2d(weights, grid)
     weights = weights.flatten(1)  # (R, N)
     weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
-    # One batched product instead of a copy of the map per region: slot k of an image is its k-th mask.
+    # One batched product instead of a copy of the map per region: slot k is the image's k-th mask.
     counts = torch.bincount(region_image, minlength=len(dense))
     slot = (
         torch.arange(len(weights), device=dense.device) - (counts.cumsum(0) - counts)[region_image]

@@ -74,7 +74,7 @@ class FineCLIPPretrainer(BaseModel):
         return self
 
     def forward(self, mode: str = "loss", **batch: Any) -> Any:
-        """mmengine's entry point; see :meth:`loss`, :meth:`embed` and :meth:`predict`.
+        """Mmengine's entry point; see :meth:`loss`, :meth:`embed` and :meth:`predict`.
 
         Args:
             mode: "loss", "tensor" or "predict".

@@ -35,6 +35,9 @@ def eva02_micro_patch16_clip_64(pretrained: bool = False, **kwargs: Any) -> Eva:
         "use_rot_pos_emb": True,
         "ref_feat_shape": (16, 16),
         "global_pool": "token",
+        # timm starts the head near zero, for classification; embeddings are normalised, so that
+        # would only blow up the gradients of everything in front of it.
+        "head_init_scale": 1.0,
     }
     # timm passes its own bookkeeping along with the architecture's options.
     for name in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):

@@ -56,7 +56,5 @@ class RegionContrastive(Objective):
 
     def compute(self, embeddings: Embeddings) -> dict[str, Tensor]:
         """See :func:`symmetric_info_nce`."""
-        loss = symmetric_info_nce(
-            embeddings.region, embeddings.region_text, embeddings.logit_scale
-        )
+        loss = symmetric_info_nce(embeddings.region, embeddings.region_text, embeddings.logit_scale)
         return {"loss_region": loss}

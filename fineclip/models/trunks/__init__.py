@@ -22,7 +22,8 @@ def build_trunk(visual: nn.Module) -> Trunk:
         return TimmEvaTrunk(visual)
     found = type(getattr(visual, "trunk", visual)).__name__
     raise ValueError(
-        f"no trunk adapter for the visual tower {found}; known: open_clip VisionTransformer, timm Eva"
+        f"no trunk adapter for the visual tower {found}; known: open_clip's VisionTransformer, "
+        "timm's Eva"
     )
 
 

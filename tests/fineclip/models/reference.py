@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 
 import open_clip
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 

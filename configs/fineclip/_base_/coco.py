@@ -1,0 +1,123 @@
+"""FineCLIP on COCO train2017, evaluated on val2017: the settings all COCO runs share.
+
+Source: FineCLIP (NeurIPS 2024) and its release, ViT-B/16: 10 epochs, global batch 256 (8 GPUs x
+32), 224 px, up to 20 boxes, AdamW 1e-5, text tower frozen, three losses of weight 1. The release
+trains in fp16; here add --amp (bf16).
+
+Its proposals and region captions were not published. By default the annotated boxes stand in, with
+captions made from category names; point `annotations` and `region_captions` at better ones.
+"""
+
+_base_ = "./runtime.py"
+
+model_name = "ViT-B-16-quickgelu"
+pretrained = "openai"
+image_size = 224
+crop_size = 224
+max_boxes = 20
+batch_size = 32  # per process
+max_epochs = 10
+warmup_iters = 1000
+lr = 1e-5
+weight_decay = 0.1
+accumulate = 1  # steps whose gradients are added up before an update
+num_workers = 4
+num_images = None  # train on this many images only
+seed = 0
+
+data_root = "data/coco"
+annotations = "annotations/instances_train2017.json"  # boxes; below data_root
+captions = "annotations/captions_train2017.json"
+region_captions = None  # JSON by annotation id, or with keys NAME_x_y_w_h.jpg
+train_split = "train2017"
+val_split = "val2017"
+
+randomness = dict(seed=seed)
+
+model = dict(
+    type="FineCLIPPretrainer",
+    clip=dict(type="DenseCLIP", name=model_name, pretrained=pretrained),
+    objectives=[
+        dict(type="GlobalContrastive"),
+        dict(type="RegionContrastive"),
+        dict(type="SelfDistillation"),
+    ],
+    trainable=("image", "logit_scale"),
+)
+
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=num_workers,
+    persistent_workers=num_workers > 0,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type="EpochSampler", shuffle=True, seed=seed),
+    collate_fn=dict(type="fineclip.collate_region_text"),
+    dataset=dict(
+        type="RegionTextDataset",
+        image_root=f"{data_root}/{train_split}",
+        annotations=f"{data_root}/{annotations}",
+        captions=f"{data_root}/{captions}",
+        region_captions=region_captions and f"{data_root}/{region_captions}",
+        tokenizer=model_name,
+        transform=dict(size=image_size, resize="squash", interpolation="bilinear"),
+        crop_transform=dict(size=crop_size, resize="squash", interpolation="bilinear"),
+        max_boxes=max_boxes,
+        min_area=8 * 8,
+        max_area=1024 * 1024,
+        crop_scale=1.5,
+        num_images=num_images,
+        seed=seed,
+    ),
+)
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
+optim_wrapper = dict(
+    type="OptimWrapper",
+    constructor="CLIPOptimWrapperConstructor",
+    optimizer=dict(type="AdamW", lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=weight_decay),
+    accumulative_counts=accumulate,
+    clip_grad=None,  # e.g. dict(max_norm=1.0)
+)
+param_scheduler = dict(
+    type="WarmupCosineLR",
+    warmup_iters=warmup_iters,
+    end=max_epochs,
+    by_epoch=True,
+    convert_to_iter_based=True,
+)
+
+val_dataloader = dict(
+    box_classification=dict(
+        batch_size=batch_size,
+        num_workers=num_workers,
+        sampler=dict(type="DefaultSampler", shuffle=False),
+        collate_fn=dict(type="fineclip.collate_evaluation"),
+        dataset=dict(
+            type="box_regions",
+            data_root=data_root,
+            split=val_split,
+            transform=dict(size=image_size),
+        ),
+    ),
+    retrieval=dict(
+        batch_size=batch_size,
+        num_workers=num_workers,
+        sampler=dict(type="DefaultSampler", shuffle=False),
+        collate_fn=dict(type="fineclip.collate_evaluation"),
+        dataset=dict(
+            type="image_captions",
+            data_root=data_root,
+            split=val_split,
+            transform=dict(size=image_size),
+            tokenizer=model_name,
+        ),
+    ),
+)
+val_evaluator = dict(
+    box_classification=dict(type="BoxClassificationMetric", templates="vild"),
+    retrieval=dict(type="RetrievalMetric"),
+)
+val_cfg = dict(type="MultiTaskValLoop")
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator
+test_cfg = dict(type="MultiTaskTestLoop")

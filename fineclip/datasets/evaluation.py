@@ -1,0 +1,88 @@
+"""The evaluation data set of a task, found in a COCO-format folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fineclip.datasets.coco_layout import EvaluationFiles, find_files
+from fineclip.datasets.panoptic_regions import InstanceRegionDataset, PanopticRegionDataset
+from fineclip.datasets.retrieval import RetrievalDataset, Tokenizer
+from fineclip.datasets.transforms import ImageTransform
+from fineclip.registry import DATASETS
+from fineclip.text.vocabulary import Vocabulary
+
+
+@DATASETS.register_module()
+def box_regions(
+    data_root: str | Path | None = None,
+    split: str | None = None,
+    *,
+    transform: ImageTransform | Mapping[str, Any],
+    vocabulary: str | Vocabulary | None = None,
+    files: EvaluationFiles | None = None,
+) -> PanopticRegionDataset | InstanceRegionDataset:
+    """The labelled boxes of a split: panoptic segments, or instances where there are none.
+
+    Args:
+        data_root: Root of a COCO-format folder.
+        split: Name of the split; see :func:`find_files`.
+        transform: Geometry of the network input.
+        vocabulary: Candidate classes; None: those of the annotations.
+        files: The files to use, in place of ``data_root`` and ``split``.
+
+    Raises:
+        FileNotFoundError: The files are missing.
+        ValueError: Malformed annotations or an unknown vocabulary.
+    """
+    files = files or find_files(data_root, split)
+    if files.panoptic and files.panoptic_root:
+        return PanopticRegionDataset(
+            files.panoptic,
+            files.image_root,
+            files.panoptic_root,
+            transform=transform,
+            vocabulary=vocabulary,
+        )
+    if files.instances:
+        return InstanceRegionDataset(
+            files.instances, files.image_root, transform=transform, vocabulary=vocabulary
+        )
+    name = files.image_root.name
+    raise FileNotFoundError(
+        f"box_classification needs panoptic_{name}.json with its folder panoptic_{name}/ of "
+        f"PNGs, or instances_{name}.json; neither is there"
+    )
+
+
+@DATASETS.register_module()
+def image_captions(
+    data_root: str | Path | None = None,
+    split: str | None = None,
+    *,
+    transform: ImageTransform | Mapping[str, Any],
+    tokenizer: str | Tokenizer,
+    files: EvaluationFiles | None = None,
+) -> RetrievalDataset:
+    """The images of a split with all of their captions.
+
+    Args:
+        data_root: Root of a COCO-format folder.
+        split: Name of the split; see :func:`find_files`.
+        transform: Geometry of the network input.
+        tokenizer: The model's tokenizer, or the name of its model.
+        files: The files to use, in place of ``data_root`` and ``split``.
+
+    Raises:
+        FileNotFoundError: The files are missing.
+        ValueError: Malformed annotations.
+    """
+    files = files or find_files(data_root, split)
+    if files.captions is None:
+        raise FileNotFoundError(
+            f"retrieval needs captions_{files.image_root.name}.json, which is not there"
+        )
+    return RetrievalDataset(
+        files.captions, files.image_root, transform=transform, tokenizer=tokenizer
+    )

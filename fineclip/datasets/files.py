@@ -1,0 +1,124 @@
+"""Reading the files of a data set, with messages that name the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+
+class UnusableImageError(Exception):
+    """One file of a data set cannot be used; the evaluation goes on without it.
+
+    Args:
+        file: Path of the file.
+        reason: What is wrong with it, in one line.
+    """
+
+    def __init__(self, file: Path | str, reason: str) -> None:
+        super().__init__(f"{file}: {reason}")
+        self.file = str(file)
+        self.reason = reason
+
+
+def open_image(path: Path) -> Image.Image:
+    """Decodes one image completely.
+
+    Args:
+        path: An image file.
+
+    Returns:
+        The image in RGB.
+
+    Raises:
+        UnusableImageError: The file is missing, truncated, too large or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise UnusableImageError(path, "no such file") from None
+    # Pillow's decoders raise SyntaxError and ValueError too, depending on the format.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnusableImageError(path, f"cannot be decoded ({error})") from None
+
+
+def read_json(path: Path | str, what: str) -> Any:
+    """Reads a JSON file of a data set.
+
+    Args:
+        path: The file.
+        what: What it is, for messages ("panoptic annotations").
+
+    Returns:
+        The parsed content.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{what}: {path} does not exist") from None
+    except OSError as error:
+        raise ValueError(f"{what}: {path} cannot be read: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{what}: {path} is not valid JSON: {error}") from None
+
+
+def require_keys(data: Any, keys: Sequence[str], where: str) -> None:
+    """Checks that a piece of JSON is an object with certain keys.
+
+    Args:
+        data: Any parsed JSON.
+        keys: Keys it must have.
+        where: File and place, for the message.
+
+    Raises:
+        ValueError: It is no object or lacks a key.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where}: expected a JSON object, got {type(data).__name__}")
+    for key in keys:
+        if key not in data:
+            raise ValueError(f"{where}: missing key {key!r}")
+
+
+def require_folder(path: Path | str, what: str) -> Path:
+    """Checks that a folder exists.
+
+    Args:
+        path: The folder.
+        what: What it should hold, for the message.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: It is missing or no folder.
+    """
+    if not Path(path).is_dir():
+        raise FileNotFoundError(f"{what}: folder {path} does not exist")
+    return Path(path)
+
+
+def require_some_image(root: Path, files: Sequence[str], what: str) -> None:
+    """Checks that at least one listed image exists, which tells a wrong folder from a bad file.
+
+    Args:
+        root: Image folder.
+        files: File names relative to it.
+        what: What lists the names, for the message.
+
+    Raises:
+        FileNotFoundError: None of the files exists.
+    """
+    if files and not any((root / file).is_file() for file in files):
+        raise FileNotFoundError(
+            f"none of the {len(files)} images that {what} lists is in {root} "
+            f"(first: {files[0]}); is this the right image folder?"
+        )

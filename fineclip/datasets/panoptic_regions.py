@@ -1,0 +1,375 @@
+"""Labelled boxes for box classification, from COCO panoptic or COCO instance annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from fineclip.datasets.evaluation_batch import Skipped
+from fineclip.datasets.files import (
+    UnusableImageError,
+    open_image,
+    read_json,
+    require_folder,
+    require_keys,
+    require_some_image,
+)
+from fineclip.datasets.transforms import ImageTransform, as_transform
+from fineclip.registry import DATASETS
+from fineclip.text.vocabulary import Vocabulary, load_vocabulary
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One image of the annotation file; ``regions`` are the file's own entries."""
+
+    image_id: int | str
+    file_name: str
+    width: int
+    height: int
+    regions: Sequence[Mapping[str, Any]]
+    panoptic_file: str = ""
+
+
+class _LabelledBoxes(Dataset):
+    """What the two sources of boxes share; see :class:`PanopticRegionDataset`."""
+
+    def __init__(
+        self,
+        annotation_file: str | Path,
+        image_root: str | Path,
+        transform: ImageTransform | Mapping[str, Any],
+        vocabulary: str | Path | Vocabulary | None,
+        min_area: float,
+        max_area: float,
+        max_regions: int,
+    ) -> None:
+        if not 0 <= min_area <= max_area:
+            raise ValueError(
+                f"min_area must be between 0 and max_area, got {min_area} and {max_area}"
+            )
+        if max_regions < 1:
+            raise ValueError(f"max_regions must be at least 1, got {max_regions}")
+        self.transform = as_transform(transform)
+        self.min_area, self.max_area, self.max_regions = min_area, max_area, max_regions
+        self.annotation_file = Path(annotation_file)
+        data = read_json(self.annotation_file, "annotations")
+        require_keys(data, ("images", "annotations", "categories"), str(annotation_file))
+        self.image_root = require_folder(image_root, "images")
+        in_file = Vocabulary.from_coco(data)
+        self.vocabulary = _resolve(vocabulary, in_file, self.annotation_file)
+        self.images = [image for image in self._parse(data) if image.regions]
+        if not self.images:
+            raise ValueError(f"{annotation_file}: no image has an annotated region")
+        self._check_categories(in_file)
+        require_some_image(
+            self.image_root, [image.file_name for image in self.images], str(annotation_file)
+        )
+
+    def _parse(self, data: Mapping[str, Any]) -> list[_Image]:
+        raise NotImplementedError
+
+    def _boxes(self, image: _Image, skipped: Skipped) -> np.ndarray:
+        """(n, 4) float64 xyxy in pixels of the original image; a row of NaN: no box."""
+        raise NotImplementedError
+
+    def _check_categories(self, in_file: Vocabulary) -> None:
+        used = {region["category_id"] for image in self.images for region in image.regions}
+        undeclared = sorted(used - set(in_file.index_of_id))
+        if undeclared:
+            raise ValueError(
+                f"{self.annotation_file}: regions have category ids {undeclared[:5]} that "
+                "'categories' does not list"
+            )
+        for id_ in sorted(used):
+            name = in_file.categories[in_file.index_of_id[id_]].name
+            index = self.vocabulary.index_of_id.get(id_)
+            if index is None:
+                raise ValueError(
+                    f"{self.annotation_file}: category {id_} ({name!r}) is not in the vocabulary "
+                    f"{self.vocabulary.name!r}; choose one that covers the annotations"
+                )
+            if name not in (self.vocabulary.names[index], *self.vocabulary.synonyms[index]):
+                raise ValueError(
+                    f"{self.annotation_file}: category {id_} is {name!r} here but "
+                    f"{self.vocabulary.names[index]!r} in the vocabulary "
+                    f"{self.vocabulary.name!r}; to rename a class, list the file's name among "
+                    "its synonyms"
+                )
+
+    @cached_property
+    def metainfo(self) -> dict[str, Any]:
+        """``classes`` (the K names) and ``vocabulary``, for the metrics."""
+        return {"classes": self.vocabulary.names, "vocabulary": self.vocabulary}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image = self.images[index]
+        skipped: Skipped = []
+        path = self.image_root / image.file_name
+        try:
+            pixels = open_image(path)
+            if pixels.size != (image.width, image.height):
+                raise UnusableImageError(
+                    path,
+                    f"is {pixels.width} x {pixels.height} pixels, the annotations say "
+                    f"{image.width} x {image.height}",
+                )
+            boxes = self._boxes(image, skipped)
+        except UnusableImageError as error:
+            return {"skipped": [(error.file, error.reason)]}
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        inside = boxes.clip(0, [image.width, image.height] * 2)
+        # A comparison with NaN is False, so rows without a box go too.
+        keep = (areas >= self.min_area) & (areas <= self.max_area)
+        outside = keep & ~(inside[:, 2:] > inside[:, :2]).all(axis=1)
+        if outside.any():
+            skipped.append((str(path), f"{outside.sum()} boxes lie outside the image"))
+        keep &= ~outside
+        labels = np.array(
+            [self.vocabulary.index_of_id[r["category_id"]] for r in image.regions[: len(boxes)]],
+            dtype=np.int64,
+        )
+        return {
+            "image": self.transform(pixels),
+            "boxes": self.transform.map_boxes(
+                torch.from_numpy(inside[keep]).float(), image.width, image.height
+            ),
+            "data_sample": {
+                "image_id": image.image_id,
+                "file_name": image.file_name,
+                "labels": labels[keep],
+                "areas": areas[keep],
+            },
+            "skipped": skipped,
+        }
+
+
+@DATASETS.register_module()
+class PanopticRegionDataset(_LabelledBoxes):
+    """The regions of COCO panoptic segments, as CLIPSelf and FineCLIP classify them.
+
+    A thing's box is the one in the annotation. A stuff segment's box spans its smallest to its
+    largest pixel index, so it is one pixel short on either axis: the published protocol, kept.
+    Of each image the first ``max_regions`` segments in file order are looked at (crowds
+    included), then boxes with an area outside [``min_area``, ``max_area``] are dropped, without
+    replacement. Images without segments are left out.
+
+    Items are dicts for :func:`fineclip.datasets.evaluation_batch.collate_evaluation` with
+    ``data_sample`` = ``image_id``, ``file_name``, ``labels`` (n,) int64 class indices of the
+    vocabulary, ``areas`` (n,) float64 box areas in square pixels of the original image. An
+    image or PNG that cannot be used gives an item with ``skipped`` alone.
+
+    Args:
+        annotation_file: COCO panoptic JSON.
+        image_root: Folder of the images.
+        panoptic_root: Folder of the segment PNGs (id = R + 256 G + 65536 B).
+        transform: Geometry of the network input, or a dict of its arguments.
+        vocabulary: Candidate classes: a name, a path or a :class:`Vocabulary`, matched by
+            category id. None: the categories of the file, in ascending id.
+        min_area: Smallest box area in square pixels of the original image.
+        max_area: Largest box area in square pixels of the original image.
+        max_regions: Segments of an image that are looked at.
+
+    Raises:
+        FileNotFoundError: A missing file or folder, or none of the images in ``image_root``.
+        ValueError: A malformed annotation file, a category that the vocabulary lacks or
+            names differently, or contradictory limits.
+    """
+
+    def __init__(
+        self,
+        annotation_file: str | Path,
+        image_root: str | Path,
+        panoptic_root: str | Path,
+        *,
+        transform: ImageTransform | Mapping[str, Any],
+        vocabulary: str | Path | Vocabulary | None = None,
+        min_area: float = 8 * 8,
+        max_area: float = 1024 * 1024,
+        max_regions: int = 100,
+    ) -> None:
+        self.panoptic_root = require_folder(panoptic_root, "panoptic PNGs")
+        super().__init__(
+            annotation_file, image_root, transform, vocabulary, min_area, max_area, max_regions
+        )
+        require_some_image(
+            self.panoptic_root, [i.panoptic_file for i in self.images], str(annotation_file)
+        )
+        undecided = [c.name for c in self.vocabulary.categories if c.isthing is None]
+        if undecided:
+            raise ValueError(
+                f"vocabulary {self.vocabulary.name!r} does not say whether {undecided[0]!r} is a "
+                "thing: panoptic regions need 'isthing' for every category"
+            )
+
+    def _parse(self, data: Mapping[str, Any]) -> list[_Image]:
+        infos = _image_infos(data, self.annotation_file)
+        images = []
+        for index, entry in enumerate(data["annotations"]):
+            where = f"{self.annotation_file}: annotations[{index}]"
+            if isinstance(entry, Mapping) and "bbox" in entry and "segments_info" not in entry:
+                raise ValueError(
+                    f"{where}: no 'segments_info': these are instance annotations, "
+                    "use InstanceRegionDataset"
+                )
+            require_keys(entry, ("image_id", "file_name", "segments_info"), where)
+            for segment in entry["segments_info"]:
+                _check_region(segment, ("id", "category_id", "bbox"), f"{where}: segments_info")
+            if entry["image_id"] not in infos:
+                raise ValueError(f"{where}: image_id {entry['image_id']} is not among 'images'")
+            images.append(
+                _Image(
+                    *infos[entry["image_id"]],
+                    regions=entry["segments_info"],
+                    panoptic_file=entry["file_name"],
+                )
+            )
+        return images
+
+    def _boxes(self, image: _Image, skipped: Skipped) -> np.ndarray:
+        segments = image.regions[: self.max_regions]
+        boxes = _annotated_boxes(segments)
+        things = self.vocabulary.isthing
+        stuff = [
+            index
+            for index, segment in enumerate(segments)
+            if not things[self.vocabulary.index_of_id[segment["category_id"]]]
+        ]
+        if not stuff:
+            return boxes
+        path = self.panoptic_root / image.panoptic_file
+        rgb = np.asarray(open_image(path))
+        if rgb.shape[:2] != (image.height, image.width):
+            raise UnusableImageError(
+                path,
+                f"is {rgb.shape[1]} x {rgb.shape[0]} pixels, the image "
+                f"{image.width} x {image.height}",
+            )
+        ids = rgb.astype(np.int32) @ np.array([1, 256, 65536], dtype=np.int32)  # (H, W)
+        for index in stuff:
+            box = pixel_span_box(ids == segments[index]["id"])
+            if box is None:
+                skipped.append((str(path), f"segment {segments[index]['id']} has no pixels"))
+                box = (np.nan,) * 4
+            boxes[index] = box
+        return boxes
+
+
+@DATASETS.register_module()
+class InstanceRegionDataset(_LabelledBoxes):
+    """The boxes of a COCO instances file, for data without panoptic annotations.
+
+    Like :class:`PanopticRegionDataset` with annotated boxes only: the first ``max_regions``
+    annotations of each image in file order, crowds included, then the limits on the box area.
+
+    Args:
+        annotation_file: COCO instances JSON (LVIS's format does as well).
+        image_root: Folder of the images.
+        transform: Geometry of the network input, or a dict of its arguments.
+        vocabulary: As in :class:`PanopticRegionDataset`.
+        min_area: Smallest box area in square pixels of the original image.
+        max_area: Largest box area in square pixels of the original image.
+        max_regions: Annotations of an image that are looked at.
+
+    Raises:
+        FileNotFoundError: A missing file or folder, or none of the images in ``image_root``.
+        ValueError: A malformed annotation file, a category that the vocabulary lacks or
+            names differently, or contradictory limits.
+    """
+
+    def __init__(
+        self,
+        annotation_file: str | Path,
+        image_root: str | Path,
+        *,
+        transform: ImageTransform | Mapping[str, Any],
+        vocabulary: str | Path | Vocabulary | None = None,
+        min_area: float = 8 * 8,
+        max_area: float = 1024 * 1024,
+        max_regions: int = 100,
+    ) -> None:
+        super().__init__(
+            annotation_file, image_root, transform, vocabulary, min_area, max_area, max_regions
+        )
+
+    def _parse(self, data: Mapping[str, Any]) -> list[_Image]:
+        infos = _image_infos(data, self.annotation_file)
+        regions: dict[Any, list[Mapping[str, Any]]] = {image_id: [] for image_id in infos}
+        for index, annotation in enumerate(data["annotations"]):
+            where = f"{self.annotation_file}: annotations[{index}]"
+            if isinstance(annotation, Mapping) and "segments_info" in annotation:
+                raise ValueError(
+                    f"{where}: these are panoptic annotations, use PanopticRegionDataset"
+                )
+            _check_region(annotation, ("image_id", "category_id", "bbox"), where)
+            if annotation["image_id"] not in regions:
+                raise ValueError(
+                    f"{where}: image_id {annotation['image_id']} is not among 'images'"
+                )
+            regions[annotation["image_id"]].append(annotation)
+        return [_Image(*infos[image_id], regions=found) for image_id, found in regions.items()]
+
+    def _boxes(self, image: _Image, skipped: Skipped) -> np.ndarray:
+        return _annotated_boxes(image.regions[: self.max_regions])
+
+
+def pixel_span_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Box from the smallest to the largest pixel index of a mask.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        (x0, y0, x1, y1) in pixels where x1, y1 are the largest indices, not one past them; None
+        for an empty mask.
+    """
+    columns = np.flatnonzero(mask.any(axis=0))
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(columns):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+
+
+def _check_region(region: Any, keys: Sequence[str], where: str) -> None:
+    require_keys(region, keys, where)
+    box = region["bbox"]
+    numbers = isinstance(box, Sequence) and all(isinstance(v, int | float) for v in box)
+    if not numbers or len(box) != 4 or not np.isfinite(box).all():
+        raise ValueError(f"{where}: 'bbox' must be four numbers x, y, width, height, got {box!r}")
+
+
+def _annotated_boxes(regions: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """(n, 4) float64 xyxy in pixels from COCO's xywh."""
+    boxes = np.array([region["bbox"] for region in regions], dtype=np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
+def _image_infos(data: Mapping[str, Any], file: Path) -> dict[Any, tuple[Any, str, int, int]]:
+    """(id, file name, width, height) by image id."""
+    infos = {}
+    for index, image in enumerate(data["images"]):
+        # LVIS leaves the file name out: its images lie in two folders, which coco_url names.
+        if isinstance(image, Mapping) and "file_name" not in image and "coco_url" in image:
+            image = {**image, "file_name": "/".join(image["coco_url"].split("/")[-2:])}
+        require_keys(image, ("id", "file_name", "width", "height"), f"{file}: images[{index}]")
+        infos[image["id"]] = (image["id"], image["file_name"], image["width"], image["height"])
+    return infos
+
+
+def _resolve(
+    vocabulary: str | Path | Vocabulary | None, in_file: Vocabulary, file: Path
+) -> Vocabulary:
+    if vocabulary is None:
+        return Vocabulary(name=file.stem, categories=in_file.categories, source=str(file))
+    return vocabulary if isinstance(vocabulary, Vocabulary) else load_vocabulary(vocabulary)

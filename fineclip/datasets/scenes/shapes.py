@@ -1,0 +1,127 @@
+"""Outlines and surface patterns of the scene objects as functions of the plane.
+
+Everything is a formula rather than a bitmap, so the same scene can be drawn at any size with
+antialiased edges and its masks are exact at every size. Outlines are signed distances (negative
+inside) in an object's own frame: origin at its centre, x to the right, y down, unit = its side.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+
+SHAPES = ("circle", "square", "triangle", "ring", "cross", "star")
+"""Names of the shapes, in the order of the category table."""
+
+TEXTURES = ("plain", "striped", "dotted", "checkered")
+"""Names of the surface patterns."""
+
+_RING_OUTER, _RING_INNER = 0.5, 0.24
+_SQUARE_HALF = 0.44
+_CROSS_LENGTH, _CROSS_WIDTH = 0.5, 0.17
+_STAR_OUTER, _STAR_INNER, _STAR_POINTS = 0.56, 0.25, 5
+_TRIANGLE = ((0.0, -0.47), (0.5, 0.4), (-0.5, 0.4))
+
+
+def _circle(x: Array, y: Array) -> Array:
+    return np.hypot(x, y) - 0.5
+
+
+def _square(x: Array, y: Array) -> Array:
+    return np.maximum(np.abs(x), np.abs(y)) - _SQUARE_HALF
+
+
+def _triangle(x: Array, y: Array) -> Array:
+    distance = None
+    for (x0, y0), (x1, y1) in zip(_TRIANGLE, _TRIANGLE[1:] + _TRIANGLE[:1], strict=True):
+        length = math.hypot(x1 - x0, y1 - y0)
+        edge = ((y1 - y0) * (x - x0) - (x1 - x0) * (y - y0)) / length
+        distance = edge if distance is None else np.maximum(distance, edge)
+    return distance
+
+
+def _ring(x: Array, y: Array) -> Array:
+    middle, half_width = (_RING_OUTER + _RING_INNER) / 2, (_RING_OUTER - _RING_INNER) / 2
+    return np.abs(np.hypot(x, y) - middle) - half_width
+
+
+def _cross(x: Array, y: Array) -> Array:
+    x, y = np.abs(x), np.abs(y)
+    across = np.maximum(x - _CROSS_LENGTH, y - _CROSS_WIDTH)
+    upright = np.maximum(x - _CROSS_WIDTH, y - _CROSS_LENGTH)
+    return np.minimum(across, upright)
+
+
+def _star(x: Array, y: Array) -> Array:
+    # Folding the plane into one half of one point leaves a single straight edge, from the tip
+    # (outer radius, angle 0) to the notch (inner radius, half the angle between two points).
+    sector = 2 * math.pi / _STAR_POINTS
+    angle = np.arctan2(x, -y)  # 0 points upwards
+    folded = np.abs((angle + sector / 2) % sector - sector / 2)
+    radius = np.hypot(x, y)
+    along, across = radius * np.cos(folded), radius * np.sin(folded)
+    notch_x, notch_y = _STAR_INNER * math.cos(sector / 2), _STAR_INNER * math.sin(sector / 2)
+    edge_x, edge_y = notch_x - _STAR_OUTER, notch_y
+    length = math.hypot(edge_x, edge_y)
+    return ((along - _STAR_OUTER) * edge_y - across * edge_x) / length
+
+
+_OUTLINES = {
+    "circle": _circle,
+    "square": _square,
+    "triangle": _triangle,
+    "ring": _ring,
+    "cross": _cross,
+    "star": _star,
+}
+
+
+def signed_distance(shape: str, x: Array, y: Array) -> Array:
+    """Signed distance to the outline of a shape (a lower bound of it near outer corners).
+
+    Args:
+        shape: One of `SHAPES`.
+        x: Coordinates to the right, in sides of the object, centre = 0; any shape.
+        y: Coordinates downwards, in sides of the object, centre = 0; same shape as ``x``.
+
+    Returns:
+        Same shape; negative inside.
+    """
+    return _OUTLINES[shape](x, y)
+
+
+def _wave(u: Array, period: float) -> Array:
+    """Distance of ``u`` to the nearest edge of a 50 % square wave, positive in its upper half."""
+    return period / 4 - np.abs((u / period) % 1.0 - 0.5) * period
+
+
+def texture_amount(texture: str, u: Array, v: Array, period: float, pixel: float) -> Array | None:
+    """How much of the second colour a surface shows.
+
+    Args:
+        texture: One of `TEXTURES`.
+        u: First coordinate along the pattern; any shape and unit.
+        v: Second coordinate, same shape and unit.
+        period: Length after which the pattern repeats, in the same unit.
+        pixel: Side of a pixel in the same unit (for antialiasing).
+
+    Returns:
+        Values in [0, 1] of the shape of ``u``, or None for the plain surface.
+    """
+    if texture == "plain":
+        return None
+    if texture == "striped":
+        return np.clip(_wave(u, period) / pixel + 0.5, 0, 1)
+    if texture == "dotted":
+        du = (u / period) % 1.0 - 0.5
+        dv = (v / period) % 1.0 - 0.5
+        return np.clip((0.31 - np.hypot(du, dv)) * period / pixel + 0.5, 0, 1)
+    if texture == "checkered":
+        a = np.clip(_wave(u, period) / pixel + 0.5, 0, 1)
+        b = np.clip(_wave(v, period) / pixel + 0.5, 0, 1)
+        return a + b - 2 * a * b
+    raise ValueError(f"unknown texture {texture!r}; known: {', '.join(TEXTURES)}")

@@ -1,0 +1,24 @@
+"""Training on mmengine's Runner: config loading, optimizer, hooks."""
+
+from fineclip.engine.config import load_config
+from fineclip.engine.hooks import ClampLogitScaleHook, SkippedSamplesHook
+from fineclip.engine.launch import build_runner
+from fineclip.engine.optim import (
+    AutocastOptimWrapper,
+    CLIPOptimWrapperConstructor,
+    default_device,
+    parameter_groups,
+)
+from fineclip.engine.schedule import WarmupCosineLR
+
+__all__ = [
+    "AutocastOptimWrapper",
+    "CLIPOptimWrapperConstructor",
+    "ClampLogitScaleHook",
+    "SkippedSamplesHook",
+    "WarmupCosineLR",
+    "build_runner",
+    "default_device",
+    "load_config",
+    "parameter_groups",
+]

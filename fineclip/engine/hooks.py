@@ -1,0 +1,57 @@
+"""Hooks of pretraining."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from fineclip.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ClampLogitScaleHook(Hook):
+    """Keeps the learned logit scale in a range after every step (CLIP, sec. 2.5).
+
+    Args:
+        minimum: Smallest log of the factor.
+        maximum: Largest log of the factor; CLIP's is ln 100.
+    """
+
+    def __init__(self, minimum: float = 0.0, maximum: float = math.log(100)) -> None:
+        self.range = (minimum, maximum)
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Clamps in place."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        with torch.no_grad():
+            model.clip.logit_scale.clamp_(*self.range)
+
+
+@HOOKS.register_module()
+class SkippedSamplesHook(Hook):
+    """Reports images that could not be used: each file once, and a count after each epoch."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._count = 0
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Any = None
+    ) -> None:
+        """Reads the batch's ``skipped`` list."""
+        for file, reason in (data_batch or {}).get("skipped", ()):
+            self._count += 1
+            if file not in self._seen:
+                self._seen.add(file)
+                runner.logger.warning(f"skipped {file}: {reason}")
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Logs the epoch's total."""
+        if self._count:
+            runner.logger.warning(f"{self._count} images were skipped in this epoch")
+        self._count = 0

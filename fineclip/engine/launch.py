@@ -1,0 +1,85 @@
+"""From a config to a Runner that is ready to train or test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from fineclip.checkpoints import install_safe_loader
+from fineclip.engine.optim import default_device
+
+Precision = Literal["bf16", "fp16"]
+
+
+def build_runner(
+    config: Config,
+    *,
+    work_dir: str | Path | None = None,
+    resume: bool | str = False,
+    amp: Precision | None = None,
+    launcher: str = "none",
+) -> Runner:
+    """Builds mmengine's Runner with safe checkpoint loading, on any device.
+
+    Args:
+        config: A complete config, of pretraining or of detection.
+        work_dir: Where logs and checkpoints go; by default the config's ``work_dir``, else
+            ``work_dirs/<name of the config>``.
+        resume: Continue from the last checkpoint of the work dir, or from this file.
+        amp: Train in mixed precision.
+        launcher: "none", or "pytorch" under ``torchrun``; without an accelerator its processes
+            talk through gloo.
+
+    Raises:
+        FileNotFoundError: The checkpoint to resume from does not exist.
+    """
+    install_safe_loader()
+    name = Path(config.filename).stem if config.filename else "run"
+    config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / name)
+    config.launcher = launcher
+    if resume:
+        config.resume = True
+        if isinstance(resume, str):
+            if not Path(resume).is_file():
+                raise FileNotFoundError(f"--resume: checkpoint {resume} does not exist")
+            config.load_from = resume
+    if amp:
+        _set_precision(config, amp)
+    if launcher != "none" and default_device().type == "cpu":
+        _use_gloo(config)
+    if default_device().type == "cpu" and config.get("train_dataloader", {}).get("pin_memory"):
+        config.train_dataloader.pin_memory = False  # there is no device to copy to
+    init_default_scope(config.get("default_scope", "fineclip"))
+    return Runner.from_cfg(config)
+
+
+def _set_precision(config: Config, amp: Precision) -> None:
+    if config.get("optim_wrapper") is None:
+        raise ValueError("--amp: the config has no optim_wrapper to train with")
+    mixed: dict[str, Any] = {
+        "bf16": {"type": "fineclip.AutocastOptimWrapper", "dtype": "bfloat16"},
+        "fp16": {"type": "AmpOptimWrapper", "dtype": "float16", "loss_scale": "dynamic"},
+    }[amp]
+    if amp == "fp16" and default_device().type == "cpu":
+        raise ValueError("--amp fp16 needs a GPU; use --amp bf16 on a CPU")
+    config.optim_wrapper.pop("loss_scale", None)
+    config.optim_wrapper.update(mixed)
+
+
+def _use_gloo(config: Config) -> None:
+    """Mmengine's own launcher insists on a GPU per process."""
+    if not dist.is_initialized():
+        missing = [name for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK") if name not in os.environ]
+        if missing:
+            raise ValueError(
+                f"--launcher pytorch: {', '.join(missing)} not set; start with torchrun"
+            )
+        dist.init_process_group("gloo")
+    wrapper = dict(config.get("model_wrapper_cfg") or {"type": "MMDistributedDataParallel"})
+    config.model_wrapper_cfg = {**wrapper, "device_ids": None}

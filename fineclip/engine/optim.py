@@ -1,0 +1,105 @@
+"""Optimizer parameter groups, and mixed precision on any device."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIMIZERS
+from torch import nn
+
+from fineclip.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class CLIPOptimWrapperConstructor:
+    """CLIP's two parameter groups: weights that decay, and all that do not.
+
+    Norms, biases, class and position vectors of fewer than two dimensions and the logit scale
+    are excluded from decay (open_clip's rule). mmengine's default constructor makes a group per
+    parameter, which defeats fused and for-each optimizers.
+
+    Args:
+        optim_wrapper_cfg: Config of the wrapper, with its ``optimizer``.
+        paramwise_cfg: Not supported; None.
+    """
+
+    def __init__(
+        self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict | None = None
+    ) -> None:
+        if paramwise_cfg:
+            raise ValueError("CLIPOptimWrapperConstructor takes no paramwise_cfg")
+        self.config = dict(optim_wrapper_cfg)
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Builds the optimizer over the trainable parameters and wraps it.
+
+        Raises:
+            ValueError: Nothing in the model is trainable.
+        """
+        config = dict(self.config)
+        optimizer = dict(config.pop("optimizer"))
+        optimizer["params"] = parameter_groups(model, optimizer.get("weight_decay", 0.0))
+        config.setdefault("type", "OptimWrapper")
+        return OPTIM_WRAPPERS.build(config, default_args={"optimizer": OPTIMIZERS.build(optimizer)})
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Splits the trainable parameters into those that decay and those that do not.
+
+    Raises:
+        ValueError: Nothing in the model is trainable.
+    """
+    decay, plain = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            words = name.split(".")
+            exempt = parameter.ndim < 2 or any(
+                word.startswith("ln") or "bn" in word or "bias" in word or "logit" in word
+                for word in words
+            )
+            (plain if exempt else decay).append(parameter)
+    if not decay and not plain:
+        raise ValueError("no parameter is trainable; check the model's `trainable`")
+    groups = [
+        {"params": decay, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):
+    """Mixed precision without loss scaling, on any device: the wrapper for bfloat16.
+
+    mmengine's ``AmpOptimWrapper`` refuses to run on a CPU. float16 needs its loss scaling, so use
+    that one for float16 on a GPU.
+
+    Args:
+        dtype: ``"bfloat16"``.
+        device_type: ``"cuda"``, ``"cpu"``, ...; by default the current accelerator's.
+        **kwargs: Passed to mmengine's ``OptimWrapper``.
+    """
+
+    def __init__(
+        self, *, dtype: str = "bfloat16", device_type: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if dtype != "bfloat16":
+            raise ValueError(f"dtype must be 'bfloat16' without loss scaling, got {dtype!r}")
+        self.device_type = device_type or default_device().type
+
+    def optim_context(self, model: nn.Module) -> ExitStack:
+        """The forward pass under autocast, inside mmengine's own context."""
+        stack = ExitStack()
+        stack.enter_context(super().optim_context(model))
+        stack.enter_context(torch.autocast(self.device_type, dtype=torch.bfloat16))
+        return stack
+
+
+def default_device() -> torch.device:
+    """The accelerator of this machine, else the CPU."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return accelerator or torch.device("cpu")

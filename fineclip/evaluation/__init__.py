@@ -1,0 +1,16 @@
+"""Zero-shot evaluation: pure metric functions, mmengine metrics and loops."""
+
+from fineclip.evaluation.box_classification import BoxClassificationMetric, box_classification
+from fineclip.evaluation.loops import MultiTaskTestLoop, MultiTaskValLoop
+from fineclip.evaluation.retrieval import RetrievalMetric, retrieval_recall
+from fineclip.evaluation.runner import evaluate
+
+__all__ = [
+    "BoxClassificationMetric",
+    "MultiTaskTestLoop",
+    "MultiTaskValLoop",
+    "RetrievalMetric",
+    "box_classification",
+    "evaluate",
+    "retrieval_recall",
+]

@@ -1,0 +1,14 @@
+"""Vocabularies, prompt templates and class embeddings."""
+
+from fineclip.text.class_embeddings import build_class_embeddings
+from fineclip.text.templates import TEMPLATES, get_templates
+from fineclip.text.vocabulary import Vocabulary, known_vocabularies, load_vocabulary
+
+__all__ = [
+    "TEMPLATES",
+    "Vocabulary",
+    "build_class_embeddings",
+    "get_templates",
+    "known_vocabularies",
+    "load_vocabulary",
+]

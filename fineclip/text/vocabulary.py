@@ -1,0 +1,258 @@
+"""Category lists of the benchmarks: which classes there are, in which order, under which ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+Split = Literal["base", "novel"]
+
+
+@dataclass(frozen=True)
+class Category:
+    """One class of a vocabulary.
+
+    Args:
+        name: Text that goes into prompts, byte for byte as the benchmark writes it.
+        id: Id (or pixel value) in the data set's annotation files, None where it has none.
+        synonyms: All names of the class in the data set's order; ``(name,)`` where it lists none.
+        split: ``"base"``, ``"novel"`` or None.
+        isthing: True for countable things, False for stuff, None where the data set does not say.
+        frequency: LVIS's ``"r"``, ``"c"`` or ``"f"``, else None.
+        image_count: Training images that show the class (LVIS), else None.
+    """
+
+    name: str
+    id: int | None = None
+    synonyms: tuple[str, ...] = ()
+    split: Split | None = None
+    isthing: bool | None = None
+    frequency: str | None = None
+    image_count: int | None = None
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """An ordered list of classes; the position is the class index used everywhere.
+
+    Names may repeat (nine do in ``ade847``), so look classes up by index or id.
+
+    Args:
+        name: Name of the vocabulary.
+        categories: The K classes in class-index order.
+        unused: Categories of the data set that the benchmark leaves out (``ov_coco``).
+        source: Where the list comes from.
+        notes: What a user of the list should know.
+
+    Raises:
+        ValueError: No category, or an id given twice.
+    """
+
+    name: str
+    categories: tuple[Category, ...]
+    unused: tuple[Category, ...] = ()
+    source: str = ""
+    notes: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.categories:
+            raise ValueError(f"vocabulary {self.name!r} has no categories")
+        seen: set[int] = set()
+        for category in (*self.categories, *self.unused):
+            if category.id is not None and category.id in seen:
+                raise ValueError(f"vocabulary {self.name!r}: category id {category.id} repeats")
+            if category.id is not None:
+                seen.add(category.id)
+
+    def __len__(self) -> int:
+        return len(self.categories)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The K class names."""
+        return tuple(category.name for category in self.categories)
+
+    @property
+    def ids(self) -> tuple[int | None, ...]:
+        """The K ids of the annotation files."""
+        return tuple(category.id for category in self.categories)
+
+    @property
+    def synonyms(self) -> tuple[tuple[str, ...], ...]:
+        """All names of each of the K classes."""
+        return tuple(category.synonyms or (category.name,) for category in self.categories)
+
+    @property
+    def split(self) -> tuple[Split | None, ...]:
+        """``"base"``, ``"novel"`` or None for each of the K classes."""
+        return tuple(category.split for category in self.categories)
+
+    @property
+    def isthing(self) -> tuple[bool | None, ...]:
+        """True (thing), False (stuff) or None (not said) for each of the K classes."""
+        return tuple(category.isthing for category in self.categories)
+
+    @cached_property
+    def index_of_id(self) -> Mapping[int, int]:
+        """Class index by annotation id; categories without an id are left out."""
+        return {c.id: index for index, c in enumerate(self.categories) if c.id is not None}
+
+    def indices(self, split: Split) -> tuple[int, ...]:
+        """Class indices of one split.
+
+        Args:
+            split: ``"base"`` or ``"novel"``.
+
+        Returns:
+            Indices in ascending order, empty if the vocabulary has no such split.
+        """
+        return tuple(index for index, value in enumerate(self.split) if value == split)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], origin: str = "vocabulary") -> Vocabulary:
+        """Builds a vocabulary from the content of one of this package's JSON files.
+
+        Args:
+            data: Mapping with ``"categories"``, a list of mappings with at least ``"name"``.
+            origin: What error messages call the data, normally the file's path.
+
+        Returns:
+            The vocabulary, categories in the order of the list.
+
+        Raises:
+            ValueError: A missing or malformed key; the message names ``origin`` and the key.
+        """
+        if not isinstance(data, Mapping) or "categories" not in data:
+            raise ValueError(f"{origin}: expected a JSON object with the key 'categories'")
+        try:
+            return cls(
+                name=str(data.get("name", Path(origin).stem)),
+                categories=_categories(data["categories"], f"{origin}: categories"),
+                unused=_categories(
+                    data.get("unused_categories", []), f"{origin}: unused_categories"
+                ),
+                source=str(data.get("source", "")),
+                notes=tuple(data.get("notes", ())),
+            )
+        except ValueError as error:
+            message = str(error)
+            raise ValueError(message if origin in message else f"{origin}: {message}") from None
+
+    @classmethod
+    def from_coco(cls, source: str | Path | Mapping[str, Any]) -> Vocabulary:
+        """Takes the categories of a COCO-format annotation file, in ascending order of their ids.
+
+        Args:
+            source: Path of a JSON file with the key ``"categories"``, or its loaded content.
+
+        Returns:
+            The vocabulary; ``isthing``, ``synonyms`` and LVIS's keys are kept where given.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: Not JSON, or its categories lack a name or an integer id.
+        """
+        if isinstance(source, Mapping):
+            data, origin = source, "annotations"
+        else:
+            data, origin = _read_json(Path(source)), str(source)
+        vocabulary = cls.from_dict(
+            {"name": Path(origin).stem, "categories": data.get("categories")}
+            if isinstance(data, Mapping)
+            else data,
+            origin,
+        )
+        for category in vocabulary.categories:
+            if category.id is None:
+                raise ValueError(f"{origin}: categories: {category.name!r} has no id")
+        ordered = sorted(vocabulary.categories, key=lambda category: category.id)
+        return cls(name=vocabulary.name, categories=tuple(ordered), source=origin)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from None
+
+
+def _categories(entries: Any, origin: str) -> tuple[Category, ...]:
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise ValueError(f"{origin}: expected a list of categories, got {type(entries).__name__}")
+    return tuple(_category(entry, f"{origin}[{index}]") for index, entry in enumerate(entries))
+
+
+def _category(entry: Any, origin: str) -> Category:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{origin}: expected an object, got {type(entry).__name__}")
+    name = entry.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{origin}: 'name' must be a non-empty string, got {name!r}")
+    id_ = entry.get("id")
+    if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, int)):
+        raise ValueError(f"{origin}: 'id' must be an integer or null, got {id_!r}")
+    split = entry.get("split")
+    if split not in (None, "base", "novel"):
+        raise ValueError(f"{origin}: 'split' must be 'base' or 'novel', got {split!r}")
+    isthing = entry.get("isthing")
+    if isthing not in (None, 0, 1):
+        raise ValueError(f"{origin}: 'isthing' must be 0 or 1, got {isthing!r}")
+    synonyms = entry.get("synonyms", ())
+    if isinstance(synonyms, str) or not all(isinstance(synonym, str) for synonym in synonyms):
+        raise ValueError(f"{origin}: 'synonyms' must be a list of strings, got {synonyms!r}")
+    return Category(
+        name=name,
+        id=id_,
+        synonyms=tuple(synonyms) or (name,),
+        split=split,
+        isthing=None if isthing is None else bool(isthing),
+        frequency=entry.get("frequency"),
+        image_count=entry.get("image_count"),
+    )
+
+
+def known_vocabularies() -> tuple[str, ...]:
+    """Names of the vocabularies that come with the package, sorted."""
+    folder = resources.files(__package__) / "vocabularies"
+    return tuple(
+        sorted(f.name.removesuffix(".json") for f in folder.iterdir() if f.name.endswith(".json"))
+    )
+
+
+def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
+    """Loads a vocabulary by name or from a file.
+
+    Args:
+        name_or_path: One of :func:`known_vocabularies`, or the path of a JSON file with
+            ``"categories"``: a vocabulary file (see the files in ``fineclip/text/vocabularies``),
+            taken in its order. For annotation files prefer :meth:`Vocabulary.from_coco`.
+
+    Returns:
+        The vocabulary.
+
+    Raises:
+        ValueError: Unknown name, or a malformed file; the message names file and key.
+        FileNotFoundError: A path that does not exist.
+    """
+    known = known_vocabularies()
+    if str(name_or_path) in known:
+        resource = resources.files(__package__) / "vocabularies" / f"{name_or_path}.json"
+        return Vocabulary.from_dict(
+            json.loads(resource.read_text(encoding="utf-8")), f"{name_or_path}.json"
+        )
+    path = Path(name_or_path)
+    if path.is_file() or path.suffix == ".json":
+        return Vocabulary.from_dict(_read_json(path), str(path))
+    raise ValueError(
+        f"unknown vocabulary {str(name_or_path)!r}: expected one of {', '.join(known)}, "
+        "or the path of a JSON file"
+    )

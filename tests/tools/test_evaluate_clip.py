@@ -1,0 +1,155 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+_SCRIPT = Path(__file__).parents[2] / "tools" / "evaluate_clip.py"
+_spec = importlib.util.spec_from_file_location("evaluate_clip", _SCRIPT)
+evaluate_clip = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(evaluate_clip)
+
+CATEGORIES = [{"id": 1, "name": "cat", "isthing": 1}, {"id": 2, "name": "sky", "isthing": 0}]
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tmp_path / "data"
+    rng = np.random.default_rng(0)
+    for folder in ("val", "annotations/panoptic_val"):
+        (root / folder).mkdir(parents=True)
+    images, panoptic, instances, captions = [], [], [], []
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(
+            root / "val" / f"{i}.png"
+        )
+        ids = np.zeros((48, 64, 3), dtype=np.uint8)
+        ids[:16, :, 0] = 7
+        Image.fromarray(ids).save(root / "annotations" / "panoptic_val" / f"{i}.png")
+        images.append({"id": i, "file_name": f"{i}.png", "width": 64, "height": 48})
+        segments = [
+            {"id": 7, "category_id": 2, "bbox": [0, 0, 64, 16]},
+            {"id": 8, "category_id": 1, "bbox": [4, 20, 20, 20]},
+        ]
+        panoptic.append({"image_id": i, "file_name": f"{i}.png", "segments_info": segments})
+        instances.append({"image_id": i, "category_id": 1, "bbox": [4, 20, 20, 20]})
+        captions += [{"image_id": i, "caption": text} for text in (f"cat {i}", f"a sky, {i}")]
+    for name, entries in (
+        ("panoptic_val", panoptic),
+        ("instances_val", instances),
+        ("captions_val", captions),
+    ):
+        content = {"images": images, "annotations": entries, "categories": CATEGORIES}
+        (root / "annotations" / f"{name}.json").write_text(json.dumps(content))
+    return root
+
+
+def call(root, *more):
+    fixed = ["--model", "ViT-Ti-16", "--workers", "0", "--device", "cpu", "--templates", "photo"]
+    return evaluate_clip.main([*fixed, "--data-root", str(root), *map(str, more)])
+
+
+def test_evaluates_both_tasks_and_writes_json(root, tmp_path, capsys):
+    out = tmp_path / "results.json"
+    assert call(root, "--out", out) == 0
+    report = json.loads(out.read_text())
+    assert list(report) == ["model", "pretrained", "data_root", "tasks", "metrics"]
+    assert report["tasks"]["box_classification"]["annotations"].endswith("panoptic_val.json")
+    metrics = report["metrics"]
+    assert metrics["box_regions"] == 6
+    assert metrics["box_top5"] == metrics["i2t_r5"] == metrics["t2i_r5"] == 100.0
+    assert {"thing_box_top1", "stuff_box_top1", "i2t_r1", "t2i_r10"} <= set(metrics)
+    assert set(tmp_path.iterdir()) == {root, out}  # no temporary file is left
+    table = capsys.readouterr().out
+    assert "box_top1" in table
+    assert "t2i_r1" in table
+
+
+def test_runs_repeat_and_do_not_depend_on_the_batch_size(root, tmp_path):
+    for size in (1, 3):
+        assert call(root, "--batch-size", size, "--out", tmp_path / f"{size}.json") == 0
+    one, three = (json.loads((tmp_path / f"{size}.json").read_text()) for size in (1, 3))
+    assert one == three
+
+
+def test_skipped_images_are_counted(root, tmp_path):
+    (root / "val" / "1.png").write_bytes(b"broken")
+    assert call(root, "--batch-size", 1, "--out", tmp_path / "f.json") == 0
+    metrics = json.loads((tmp_path / "f.json").read_text())["metrics"]
+    assert (metrics["box_skipped"], metrics["retrieval_skipped"]) == (1, 1)
+    assert (metrics["box_regions"], metrics["retrieval_images"]) == (4, 2)
+
+
+def test_falls_back_to_instances_and_says_so(root, tmp_path, capsys):
+    (root / "annotations" / "panoptic_val.json").unlink()
+    assert call(root, "--tasks", "box_classification", "--out", tmp_path / "f.json") == 0
+    assert "no panoptic annotations: classifying the boxes of" in capsys.readouterr().out
+    report = json.loads((tmp_path / "f.json").read_text())
+    assert report["metrics"]["box_regions"] == 3
+    assert list(report["tasks"]) == ["box_classification"]
+
+
+def test_given_annotations_win(root, tmp_path):
+    other = tmp_path / "mine.json"
+    content = json.loads((root / "annotations" / "instances_val.json").read_text())
+    content["annotations"] = content["annotations"][:1]
+    other.write_text(json.dumps(content))
+    out = tmp_path / "f.json"
+    tasks = ("--tasks", "box_classification")
+    assert call(root, *tasks, "--annotations", other, "--out", out) == 0
+    assert json.loads(out.read_text())["metrics"]["box_regions"] == 1
+
+
+def test_larger_padded_input(root, tmp_path):
+    options = ("--image-size", 96, "--resize", "pad", "--tasks", "box_classification")
+    assert call(root, *options, "--out", tmp_path / "f.json") == 0
+    task = json.loads((tmp_path / "f.json").read_text())["tasks"]["box_classification"]
+    assert (task["image_size"], task["resize"]) == (96, "pad")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--split", "test"], "has no image folder test/"),
+        (["--image-size", "50"], "not a multiple of the patch size 16"),
+        (["--vocabulary", "coco"], "unknown vocabulary 'coco'"),
+        (["--vocabulary", "voc20"], "but 'aeroplane' in the vocabulary 'voc20'"),
+        (["--templates", "vidl"], "unknown templates 'vidl'"),
+        (["--pretrained", "nowhere/weights.pt"], "nowhere/weights.pt does not exist"),
+        (["--model", "ViT-Ti-17"], "unknown model 'ViT-Ti-17'"),
+        (["--device", "quantum"], "--device quantum"),
+        (["--annotations", "missing.json"], "annotations: missing.json does not exist"),
+        (["--out", "no/such/folder/f.json"], "no/such/folder does not exist"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(root, capsys, more, message):
+    assert call(root, *more) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert message in error
+    assert "\n" not in error
+
+
+def test_missing_data(root, tmp_path, capsys):
+    assert call(tmp_path / "nowhere") == 2
+    assert "nowhere is not a folder" in capsys.readouterr().err
+    (root / "annotations" / "captions_val.json").unlink()
+    assert call(root, "--tasks", "retrieval") == 2
+    assert "retrieval needs captions_val.json" in capsys.readouterr().err
+
+
+def test_nothing_usable_is_an_error_and_writes_nothing(root, tmp_path, capsys):
+    for file in (root / "val").iterdir():
+        file.write_bytes(b"broken")
+    assert call(root, "--out", tmp_path / "f.json") == 2
+    assert "could be evaluated" in capsys.readouterr().err
+    assert not (tmp_path / "f.json").exists()
+
+
+@pytest.mark.parametrize("more", [["--tasks", "detection"], ["--batch-size", "0"], ["--amp", "x"]])
+def test_bad_usage(root, more):
+    with pytest.raises(SystemExit) as exit_:
+        call(root, *more)
+    assert exit_.value.code == 2

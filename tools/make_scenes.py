@@ -1,0 +1,86 @@
+"""Makes a data set of synthetic scenes in the file formats of real data sets."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fineclip.datasets.scenes import make_scenes
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=(
+            "Write synthetic scenes to OUT: train/ and val/ images, annotations/ (COCO instances, "
+            "captions, region captions, panoptic, semantic maps, LVIS) and vocabulary.json. "
+            "If OUT already holds the same scenes, nothing is done."
+        )
+    )
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
+    parser.add_argument(
+        "--images", metavar="N", type=int, default=3000, help="training images (default: 3000)"
+    )
+    parser.add_argument(
+        "--val-images", metavar="M", type=int, help="validation images (default: N / 6, at least 1)"
+    )
+    parser.add_argument(
+        "--seed", metavar="S", type=int, default=0, help="seed of the world (default: 0)"
+    )
+    parser.add_argument(
+        "--size",
+        metavar="PX",
+        type=int,
+        default=128,
+        help="side of the images in pixels (default: 128)",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="W",
+        type=int,
+        default=min(4, os.cpu_count() or 1),
+        help="processes (default: number of cores, at most 4)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace other scenes in OUT")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    with tqdm(desc="scenes", unit="image", file=sys.stderr, mininterval=1) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        try:
+            statistics = make_scenes(
+                args.out,
+                images=args.images,
+                val_images=args.val_images,
+                seed=args.seed,
+                size=args.size,
+                workers=args.workers,
+                overwrite=args.overwrite,
+                progress=show,
+            )
+        except (ValueError, OSError) as error:
+            bar.close()
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        if bar.n == 0:
+            bar.leave = False
+    for split, numbers in statistics.items():
+        print(
+            f"{split}: {numbers['images']} images, {numbers['instances']} objects, "
+            f"{numbers['captions']} captions ({numbers['unique_captions']} different)"
+        )
+    print(f"scenes are in {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+#!/usr/bin/env python
+"""Trains a config on mmengine's Runner: pretraining (configs/fineclip) and detection."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+from fineclip.engine import build_runner, load_config
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="Several processes: torchrun --nproc-per-node N tools/train.py CONFIG --launcher "
+        "pytorch. Exit code 2 and one line on standard error for bad usage or bad input.",
+    )
+    parser.add_argument("config", metavar="CONFIG", help="a Python config file")
+    parser.add_argument(
+        "--work-dir",
+        metavar="D",
+        help="where logs and checkpoints go (default: work_dirs/<name of the config>)",
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="CHECKPOINT",
+        help="continue from the last checkpoint of the work dir, or from CHECKPOINT",
+    )
+    parser.add_argument(
+        "--amp",
+        nargs="?",
+        const="bf16",
+        choices=("bf16", "fp16"),
+        help="mixed precision (plain --amp: bf16)",
+    )
+    parser.add_argument("--launcher", choices=("none", "pytorch"), default="none")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        default={},
+        metavar="K=V",
+        help="overrides: top-level variables of the config (data_root=D model_name=M "
+        "batch_size=N), from which the rest is recomputed, or any dotted key of the finished one",
+    )
+    return parser.parse_args(argv)
+
+
+def main() -> int:
+    args = parse_args()
+    try:
+        runner = build_runner(
+            load_config(args.config, args.cfg_options),
+            work_dir=args.work_dir,
+            resume=args.resume,
+            amp=args.amp,
+            launcher=args.launcher,
+        )
+        # Data sets are built here, so that a missing file shows before anything runs.
+        _ = runner.train_loop
+        if runner.cfg.get("val_cfg"):
+            _ = runner.val_loop
+    except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    runner.train()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
