@@ -50,13 +50,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    with tqdm(desc="scenes", unit="image", file=sys.stderr, mininterval=1) as bar:
+    # Shown from the first picture on: an error, or nothing to do, needs no bar.
+    bar = tqdm(desc="scenes", unit="image", mininterval=1, delay=0.1)
 
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
 
-        try:
+    try:
+        with bar:
             statistics = make_scenes(
                 args.out,
                 images=args.images,
@@ -67,12 +69,9 @@ def main(argv: list[str] | None = None) -> int:
                 overwrite=args.overwrite,
                 progress=show,
             )
-        except (ValueError, OSError) as error:
-            bar.close()
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        if bar.n == 0:
-            bar.leave = False
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     for split, numbers in statistics.items():
         print(
             f"{split}: {numbers['images']} images, {numbers['instances']} objects, "

@@ -6,23 +6,10 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-
-# What mmengine stores next to tensors: smoothed log values, kept in NumPy arrays. All of these
-# only build data; none calls anything on loading.
-_SAFE_GLOBALS = [
-    HistoryBuffer,
-    np.ndarray,
-    np.dtype,
-    np._core.multiarray._reconstruct,
-    np._core.multiarray.scalar,
-    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.bool_)),
-]
 
 
 class CheckpointError(ValueError):
@@ -56,8 +43,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> Any:
         except SafetensorError as error:
             raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
     try:
-        with torch.serialization.safe_globals(_SAFE_GLOBALS):
-            return torch.load(path, map_location=map_location, weights_only=True)
+        return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).split("Please file an issue")[0].strip().splitlines()
         detail = next((line for line in reason if "Unsupported" in line or "GLOBAL" in line), "")

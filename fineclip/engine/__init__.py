@@ -1,7 +1,7 @@
 """Training on mmengine's Runner: config loading, optimizer, hooks."""
 
 from fineclip.engine.config import load_config
-from fineclip.engine.hooks import ClampLogitScaleHook, SkippedSamplesHook
+from fineclip.engine.hooks import ClampLogitScaleHook, PlainCheckpointHook, SkippedSamplesHook
 from fineclip.engine.launch import build_runner
 from fineclip.engine.optim import (
     AutocastOptimWrapper,
@@ -9,12 +9,15 @@ from fineclip.engine.optim import (
     default_device,
     parameter_groups,
 )
+from fineclip.engine.progress import ProgressBarHook
 from fineclip.engine.schedule import WarmupCosineLR
 
 __all__ = [
     "AutocastOptimWrapper",
     "CLIPOptimWrapperConstructor",
     "ClampLogitScaleHook",
+    "PlainCheckpointHook",
+    "ProgressBarHook",
     "SkippedSamplesHook",
     "WarmupCosineLR",
     "build_runner",

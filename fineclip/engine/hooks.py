@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -55,3 +56,24 @@ class SkippedSamplesHook(Hook):
         if self._count:
             runner.logger.warning(f"{self._count} images were skipped in this epoch")
         self._count = 0
+
+
+@HOOKS.register_module()
+class PlainCheckpointHook(Hook):
+    """Keeps checkpoints to tensors and plain values, so that they load with ``weights_only``.
+
+    mmengine stores its smoothed log values as objects whose pickles name functions. They are left
+    out; after resuming, the smoothing window starts afresh.
+    """
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Replaces NumPy scalars by Python numbers and drops the log history."""
+        hub = checkpoint["message_hub"]
+        hub["log_scalars"] = {}
+        hub["resumed_keys"] = {
+            k: v for k, v in hub["resumed_keys"].items() if k in hub["runtime_info"]
+        }
+        hub["runtime_info"] = {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in hub["runtime_info"].items()
+        }

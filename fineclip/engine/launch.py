@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from fineclip.checkpoints import install_safe_loader
+from fineclip.engine.hooks import PlainCheckpointHook
 from fineclip.engine.optim import default_device
 
 Precision = Literal["bf16", "fp16"]
@@ -56,7 +57,9 @@ def build_runner(
     if default_device().type == "cpu" and config.get("train_dataloader", {}).get("pin_memory"):
         config.train_dataloader.pin_memory = False  # there is no device to copy to
     init_default_scope(config.get("default_scope", "fineclip"))
-    return Runner.from_cfg(config)
+    runner = Runner.from_cfg(config)
+    runner.register_hook(PlainCheckpointHook())
+    return runner
 
 
 def _set_precision(config: Config, amp: Precision) -> None:

@@ -76,7 +76,6 @@ optim_wrapper = dict(
     constructor="CLIPOptimWrapperConstructor",
     optimizer=dict(type="AdamW", lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=weight_decay),
     accumulative_counts=accumulate,
-    clip_grad=None,  # e.g. dict(max_norm=1.0)
 )
 param_scheduler = dict(
     type="WarmupCosineLR",

@@ -63,6 +63,6 @@ val_dataloader = dict(
         ),
     ),
 )
-val_evaluator = dict(box_classification=dict(templates="simple"))
+val_evaluator = dict(box_classification=dict(templates="plain"))
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

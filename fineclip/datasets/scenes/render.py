@@ -14,6 +14,7 @@ MIN_SIZE = 32
 """Smallest image side in pixels at which every object still has pixels of its own."""
 
 _REACH = 0.7  # half of an object's drawing window, in sides: covers any rotated shape
+_RIM = 0.045  # width of the pattern-free rim of an object, in sides
 
 
 def _window(
@@ -87,6 +88,8 @@ def _draw_object(
     amount = texture_amount(item.texture, u, v, item.pattern_period, 1 / size)
     if amount is not None:
         color = color.copy()
+        # A rim of the main colour keeps the outline closed on a background like the pattern.
+        amount = amount * np.clip(0.5 - distance - _RIM * item.side * size, 0, 1)
         _mix(color, np.array(item.pattern_rgb, dtype=np.float32), amount)
     shade = 1 + (item.shade[0] * dx + item.shade[1] * dy) / item.side
     _mix(canvas[rows, columns], color * shade[..., None], np.clip(0.5 - distance, 0, 1))

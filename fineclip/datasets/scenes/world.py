@@ -173,7 +173,7 @@ def _sample_object(
 ) -> SceneObject:
     size = "small" if small else _pick(rng, tuple(SIZES), _SIZE_PROBABILITIES)
     side = float(rng.uniform(*SIZES[size]))
-    margin = 0.56 * side  # the largest half-extent of a rotated shape
+    margin = 0.62 * side  # the largest half-extent of a rotated shape
     center = tuple(float(v) for v in rng.uniform(margin, 1 - margin, 2))
     angle = float(rng.uniform(-1, 1)) * _ROTATIONS.get(category.shape, 0.0)
     texture = TEXTURES[int(rng.integers(len(TEXTURES)))]

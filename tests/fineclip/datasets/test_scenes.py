@@ -1,6 +1,7 @@
 """The synthetic world: what its scenes promise, and that its files agree with each other."""
 
 import dataclasses
+import importlib.util
 import itertools
 import json
 import re
@@ -450,4 +451,44 @@ def test_an_interruption_leaves_nothing_behind(tmp_path):
 def test_bad_numbers_are_refused_before_anything_is_written(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         make_scenes(tmp_path / "out", **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the command
+
+
+@pytest.fixture(scope="module")
+def tool():
+    path = Path(__file__).parents[3] / "tools" / "make_scenes.py"
+    spec = importlib.util.spec_from_file_location("make_scenes_tool", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_command_writes_and_then_recognises_its_scenes(tool, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = [str(out), "--images", "7", "--size", "32", "--workers", "1"]
+    assert tool.main(command) == 0
+    assert "train: 7 images" in capsys.readouterr().out
+    assert len(list((out / "val").iterdir())) == 1  # a sixth of the training images
+    written = files(out)
+    assert tool.main(command) == 0
+    assert files(out) == written
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--images", "0"], "images must be from 1"),
+        (["--size", "16"], "size must be from 32"),
+        (["--seed", "-3"], "seed must be from 0"),
+    ],
+)
+def test_the_command_refuses_bad_values_in_one_line(tool, tmp_path, capsys, options, message):
+    assert tool.main([str(tmp_path / "out"), *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.strip().splitlines()[-1].startswith(f"error: {message}")
+    assert captured.err.count("error") == 1
+    assert captured.out == ""
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,1 @@
+"""Complete small experiments on the built-in scenes."""
