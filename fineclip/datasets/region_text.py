@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -21,6 +22,7 @@ from fineclip.datasets.region_captions import RegionCaptions
 from fineclip.datasets.transforms import ImageTransform, as_transform, enlarge_boxes
 from fineclip.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 
+_CACHED_CAPTIONS = 1 << 15
 FIELDS = ("texts", "boxes", "crops", "region_texts")
 
 
@@ -127,7 +129,8 @@ class RegionTextDataset(Dataset):
         self.seed = seed
         if isinstance(tokenizer, str):
             tokenizer = open_clip.get_tokenizer(tokenizer, context_length=context_length)
-        self.tokenize = tokenizer
+        # Captions recur, those made from category names above all, and tokenizing is slow.
+        self._tokenize = lru_cache(maxsize=_CACHED_CAPTIONS)(lambda text: tokenizer([text])[0])
         self._problems: dict[str, list[str]] = defaultdict(list)
         self._index(
             annotations=Path(annotations),
@@ -301,7 +304,7 @@ class RegionTextDataset(Dataset):
         if "texts" in self.fields:
             start, end = self._text_ends[index : index + 2].tolist()
             caption = self._texts[start + int(rng.integers(end - start))]
-            sample["texts"] = self.tokenize([caption])[:present]
+            sample["texts"] = self._tokenize(caption)[None][:present]
         if not self.with_regions:
             return sample
         start, end = self._box_ends[index : index + 2].tolist()
@@ -316,9 +319,9 @@ class RegionTextDataset(Dataset):
                 crops.append(self.crop_transform(image, box)[None])
             sample["crops"] = torch.cat(crops)
         if "region_texts" in self.fields:
-            captions = [self._region_texts[i] for i in chosen.tolist()]
-            # Tokenizers do not take empty lists.
-            sample["region_texts"] = self.tokenize([*captions, ""])[:-1]
+            # The empty caption only lends its shape: there may be no region at all.
+            captions = ["", *(self._region_texts[i] for i in chosen.tolist())]
+            sample["region_texts"] = torch.stack([self._tokenize(c) for c in captions])[1:]
         return sample
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from fineclip.checkpoints import install_safe_loader
 from fineclip.engine.hooks import PlainCheckpointHook
@@ -32,7 +32,8 @@ def build_runner(
         config: A complete config, of pretraining or of detection.
         work_dir: Where logs and checkpoints go; by default the config's ``work_dir``, else
             ``work_dirs/<name of the config>``.
-        resume: Continue from the last checkpoint of the work dir, or from this file.
+        resume: Continue from the last checkpoint of the work dir, if there is one, or from this
+            file.
         amp: Train in mixed precision.
         launcher: "none", or "pytorch" under ``torchrun``; without an accelerator its processes
             talk through gloo.
@@ -45,11 +46,12 @@ def build_runner(
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / name)
     config.launcher = launcher
     if resume:
-        config.resume = True
-        if isinstance(resume, str):
-            if not Path(resume).is_file():
-                raise FileNotFoundError(f"--resume: checkpoint {resume} does not exist")
-            config.load_from = resume
+        checkpoint = find_latest_checkpoint(config.work_dir) if resume is True else resume
+        if isinstance(resume, str) and not Path(resume).is_file():
+            raise FileNotFoundError(f"--resume: checkpoint {resume} does not exist")
+        # mmengine would resume from `load_from`, were it set, in place of the work dir's last.
+        if checkpoint:
+            config.resume, config.load_from = True, checkpoint
     if amp:
         _set_precision(config, amp)
     if launcher != "none" and default_device().type == "cpu":

@@ -1,0 +1,236 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fineclip.datasets import EpochSampler, RegionTextDataset, collate_region_text
+
+SIZE = 32
+
+
+def characters(texts):
+    """Stand-in tokenizer: character codes of the first four letters."""
+    return torch.tensor([[ord(c) for c in text.ljust(4)[:4]] for text in texts])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three images; boxes good, too small, outside; captions; region captions for some."""
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for name, (width, height) in {"a.png": (80, 60), "b.png": (40, 40), "c.png": (50, 90)}.items():
+        pixels = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / name)
+    write(
+        tmp_path / "instances.json",
+        {
+            "images": [
+                {"id": 1, "file_name": "a.png", "width": 80, "height": 60},
+                {"id": 2, "file_name": "b.png", "width": 40, "height": 40},
+                {"id": 3, "file_name": "c.png", "width": 50, "height": 90},
+            ],
+            "annotations": [
+                {"id": 10, "image_id": 1, "category_id": 7, "bbox": [8, 6, 40, 30], "iscrowd": 0},
+                {"id": 11, "image_id": 1, "category_id": 8, "bbox": [60, 40, 40.5, 40.5]},
+                {"id": 12, "image_id": 1, "category_id": 8, "bbox": [1, 1, 7, 7]},
+                {"id": 13, "image_id": 1, "category_id": 8, "bbox": [90, 0, 20, 20]},
+                {"id": 14, "image_id": 1, "category_id": 7, "bbox": [0, 0, 80, 60], "iscrowd": 1},
+                {"id": 20, "image_id": 3, "category_id": 8, "bbox": [0.9, 1.2, 30.7, 40.4]},
+            ],
+            "categories": [{"id": 7, "name": "cat"}, {"id": 8, "name": "dog"}],
+        },
+    )
+    write(
+        tmp_path / "captions.json",
+        {
+            "annotations": [
+                {"image_id": 1, "caption": "aaaa"},
+                {"image_id": 1, "caption": "bbbb"},
+                {"image_id": 2, "caption": "cccc"},
+                {"image_id": 3, "caption": " dddd "},
+            ]
+        },
+    )
+    return tmp_path
+
+
+def write(path, content):
+    path.write_text(json.dumps(content))
+    return path
+
+
+def make(folder, **options):
+    return RegionTextDataset(
+        **{
+            "image_root": folder / "images",
+            "annotations": folder / "instances.json",
+            "captions": folder / "captions.json",
+            "tokenizer": characters,
+            "transform": {"size": SIZE},
+            "category_caption": "{}",
+            **options,
+        }
+    )
+
+
+def words(tokens):
+    return ["".join(map(chr, row)).strip() for row in tokens.tolist()]
+
+
+def test_sample_and_collate(folder):
+    dataset = make(folder)
+    assert len(dataset) == 3
+    batch = collate_region_text([dataset[0, i] for i in range(3)])
+    assert batch["images"].shape == (3, 3, SIZE, SIZE)
+    assert batch["images"].dtype == torch.uint8
+    # Image 2 has no boxes: regions are packed, nothing stands in for it.
+    assert sorted(batch["region_image"].tolist()) == [0, 0, 2]
+    assert batch["crops"].shape == (3, 3, SIZE, SIZE)
+    found = {}
+    for box, image, word in zip(
+        batch["boxes"], batch["region_image"].tolist(), words(batch["region_texts"]), strict=True
+    ):
+        found[image, word] = box
+    torch.testing.assert_close(found[0, "cat"], torch.tensor([0.1, 0.1, 0.6, 0.6]))
+    # Sticks out of the image: cut to it.
+    torch.testing.assert_close(found[0, "dog"], torch.tensor([60 / 80, 40 / 60, 1.0, 1.0]))
+    assert batch["skipped"] == []
+    assert words(batch["texts"])[1:] == ["cccc", "dddd"]
+    assert words(batch["texts"])[0] in ("aaaa", "bbbb")
+
+
+def test_what_is_left_out_is_counted(folder):
+    dataset = make(folder)
+    assert dataset.problems == {"box area out of range": 1, "box empty or outside its image": 1}
+
+
+def test_area_limits_apply_to_the_box(folder):
+    assert "box area out of range" not in make(folder, min_area=49).problems
+    assert make(folder, max_area=1000).problems["box area out of range"] == 4
+
+
+def test_crop_is_the_enlarged_box(folder):
+    """A uniform square on black: enlarged 1.5 times about its centre it fills the middle."""
+    pixels = np.zeros((60, 80, 3), dtype=np.uint8)
+    pixels[20:40, 30:50] = 255
+    Image.fromarray(pixels).save(folder / "images" / "a.png")
+    data = json.loads((folder / "instances.json").read_text())
+    data["annotations"] = [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [30, 20, 20, 20]}]
+    write(folder / "instances.json", data)
+    tight = make(folder, crop_scale=1.0)[0, 0]["crops"][0]
+    assert (tight == 255).all()
+    wide = make(folder, crop_scale=1.5, transform={"size": 30})[0, 0]["crops"][0]
+    white = (wide[0] > 127).nonzero()
+    assert white.amin(0).tolist() == [5, 5]
+    assert white.amax(0).tolist() == [24, 24]
+
+
+def test_draws_depend_on_seed_epoch_and_index_alone(folder):
+    first = [make(folder)[epoch, 0] for epoch in range(12)]
+    again = [make(folder)[epoch, 0] for epoch in range(12)]
+    for a, b in zip(first, again, strict=True):
+        for name in ("texts", "boxes", "crops", "region_texts"):
+            assert torch.equal(a[name], b[name])
+    assert len({words(sample["texts"])[0] for sample in first}) == 2
+    assert len({words(sample["region_texts"])[0] for sample in first}) == 2
+
+
+def test_max_boxes_counts_usable_boxes(folder):
+    for epoch in range(8):
+        assert len(make(folder, max_boxes=1)[epoch, 0]["boxes"]) == 1
+
+
+def test_sampler_yields_epoch_and_index(folder):
+    sampler = EpochSampler(make(folder), shuffle=True, seed=3)
+    sampler.set_epoch(5)
+    keys = list(sampler)
+    assert {epoch for epoch, _ in keys} == {5}
+    assert sorted(index for _, index in keys) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "key", ["a.png_8_6_40_30.jpg", "a_8_6_40_30.jpg", "10"], ids=["name", "stem", "id"]
+)
+def test_region_captions_by_id_or_release_key(folder, key):
+    captions = write(folder / "regions.json", {key: "furry", "c_0_1_30_40.jpg": "tall"})
+    dataset = make(folder, region_captions=captions)
+    assert words(dataset[0, 0]["region_texts"]) == ["furr"]
+    assert words(dataset[0, 2]["region_texts"]) == ["tall"]
+    assert dataset.problems["region without caption"] == 1
+
+
+def test_undecodable_image_is_skipped_and_named(folder):
+    (folder / "images" / "b.png").write_bytes(b"not an image")
+    (folder / "images" / "c.png").unlink()
+    dataset = make(folder)
+    batch = collate_region_text([dataset[0, i] for i in range(3)])
+    assert len(batch["images"]) == len(batch["texts"]) == 1
+    assert set(batch["region_image"].tolist()) == {0}
+    assert [file.rsplit("/", 1)[-1] for file, _ in batch["skipped"]] == ["b.png", "c.png"]
+    # Nothing usable at all is still a batch.
+    empty = collate_region_text([dataset[0, 1]])
+    assert empty["images"].shape == (0, 3, SIZE, SIZE)
+    assert empty["texts"].shape == (0, 4)
+    assert empty["boxes"].shape == (0, 4)
+    assert empty["crops"].shape == (0, 3, SIZE, SIZE)
+
+
+def test_image_of_another_size_than_annotated_is_skipped(folder):
+    Image.new("RGB", (41, 40)).save(folder / "images" / "b.png")
+    ((_, reason),) = make(folder)[0, 1]["skipped"]
+    assert "is 41 x 40 pixels, the annotations say 40 x 40" in reason
+
+
+def test_image_without_caption_is_left_out(folder):
+    data = json.loads((folder / "captions.json").read_text())
+    data["annotations"] = data["annotations"][:2]
+    write(folder / "captions.json", data)
+    dataset = make(folder)
+    assert len(dataset) == 1
+    assert dataset.problems["image without caption"] == 2
+    assert len(make(folder, fields=("boxes", "crops"), captions=None)) == 2
+
+
+def test_only_what_is_asked_for_is_loaded(folder):
+    assert set(make(folder, fields=("texts",))[0, 0]) == {"images", "texts", "skipped"}
+    assert "crops" not in make(folder, fields=("boxes", "region_texts"))[0, 0]
+
+
+def test_subset_is_drawn_by_seed(folder):
+    chosen = {words(make(folder, num_images=1, seed=seed)[0, 0]["texts"])[0] for seed in range(20)}
+    assert len(chosen) > 1
+    assert len(make(folder, num_images=2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"image_root": "nowhere"}, FileNotFoundError, "image folder nowhere does not exist"),
+        ({"annotations": "no.json"}, FileNotFoundError, "annotations: no.json does not exist"),
+        ({"captions": None}, ValueError, "set captions="),
+        ({"fields": ("texts", "masks")}, ValueError, "unknown masks; known: texts, boxes"),
+        ({"category_caption": "a dog"}, ValueError, "needs one {}"),
+        ({"num_images": 9}, ValueError, "num_images=9"),
+        ({"min_side": 500}, ValueError, "no usable image is left of 3"),
+    ],
+)
+def test_bad_settings_are_refused_at_once(folder, change, error, message):
+    with pytest.raises(error) as caught:
+        make(folder, **change)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("instances.json", "{", "instances.json is not valid JSON"),
+        ("instances.json", "{}", "missing key 'images'"),
+        ("captions.json", "[]", "expected a JSON object, got list"),
+    ],
+)
+def test_malformed_files_are_named(folder, file, content, message):
+    (folder / file).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        make(folder)

@@ -1,0 +1,107 @@
+"""tools/train.py and tools/test.py as a user runs them."""
+
+import json
+import shutil
+
+import pytest
+
+COCO = "configs/fineclip/coco_vit-b-16_fineclip.py"
+
+
+def losses(work_dir):
+    """Loss by step of the newest log."""
+    log = max(work_dir.glob("*/vis_data/scalars.json"), key=lambda path: path.stat().st_mtime)
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    return {entry["step"]: entry["loss"] for entry in entries if "loss" in entry}
+
+
+@pytest.fixture(scope="module")
+def coco_folder(scenes, tmp_path_factory):
+    """The scenes under COCO's names, without region captions and panoptic files."""
+    folder = tmp_path_factory.mktemp("coco")
+    (folder / "annotations").mkdir()
+    for split in ("train", "val"):
+        shutil.copytree(scenes / split, folder / f"{split}2017")
+        for kind in ("instances", "captions"):
+            shutil.copy(
+                scenes / "annotations" / f"{kind}_{split}.json",
+                folder / "annotations" / f"{kind}_{split}2017.json",
+            )
+    return folder
+
+
+def options(folder):
+    return [
+        "--cfg-options",
+        f"data_root={folder}",
+        "model_name=ViT-Ti-16",
+        "pretrained=None",
+        "image_size=32",
+        "crop_size=32",
+        "batch_size=4",
+        "max_epochs=2",
+        "warmup_iters=2",
+        "lr=1e-3",
+        "num_workers=0",
+        "log_interval=1",
+    ]
+
+
+def test_trains_resumes_to_the_same_losses_and_tests(run_tool, coco_folder, tmp_path):
+    whole = tmp_path / "whole"
+    done = run_tool("train.py", COCO, "--work-dir", whole, *options(coco_folder))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert sorted(losses(whole)) == [1, 2, 3, 4, 5, 6]
+
+    # Cut off after the first epoch, then resumed.
+    resumed = tmp_path / "resumed"
+    resumed.mkdir()
+    shutil.copy(whole / "epoch_1.pth", resumed)
+    (resumed / "last_checkpoint").write_text(str(resumed / "epoch_1.pth"))
+    done = run_tool("train.py", COCO, "--work-dir", resumed, "--resume", *options(coco_folder))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert losses(resumed) == {s: pytest.approx(losses(whole)[s], abs=1e-5) for s in (4, 5, 6)}
+
+    out = tmp_path / "metrics.json"
+    done = run_tool(
+        "test.py",
+        COCO,
+        whole / "epoch_2.pth",
+        "--work-dir",
+        tmp_path / "test",
+        "--out",
+        out,
+        *options(coco_folder),
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    metrics = json.loads(out.read_text())
+    assert {"box_top1", "box_top5", "i2t_r1", "t2i_r1"} <= metrics.keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.py"], "config nothing.py does not exist"),
+        ([COCO, "--cfg-options", "data_rot=x"], "--cfg-options data_rot"),
+        ([COCO, "--cfg-options", "model_name=ViT-B-61"], "unknown model 'ViT-B-61'"),
+        (
+            [COCO, "--cfg-options", "model_name=ViT-Ti-16", "pretrained=None", "data_root=nowhere"],
+            "nowhere",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(run_tool, arguments, message, tmp_path):
+    done = run_tool("train.py", *arguments, "--work-dir", tmp_path / "w")
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert message in line
+    assert "Traceback" not in done.stderr
+
+
+def test_amp_runs_on_cpu_and_fp16_is_refused(run_tool, coco_folder, tmp_path):
+    arguments = [*options(coco_folder), "max_epochs=1", "num_images=4"]
+    done = run_tool("train.py", COCO, "--amp", "--work-dir", tmp_path / "w", *arguments)
+    assert done.returncode == 0, done.stderr[-2000:]
+    done = run_tool("train.py", COCO, "--amp", "fp16", "--work-dir", tmp_path / "w")
+    assert done.returncode == 2
+    assert "error: --amp fp16 needs a GPU" in done.stderr
