@@ -8,7 +8,7 @@ import sys
 
 from mmengine.config import DictAction
 
-from fineclip.engine import build_runner, load_config
+from fineclip.engine import build_runner, load_config, prepare_training
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -61,10 +61,7 @@ def main() -> int:
             amp=args.amp,
             launcher=args.launcher,
         )
-        # Data sets are built here, so that a missing file shows before anything runs.
-        _ = runner.train_loop
-        if runner.cfg.get("val_cfg"):
-            _ = runner.val_loop
+        prepare_training(runner)
     except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,7 +2,7 @@
 
 from fineclip.engine.config import load_config
 from fineclip.engine.hooks import ClampLogitScaleHook, PlainCheckpointHook, SkippedSamplesHook
-from fineclip.engine.launch import build_runner
+from fineclip.engine.launch import build_runner, prepare_training
 from fineclip.engine.optim import (
     AutocastOptimWrapper,
     CLIPOptimWrapperConstructor,
@@ -24,4 +24,5 @@ __all__ = [
     "default_device",
     "load_config",
     "parameter_groups",
+    "prepare_training",
 ]

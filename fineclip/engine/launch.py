@@ -64,6 +64,23 @@ def build_runner(
     return runner
 
 
+def prepare_training(runner: Runner) -> None:
+    """Builds the data sets of a run, so that what is wrong with them shows before it starts.
+
+    Raises:
+        FileNotFoundError: A file or folder of the data is missing.
+        ValueError: A file is malformed, or there is less data than one batch.
+    """
+    loader = runner.train_loop.dataloader
+    if runner.cfg.get("val_cfg"):
+        _ = runner.val_loop
+    if not len(loader):
+        raise ValueError(
+            f"the {len(loader.dataset)} training images do not fill one batch of "
+            f"{loader.batch_size} per process: lower batch_size"
+        )
+
+
 def _set_precision(config: Config, amp: Precision) -> None:
     if config.get("optim_wrapper") is None:
         raise ValueError("--amp: the config has no optim_wrapper to train with")

@@ -44,7 +44,7 @@ class ProgressBarHook(Hook):
         """Advances the bar."""
         self._bar.update()
         if outputs and "loss" in outputs:
-            self._bar.set_postfix(loss=f"{float(outputs['loss']):.2f}", refresh=False)
+            self._bar.set_postfix(loss=f"{float(outputs['loss'].detach()):.2f}", refresh=False)
 
     def after_train(self, runner: Runner) -> None:
         """Closes the bar."""

@@ -15,7 +15,7 @@ from typing import Any
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fineclip.datasets.scenes import make_scenes
-from fineclip.engine import build_runner, default_device, load_config
+from fineclip.engine import build_runner, default_device, load_config, prepare_training
 from fineclip.files import write_atomically
 
 METRICS = ("box_top1", "box_top5", "i2t_r1", "t2i_r1")
@@ -43,7 +43,7 @@ class Settings:
 
     images: int = 3000
     val_images: int = 500
-    pretrain_epochs: int = 12
+    pretrain_epochs: int = 10
     epochs: int = 6
     lr: float = 1e-3
     continue_lr: float = 1e-3
@@ -138,6 +138,7 @@ class _Run:
             return None
         runner = build_runner(self._config(), work_dir=self.folder, amp="bf16", resume=True)
         with _attention_for_short_sequences():
+            prepare_training(runner)
             runner.train()
             metrics = {name: float(value) for name, value in runner.test().items()}
         write_atomically(file, json.dumps({"fingerprint": fingerprint, "metrics": metrics}))

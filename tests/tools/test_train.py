@@ -98,6 +98,13 @@ def test_bad_input_is_one_line_and_exit_code_2(run_tool, arguments, message, tmp
     assert "Traceback" not in done.stderr
 
 
+def test_less_data_than_a_batch_is_explained(run_tool, coco_folder, tmp_path):
+    arguments = [*options(coco_folder), "batch_size=64"]
+    done = run_tool("train.py", COCO, "--work-dir", tmp_path / "w", *arguments)
+    assert done.returncode == 2
+    assert "error: the 12 training images do not fill one batch of 64" in done.stderr
+
+
 def test_amp_runs_on_cpu_and_fp16_is_refused(run_tool, coco_folder, tmp_path):
     arguments = [*options(coco_folder), "max_epochs=1", "num_images=4"]
     done = run_tool("train.py", COCO, "--amp", "--work-dir", tmp_path / "w", *arguments)

@@ -9,6 +9,7 @@ model_name = "ViT-Ti-8-scenes"
 data_root = "data/scenes"
 image_size = 64
 crop_size = 32
+max_boxes = 4
 batch_size = 32
 max_epochs = 20
 warmup_iters = 50
@@ -29,12 +30,13 @@ train_dataloader = dict(
     sampler=dict(seed=seed),
     dataset=dict(
         image_root=f"{data_root}/train",
-        annotations=f"{data_root}/annotations/instances_train.json",
+        annotations=f"{data_root}/annotations/proposals_train.json",
         captions=f"{data_root}/annotations/captions_train.json",
         region_captions=f"{data_root}/annotations/region_captions_train.json",
         tokenizer=model_name,
         transform=dict(size=image_size),
         crop_transform=dict(size=crop_size),
+        max_boxes=max_boxes,
         seed=seed,
     ),
 )

@@ -23,7 +23,7 @@ from fineclip.datasets.scenes.export import (
 from fineclip.datasets.scenes.render import MIN_SIZE
 from fineclip.datasets.scenes.world import sample_scene
 
-VERSION = 1
+VERSION = 2
 """Version of the world: raised with every change of any file it writes."""
 
 MANIFEST = "scenes.json"

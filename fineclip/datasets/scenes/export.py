@@ -25,6 +25,7 @@ MAX_IMAGES = 1_000_000
 
 _IDS_PER_IMAGE = 10
 _LICENSES = [{"id": 1, "name": "Apache License 2.0", "url": ""}]
+_STUFF_NAMES = {c.id: c.name for c in STUFF_CATEGORIES}
 _STUFF_COLORS = ((122, 122, 126), (218, 220, 220), (206, 188, 164), (132, 92, 58))
 _STUFF_COLORS += ((196, 166, 112), (62, 60, 66))
 
@@ -236,7 +237,9 @@ def annotation_files(split: str, records: list[SceneRecord]) -> dict[str, Any]:
     """
     images = [r.image for r in records]
     labelled = [a for r in records for a in r.annotations]
-    texts = {str(a["id"]): a["region_caption"] for a in labelled}
+    regions = [(r, segment) for r in records for segment in r.panoptic["segments_info"]]
+    texts = {str(s["id"]): f"a {_STUFF_NAMES.get(s['category_id'])}" for _, s in regions}
+    texts.update({str(a["id"]): a["region_caption"] for a in labelled})
     annotations = [{k: v for k, v in a.items() if k != "region_caption"} for a in labelled]
 
     base_ids = {c.id for c in THING_CATEGORIES if c.split == "base"}
@@ -247,6 +250,19 @@ def annotation_files(split: str, records: list[SceneRecord]) -> dict[str, Any]:
         f"instances_{split}_base.json": _instances(
             split, [image for image in images if image["id"] in with_base], base
         ),
+        # What a proposer would give: every region, things and surfaces, without a category.
+        f"proposals_{split}.json": {
+            "info": _info(split),
+            "licenses": _LICENSES,
+            "images": images,
+            "annotations": [
+                {
+                    "image_id": record.image["id"],
+                    **{key: segment[key] for key in ("id", "bbox", "area", "iscrowd")},
+                }
+                for record, segment in regions
+            ],
+        },
         f"captions_{split}.json": {
             "info": _info(split),
             "licenses": _LICENSES,

@@ -1,0 +1,53 @@
+import logging
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fineclip.engine import ClampLogitScaleHook, PlainCheckpointHook, SkippedSamplesHook
+
+
+@pytest.mark.parametrize(("value", "expected"), [(9.0, math.log(100)), (-1.0, 0.0), (2.0, 2.0)])
+def test_logit_scale_is_clamped(value, expected):
+    clip = SimpleNamespace(logit_scale=nn.Parameter(torch.tensor(value)))
+    model = nn.Module()
+    model.clip = clip
+    ClampLogitScaleHook().after_train_iter(SimpleNamespace(model=model), 0)
+    assert clip.logit_scale.item() == pytest.approx(expected)
+
+
+def test_each_skipped_file_is_named_once_and_counted(caplog):
+    logger = logging.getLogger("skipped")
+    runner = SimpleNamespace(logger=logger)
+    hook = SkippedSamplesHook()
+    with caplog.at_level(logging.WARNING, "skipped"):
+        for batch in ([("a.jpg", "broken")], [], [("a.jpg", "broken"), ("b.jpg", "missing")]):
+            hook.after_train_iter(runner, 0, data_batch={"skipped": batch})
+        hook.after_train_epoch(runner)
+        hook.after_train_epoch(runner)
+    assert caplog.messages == [
+        "skipped a.jpg: broken",
+        "skipped b.jpg: missing",
+        "3 images were skipped in this epoch",
+    ]
+
+
+def test_checkpoints_hold_plain_values(tmp_path):
+    checkpoint = {
+        "message_hub": {
+            "log_scalars": {"train/loss": object()},
+            "runtime_info": {"iter": 3, "eta": np.float64(1.5)},
+            "resumed_keys": {"train/loss": True, "iter": True},
+        }
+    }
+    PlainCheckpointHook().before_save_checkpoint(None, checkpoint)
+    torch.save(checkpoint, tmp_path / "c.pth")
+    hub = torch.load(tmp_path / "c.pth", weights_only=True)["message_hub"]
+    assert hub == {
+        "log_scalars": {},
+        "runtime_info": {"iter": 3, "eta": 1.5},
+        "resumed_keys": {"iter": True},
+    }
