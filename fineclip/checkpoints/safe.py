@@ -52,7 +52,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> Any:
             f"run code on loading{f' ({detail.strip()})' if detail else ''}. "
             "Re-save the state dict alone, or as safetensors, where you trust its origin"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, UnicodeDecodeError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path} is damaged or no torch checkpoint: {first_line}") from error
 

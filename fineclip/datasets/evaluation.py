@@ -8,9 +8,10 @@ from typing import Any
 
 from fineclip.datasets.coco_layout import EvaluationFiles, find_files
 from fineclip.datasets.panoptic_regions import InstanceRegionDataset, PanopticRegionDataset
-from fineclip.datasets.retrieval import RetrievalDataset, Tokenizer
+from fineclip.datasets.retrieval import RetrievalDataset
 from fineclip.datasets.transforms import ImageTransform
 from fineclip.registry import DATASETS
+from fineclip.text.tokenizers import Tokenizer
 from fineclip.text.vocabulary import Vocabulary
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
-import open_clip
 import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.logging import print_log
@@ -21,6 +20,7 @@ from fineclip.datasets.packed_strings import PackedStrings
 from fineclip.datasets.region_captions import RegionCaptions
 from fineclip.datasets.transforms import ImageTransform, as_transform, enlarge_boxes
 from fineclip.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
+from fineclip.text.tokenizers import Tokenizer, get_tokenizer
 
 _CACHED_CAPTIONS = 1 << 15
 FIELDS = ("texts", "boxes", "crops", "region_texts")
@@ -94,7 +94,7 @@ class RegionTextDataset(Dataset):
         *,
         image_root: str | Path,
         annotations: str | Path,
-        tokenizer: str | Callable[[list[str]], Tensor],
+        tokenizer: str | Tokenizer,
         captions: str | Path | None = None,
         region_captions: str | Path | None = None,
         category_caption: str = "a photo of a {}",
@@ -128,7 +128,7 @@ class RegionTextDataset(Dataset):
         self.crop_scale = crop_scale
         self.seed = seed
         if isinstance(tokenizer, str):
-            tokenizer = open_clip.get_tokenizer(tokenizer, context_length=context_length)
+            tokenizer = get_tokenizer(tokenizer, context_length)
         # Captions recur, those made from category names above all, and tokenizing is slow.
         self._tokenize = lru_cache(maxsize=_CACHED_CAPTIONS)(lambda text: tokenizer([text])[0])
         self._problems: dict[str, list[str]] = defaultdict(list)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from fineclip.datasets.files import (
@@ -22,8 +20,7 @@ from fineclip.datasets.files import (
 )
 from fineclip.datasets.transforms import ImageTransform, as_transform
 from fineclip.registry import DATASETS
-
-Tokenizer = Callable[[list[str]], Tensor]
+from fineclip.text.tokenizers import Tokenizer, get_tokenizer
 
 
 @DATASETS.register_module()
@@ -75,7 +72,7 @@ class RetrievalDataset(Dataset):
             raise ValueError(f"{where}: no image has a caption")
         require_some_image(self.image_root, [file for _, file, _ in self.images], where)
         if isinstance(tokenizer, str):
-            tokenizer = open_clip.get_tokenizer(tokenizer, context_length=context_length)
+            tokenizer = get_tokenizer(tokenizer, context_length)
         self.tokenizer = tokenizer
 
     @cached_property

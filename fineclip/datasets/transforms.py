@@ -60,7 +60,8 @@ class ImageTransform:
 
         Args:
             image: RGB image of any size.
-            box: xyxy in pixels, the part of the image to take; fractions are honoured.
+            box: xyxy in pixels, the part of the image to take. Fractions are honoured, and the
+                resampling filter reads the pixels just outside where it reaches over an edge.
 
         Returns:
             (3, size, size) uint8.

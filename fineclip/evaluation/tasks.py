@@ -11,10 +11,10 @@ from torch.utils.data import Dataset
 
 from fineclip.datasets.coco_layout import EvaluationFiles
 from fineclip.datasets.evaluation import box_regions, image_captions
-from fineclip.datasets.retrieval import Tokenizer
 from fineclip.datasets.transforms import ImageTransform
 from fineclip.evaluation.box_classification import BoxClassificationMetric
 from fineclip.evaluation.retrieval import RetrievalMetric
+from fineclip.text.tokenizers import Tokenizer
 from fineclip.text.vocabulary import Vocabulary
 
 

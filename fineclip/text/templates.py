@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import open_clip
-
 Template = Callable[[str], list[str]]
 
 
@@ -80,12 +78,16 @@ def vild(name: str) -> list[str]:
 
 def imagenet(name: str) -> list[str]:
     """OpenAI's 80 ImageNet prompts, as open_clip lists them."""
-    return [template(prompt_name(name)) for template in open_clip.OPENAI_IMAGENET_TEMPLATES]
+    from open_clip import OPENAI_IMAGENET_TEMPLATES  # slow to import, and seldom needed
+
+    return [template(prompt_name(name)) for template in OPENAI_IMAGENET_TEMPLATES]
 
 
 def simple(name: str) -> list[str]:
     """OpenAI's 7 best ImageNet prompts, as open_clip lists them."""
-    return [template(prompt_name(name)) for template in open_clip.SIMPLE_IMAGENET_TEMPLATES]
+    from open_clip import SIMPLE_IMAGENET_TEMPLATES
+
+    return [template(prompt_name(name)) for template in SIMPLE_IMAGENET_TEMPLATES]
 
 
 def photo(name: str) -> list[str]:

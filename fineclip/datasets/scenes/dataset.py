@@ -193,8 +193,8 @@ def make_scenes(
 
     Args:
         out: Folder to write: ``train/`` and ``val/`` (JPEG), ``annotations/`` (COCO instances,
-            captions, region captions, panoptic, semantic, LVIS), ``vocabulary.json`` and the
-            manifest ``scenes.json``.
+            proposals, captions, region captions, panoptic, semantic, LVIS), ``vocabulary.json``
+            and the manifest ``scenes.json``.
         images: Number of training images.
         val_images: Number of validation images; default: a sixth of ``images``, at least 1.
         seed: Seed of the world, at least 0.

@@ -335,7 +335,7 @@ def test_novel_categories_are_in_captions_but_never_among_base_labels(root, spli
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_captions_cover_every_image_and_every_annotation(root, split):
+def test_captions_cover_every_image_and_every_region(root, split):
     captions, instances = (
         load(root, f"captions_{split}.json"),
         load(root, f"instances_{split}.json"),
@@ -344,10 +344,22 @@ def test_captions_cover_every_image_and_every_annotation(root, split):
     assert per_image == dict.fromkeys((i["id"] for i in instances["images"]), 2)
     assert len({a["id"] for a in captions["annotations"]}) == len(captions["annotations"])
     regions = load(root, f"region_captions_{split}.json")
-    names = {c["id"]: c["name"] for c in instances["categories"]}
-    assert set(regions) == {str(a["id"]) for a in instances["annotations"]}
-    for annotation in instances["annotations"]:
-        assert names[annotation["category_id"]] in regions[str(annotation["id"])]
+    panoptic = load(root, f"panoptic_{split}.json")
+    names = {c["id"]: c["name"] for c in panoptic["categories"]}
+    segments = [s for a in panoptic["annotations"] for s in a["segments_info"]]
+    assert set(regions) == {str(s["id"]) for s in segments}
+    for segment in segments:
+        assert names[segment["category_id"]] in regions[str(segment["id"])]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_proposals_are_all_segments_without_their_categories(root, split):
+    proposals = load(root, f"proposals_{split}.json")["annotations"]
+    panoptic = load(root, f"panoptic_{split}.json")["annotations"]
+    assert {(p["image_id"], p["id"], tuple(p["bbox"])) for p in proposals} == {
+        (a["image_id"], s["id"], tuple(s["bbox"])) for a in panoptic for s in a["segments_info"]
+    }
+    assert all("category_id" not in p for p in proposals)
 
 
 def test_lvis_file_works_with_the_lvis_package(root, monkeypatch):

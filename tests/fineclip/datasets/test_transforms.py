@@ -43,8 +43,10 @@ def test_padding_is_black_and_where_it_should_be():
 
 def test_box_takes_part_of_the_image():
     image = picture(80, 40, (40, 0, 80, 40))
-    assert (ImageTransform(16)(image, box=(40, 0, 80, 40)) == 255).all()
-    assert (ImageTransform(16)(image, box=(0, 0, 40, 40)) == 0).all()
+    assert (ImageTransform(16)(image, box=(40, 0, 80, 40))[:, :, 1:] == 255).all()
+    assert (ImageTransform(16)(image, box=(0, 0, 40, 40))[:, :, :-1] == 0).all()
+    half = ImageTransform(4)(image, box=(39.5, 0, 43.5, 4))
+    assert half[0, 0].tolist() == [128, 255, 255, 255]
 
 
 def test_enlarged_boxes_keep_their_centre_and_stay_inside():
