@@ -12,10 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from torch.nn.attention import SDPBackend, sdpa_kernel
-
 from fineclip.datasets.scenes import make_scenes
-from fineclip.engine import build_runner, default_device, load_config, prepare_training
 from fineclip.files import write_atomically
 
 METRICS = ("box_top1", "box_top5", "i2t_r1", "t2i_r1")
@@ -136,6 +133,9 @@ class _Run:
                 return known["metrics"]
         if not train:
             return None
+        # Imported here: a finished experiment is shown again without waiting for libraries.
+        from fineclip.engine import build_runner, prepare_training
+
         runner = build_runner(self._config(), work_dir=self.folder, amp="bf16", resume=True)
         with _attention_for_short_sequences():
             prepare_training(runner)
@@ -145,6 +145,8 @@ class _Run:
         return metrics
 
     def _config(self) -> Any:
+        from fineclip.engine import load_config
+
         first = self.name == "clip"
         start_from = None
         if not first:
@@ -184,6 +186,10 @@ class _Run:
 @contextmanager
 def _attention_for_short_sequences() -> Iterator[None]:
     """On a CPU the fused kernel's backward pass takes half of a step at these tiny sizes."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    from fineclip.engine import default_device
+
     if default_device().type != "cpu":
         yield
         return

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from fineclip import engine
 from fineclip.experiments import scenes
 from fineclip.experiments.scenes import RUNS, Settings, plot_curves, run_scenes, summarize, table
 
@@ -49,7 +50,7 @@ def test_finished_stages_are_kept(finished, monkeypatch):
     def fail(*args, **options):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(scenes, "build_runner", fail)
+    monkeypatch.setattr(engine, "build_runner", fail)
     assert run_scenes(work_dir, settings=TINY) == results
     with pytest.raises(AssertionError, match="trained again"):
         run_scenes(work_dir, settings=Settings(**{**vars(TINY), "lr": 0.5}))
