@@ -163,6 +163,7 @@ class _Run:
                 "data_root": str(self.data),
                 "seed": self.seed,
                 "max_epochs": self.epochs,
+                "log_interval": 20,
                 "lr": self.settings.lr if first else self.settings.continue_lr,
                 "batch_size": (
                     self.settings.batch_size if first else self.settings.continue_batch_size
@@ -259,10 +260,10 @@ def plot_curves(work_dir: str | Path, seed: int, out: str | Path) -> None:
         ),
         strict=True,
     ):
-        for run in RUNS:
+        for index, run in enumerate(RUNS):
             points = _scalars(Path(work_dir) / f"seed{seed}" / run, key)
             if points:
-                axis.plot(*zip(*points, strict=True), label=run)
+                axis.plot(*zip(*points, strict=True), label=run, color=f"C{index}")
         axis.set(title=title, xlabel="step", ylabel="loss")
         axis.legend()
         axis.grid(alpha=0.3)
