@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from fineclip.checkpoints import install_safe_loader
 from fineclip.engine.hooks import PlainCheckpointHook
@@ -46,9 +46,11 @@ def build_runner(
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / name)
     config.launcher = launcher
     if resume:
-        checkpoint = find_latest_checkpoint(config.work_dir) if resume is True else resume
-        if isinstance(resume, str) and not Path(resume).is_file():
-            raise FileNotFoundError(f"--resume: checkpoint {resume} does not exist")
+        pointer = Path(config.work_dir) / "last_checkpoint"  # mmengine writes it after each save
+        last = pointer.read_text().strip() if pointer.is_file() else None
+        checkpoint = last if resume is True else str(resume)
+        if checkpoint and not Path(checkpoint).is_file():
+            raise FileNotFoundError(f"--resume: checkpoint {checkpoint} does not exist")
         # mmengine would resume from `load_from`, were it set, in place of the work dir's last.
         if checkpoint:
             config.resume, config.load_from = True, checkpoint
