@@ -46,7 +46,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = dict(warmup_iters=warmup_iters, end=max_epochs)
-default_hooks = dict(checkpoint=dict(interval=max_epochs))
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
 
 val_dataloader = dict(
     box_classification=dict(
