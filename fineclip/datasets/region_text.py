@@ -74,7 +74,7 @@ class RegionTextDataset(Dataset):
         transform: Geometry of the image, an :class:`ImageTransform` or its arguments.
         crop_transform: Geometry of the crops, by default that of the image.
         max_boxes: Boxes drawn per image and epoch.
-        min_area: Smallest box area in square pixels of the original image.
+        min_area: Smallest area of a box, as cut to the image, in square pixels.
         max_area: Largest box area in square pixels.
         crop_scale: Factor on box width and height for the crop (CLIPSelf, sec. 3.2: 1.5).
         min_side: Images with a side below this many pixels are left out.
@@ -242,24 +242,31 @@ class RegionTextDataset(Dataset):
         captions: dict[int, list[str]] = defaultdict(list)
         for annotation in data["annotations"]:
             require_keys(annotation, ["image_id", "caption"], f"captions: {path}: annotation")
-            if annotation["caption"].strip():
-                captions[annotation["image_id"]].append(annotation["caption"].strip())
+            caption = annotation["caption"]
+            if not isinstance(caption, str):
+                raise ValueError(f"captions: {path}: a caption must be a string, got {caption!r}")
+            if caption.strip():
+                captions[annotation["image_id"]].append(caption.strip())
         return captions
 
     def _usable_box(
         self, annotation: Mapping[str, Any], image: Mapping[str, Any], area_range: tuple
     ) -> list[float] | None:
         """The box as xyxy pixels cut to the image, or None with the reason recorded."""
-        x, y, w, h = annotation["bbox"]
         file, box = image["file_name"], annotation["bbox"]
         where = f"{file} (annotation {annotation.get('id')}, box {box})"
+        try:
+            x, y, w, h = map(float, box)
+        except (TypeError, ValueError):
+            self._problems["box that is not four numbers"].append(where)
+            return None
         x0, y0 = max(x, 0), max(y, 0)
         x1, y1 = min(x + w, image["width"]), min(y + h, image["height"])
         # Written so that NaN counts as outside as well.
         if not (x1 > x0 and y1 > y0):
             self._problems["box empty or outside its image"].append(where)
             return None
-        if not area_range[0] <= w * h <= area_range[1]:
+        if not area_range[0] <= (x1 - x0) * (y1 - y0) <= area_range[1]:
             self._problems["box area out of range"].append(where)
             return None
         return [x0, y0, x1, y1]

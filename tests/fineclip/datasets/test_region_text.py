@@ -106,9 +106,19 @@ def test_what_is_left_out_is_counted(folder):
     assert dataset.problems == {"box area out of range": 1, "box empty or outside its image": 1}
 
 
+def test_malformed_boxes_are_left_out(folder):
+    data = json.loads((folder / "instances.json").read_text())
+    for annotation, box in zip(
+        data["annotations"], ([1, 2, 3], None, [1, 2, "x", 4]), strict=False
+    ):
+        annotation["bbox"] = box
+    write(folder / "instances.json", data)
+    assert make(folder).problems["box that is not four numbers"] == 3
+
+
 def test_area_limits_apply_to_the_box(folder):
     assert "box area out of range" not in make(folder, min_area=49).problems
-    assert make(folder, max_area=1000).problems["box area out of range"] == 4
+    assert make(folder, max_area=1000).problems["box area out of range"] == 3
 
 
 def test_crop_is_the_enlarged_box(folder):
