@@ -76,6 +76,9 @@ def main() -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command continues from the last epoch", file=sys.stderr)
+        return 130
     write_atomically(
         args.work_dir / "summary.json", json.dumps(summarize(by_seed), indent=2) + "\n"
     )
