@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -125,23 +126,28 @@ class _Run:
 
     def result(self, train: bool) -> dict[str, float] | None:
         """Metrics of the finished run; trains and evaluates first where that is wanted."""
-        file = self.folder / "result.json"
+        marker, file = self.folder / "fingerprint", self.folder / "result.json"
         fingerprint = self._fingerprint()
-        if file.is_file():
-            known = json.loads(file.read_text())
-            if known["fingerprint"] == fingerprint:
-                return known["metrics"]
+        current = marker.is_file() and marker.read_text() == fingerprint
+        if current and file.is_file():
+            return json.loads(file.read_text())
         if not train:
             return None
+        config = self._config()
+        if not current:
+            # Checkpoints of other settings must not be taken for an interrupted run of these.
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            write_atomically(marker, fingerprint)
         # Imported here: a finished experiment is shown again without waiting for libraries.
         from fineclip.engine import build_runner, prepare_training
 
-        runner = build_runner(self._config(), work_dir=self.folder, amp="bf16", resume=True)
+        runner = build_runner(config, work_dir=self.folder, amp="bf16", resume=True)
         with _attention_for_short_sequences():
             prepare_training(runner)
             runner.train()
             metrics = {name: float(value) for name, value in runner.test().items()}
-        write_atomically(file, json.dumps({"fingerprint": fingerprint, "metrics": metrics}))
+        write_atomically(file, json.dumps(metrics))
         return metrics
 
     def _config(self) -> Any:
@@ -150,10 +156,13 @@ class _Run:
         first = self.name == "clip"
         start_from = None
         if not first:
-            start_from = _Run("clip", self.root, self.data, self.seed, self.settings).checkpoint
-            if not start_from.is_file():
-                raise ValueError(f"stage {self.name} needs stage clip: {start_from} is missing")
-            start_from = str(start_from)
+            clip = _Run("clip", self.root, self.data, self.seed, self.settings)
+            if clip.result(train=False) is None or not clip.checkpoint.is_file():
+                raise ValueError(
+                    f"stage {self.name} needs stage clip with the same settings: {clip.folder} "
+                    "does not hold it"
+                )
+            start_from = str(clip.checkpoint)
         if not self.data.is_dir():
             raise ValueError(f"stage {self.name} needs stage scenes: {self.data} is missing")
         recipe = "scenes_fineclip.py" if self.name == "fineclip" else "scenes_clip.py"

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -54,6 +55,19 @@ def test_finished_stages_are_kept(finished, monkeypatch):
     assert run_scenes(work_dir, settings=TINY) == results
     with pytest.raises(AssertionError, match="trained again"):
         run_scenes(work_dir, settings=Settings(**{**vars(TINY), "lr": 0.5}))
+
+
+def test_other_settings_train_again_from_the_start(finished, tmp_path):
+    """A finished checkpoint of other settings is not an interrupted run of these."""
+    work_dir = tmp_path / "copy"
+    shutil.copytree(finished[0], work_dir)
+    other = Settings(**{**vars(TINY), "lr": 0.5})
+    with pytest.raises(ValueError, match="fineclip needs stage clip with the same settings"):
+        run_scenes(work_dir, settings=other, stages=("fineclip",))
+    run_scenes(work_dir, settings=other, stages=("clip",))
+    (entry,) = [e for e in logged(work_dir, "clip") if "loss_global" in e]
+    assert entry["step"] == 2
+    assert entry["base_lr"] == pytest.approx(0.5 * 2 / 50)
 
 
 def test_stages_in_the_wrong_order_are_explained(tmp_path):
