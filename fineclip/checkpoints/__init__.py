@@ -1,10 +1,14 @@
-"""Safe reading of checkpoints and recognition of their formats."""
+"""Checkpoints: safe reading, recognition of formats, conversion between them."""
 
+from fineclip.checkpoints.conversion import convert
 from fineclip.checkpoints.formats import identify, load, load_into
+from fineclip.checkpoints.report import Report
 from fineclip.checkpoints.safe import CheckpointError, install_safe_loader, read_checkpoint
 
 __all__ = [
     "CheckpointError",
+    "Report",
+    "convert",
     "identify",
     "install_safe_loader",
     "load",

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import pickle
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from mmengine.runner import CheckpointLoader
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+
+from fineclip.checkpoints.torchscript import is_torchscript, read_torchscript
+
+# Scores that mmcv and mmengine store beside the weights are often NumPy scalars: plain data.
+_NUMPY_SCALARS = [
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+    np.float64(0).__reduce__()[0],
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "?")},
+]
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read, is not safe to read, or does not fit."""
 
 
-def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> Any:
+def read_checkpoint(path: str | Path, map_location: Any = "cpu", *, mmap: bool = False) -> Any:
     """Reads a safetensors file, or a torch file with ``weights_only=True``.
 
     Args:
-        path: A local file.
+        path: A local file. TorchScript archives give up their tensors; their code is not loaded.
         map_location: Where tensors are put, as in ``torch.load``.
+        mmap: Map the file instead of reading it. The tensors are then valid only as long as the
+            file is not overwritten in place.
 
     Returns:
-        The stored object, for safetensors a dict of tensors.
+        The stored object; for safetensors and TorchScript a dict of tensors.
 
     Raises:
         FileNotFoundError: The path does not exist.
@@ -39,11 +52,18 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> Any:
         raise CheckpointError(f"{path} is empty")
     if path.suffix == ".safetensors":
         try:
-            return load_file(path, device=str(map_location) if map_location else "cpu")
+            with safe_open(path, "pt", device=str(map_location) if map_location else "cpu") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        if is_torchscript(path):
+            return read_torchscript(path)
+        # Files of before torch 1.6 cannot be mapped.
+        mmap = mmap and zipfile.is_zipfile(path)
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY_SCALARS):
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         reason = str(error).split("Please file an issue")[0].strip().splitlines()
         detail = next((line for line in reason if "Unsupported" in line or "GLOBAL" in line), "")
@@ -52,7 +72,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> Any:
             f"run code on loading{f' ({detail.strip()})' if detail else ''}. "
             "Re-save the state dict alone, or as safetensors, where you trust its origin"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path} is damaged or no torch checkpoint: {first_line}") from error
 
@@ -63,6 +83,7 @@ def install_safe_loader() -> None:
     mmengine retries with full unpickling when ``weights_only=True`` fails; its loaders for local
     files and for http(s) are replaced by ones that do not.
     """
+    from mmengine.runner import CheckpointLoader  # slow to import, and converting needs none of it
 
     def load_local(filename: str, map_location: Any = None) -> Any:
         return read_checkpoint(filename, map_location)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,8 @@ import open_clip
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fineclip.checkpoints.conversion import convert_source
+from fineclip.checkpoints.source import source_from
 from fineclip.models import DenseCLIP
 
 FOLDER = Path(__file__).parents[2] / "data" / "reference"
@@ -20,12 +21,16 @@ CASES = ["eva", "vit-quick", "vit-gelu"]
 
 @dataclass(frozen=True)
 class Reference:
-    """One recorded model."""
+    """One recorded model.
+
+    ``names`` maps the reference's parameter names to ours, as the conversion reports them.
+    """
 
     model: DenseCLIP
     tensors: dict[str, Tensor]
     gradients: dict[str, dict]
     prefix: str
+    names: dict[str, str]
 
     def input(self, name: str) -> Tensor:
         return self.tensors[f"in.{name}"]
@@ -50,19 +55,7 @@ class Reference:
         for key, meta in self.gradients.items():
             if key.startswith(f"{self.prefix}grad."):
                 name = key.removeprefix(f"{self.prefix}grad.")
-                yield self._rename(name), meta["step"], self.tensors[key], meta["max"]
-
-    def _rename(self, name: str) -> str:
-        return rename_eva(name) if self.prefix == "" else name
-
-
-def rename_eva(name: str) -> str:
-    """Reference naming of the EVA model -> open_clip with timm."""
-    name = re.sub(r"^visual\.", "visual.trunk.", name)
-    name = name.replace("inner_attn_ln", "norm").replace("ffn_ln", "norm")
-    name = re.sub(r"\.mlp\.w([12])\.", lambda m: f".mlp.fc1_{'gx'[int(m[1]) - 1]}.", name)
-    name = name.replace(".mlp.w3.", ".mlp.fc2.")
-    return re.sub(r"\.([qv])_bias$", r".\1_proj.bias", name)
+                yield self.names[name], meta["step"], self.tensors[key], meta["max"]
 
 
 @cache
@@ -79,7 +72,6 @@ def load_reference(case: str) -> Reference:
     weights = {k[6:]: v for k, v in tensors.items() if k.startswith("param.")}
     if case == "eva":
         clip = open_clip.create_model("EVA02-Ti-16", text_cfg=text_cfg)
-        weights = {rename_eva(k): v for k, v in weights.items() if ".rope." not in k}
         prefix = ""
     else:
         clip = open_clip.CLIP(
@@ -89,5 +81,8 @@ def load_reference(case: str) -> Reference:
             quick_gelu=case == "vit-quick",
         )
         prefix = case.removeprefix("vit-") + "."
-    clip.load_state_dict(weights)
-    return Reference(DenseCLIP(clip), tensors, meta["gradients"], prefix)
+    converted = convert_source(source_from(weights, stem), to="open_clip")
+    clip.load_state_dict(converted.tensors)
+    names = {key: key for key in converted.report.matched}
+    names |= {old: new for (old,), new, _ in converted.report.renamed}
+    return Reference(DenseCLIP(clip), tensors, meta["gradients"], prefix, names)

@@ -1,0 +1,91 @@
+#!/usr/bin/env python
+"""Converts CLIP, F-ViT and CAT-Seg checkpoints between formats, exactly, and reports every key.
+
+The source's format is recognised: open_clip files (bare, under state_dict, module. prefixes,
+safetensors), OpenAI's archives, EVA-CLIP naming (EVA02-CLIP, FineCLIP, CLIPSelf, RegionCLIP
+releases), Hugging Face CLIPModel folders or files, checkpoints of tools/train.py, F-ViT detectors
+(as released for mmdet 2.x, or ours) and CAT-Seg's model_final.pth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from fineclip.checkpoints import Report, convert
+from fineclip.checkpoints.conversion import TARGETS
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Unknown keys and shapes that do not fit are errors that list them. Exit code 2 and "
+        "one line on standard error for bad usage or bad input; nothing is written then.",
+    )
+    parser.add_argument("src", metavar="SRC", help="checkpoint file, or a Hugging Face folder")
+    parser.add_argument(
+        "dst",
+        metavar="DST",
+        help="file to write: .safetensors, or .pt, .pth, .bin for a torch file (what EVA-CLIP, "
+        "mmdet and detectron2 read); a folder for --to huggingface",
+    )
+    parser.add_argument(
+        "--to",
+        required=True,
+        choices=TARGETS,
+        help="fvit and catseg: a detector or segmenter is converted whole, a CLIP is put where "
+        "the detector's backbone or the segmenter's CLIP has its keys",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help="resample the absolute position table to N x N pixels (default: leave it alone)",
+    )
+    parser.add_argument(
+        "--quick-gelu",
+        action=argparse.BooleanOptionalAction,
+        help="whether the weights belong to OpenAI's approximate GELU, which tensors do not tell "
+        "(default: what the source says; needed for --to huggingface where it says nothing)",
+    )
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help="with --to fvit: the naming of the release (mmdet 2.x) instead of ours",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="report, write nothing")
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Converts as asked on the command line.
+
+    Raises:
+        ValueError: Bad input; FileNotFoundError where a file or folder is missing.
+    """
+    return convert(
+        args.src,
+        args.dst,
+        to=args.to,
+        image_size=args.image_size,
+        quick_gelu=args.quick_gelu,
+        published=args.published,
+        dry_run=args.dry_run,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        report = run(args)
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(report)
+    print("dry run: nothing written" if args.dry_run else f"wrote {args.dst}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
