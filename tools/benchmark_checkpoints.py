@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--model", default="ViT-L-14-336", help="open_clip name (default: %(default)s)"
     )
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=10, metavar="N", help="default: %(default)s")
     parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
     parser.add_argument("--out", type=Path, metavar="F.json", help="write the figures here too")
     return parser.parse_args(argv)
@@ -48,12 +49,13 @@ def make_weights(model: str) -> dict[str, torch.Tensor]:
     return {key: torch.rand(value.shape, dtype=value.dtype) for key, value in state.items()}
 
 
-def measure(job: Callable[..., object], *args: object, **options: object) -> dict[str, float]:
-    """Runs a job in a fresh process: seconds and peak bytes."""
+def measure(
+    rounds: int, target: Path, job: Callable[..., object], *args: object, **options: object
+) -> dict[str, float]:
+    """Runs a job several times in a fresh process: least seconds and peak bytes."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_timed, args=(sender, job, args, options))
-    os.sync()  # earlier writes must not be paid for here
+    process = context.Process(target=_timed, args=(sender, rounds, target, job, args, options))
     process.start()
     sender.close()
     try:
@@ -64,10 +66,21 @@ def measure(job: Callable[..., object], *args: object, **options: object) -> dic
         process.join()
 
 
-def _timed(sender: object, job: Callable[..., object], args: tuple, options: dict) -> None:
-    start = time.perf_counter()
-    job(*args, **options)
-    seconds = time.perf_counter() - start
+def _timed(
+    sender: Connection,
+    rounds: int,
+    target: Path,
+    job: Callable[..., object],
+    args: tuple,
+    options: dict,
+) -> None:
+    seconds = float("inf")
+    for _ in range(rounds):
+        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        os.sync()  # earlier writes must not be paid for here
+        start = time.perf_counter()
+        job(*args, **options)
+        seconds = min(seconds, time.perf_counter() - start)
     sender.send({"seconds": seconds, "peak_bytes": _peak_bytes()})
 
 
@@ -98,18 +111,11 @@ def run(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
             jobs.append(
                 (f"{suffix} -> {to} {Path(name).suffix}", source, convert, call, {"to": to})
             )
-    rows = [
-        {"name": name, "bytes": source.stat().st_size, "seconds": float("inf"), "peak_bytes": 0}
-        for name, source, *_ in jobs
-    ]
-    for number in range(args.rounds):
-        print(f"round {number + 1} of {args.rounds}", file=sys.stderr, flush=True)
-        for row, (_, _, job, call, options) in zip(rows, jobs, strict=True):
-            target = call[1]
-            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-            result = measure(job, *call, **options)
-            row["seconds"] = min(row["seconds"], result["seconds"])
-            row["peak_bytes"] = max(row["peak_bytes"], result["peak_bytes"])
+    rows = []
+    for name, source, job, call, options in jobs:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        result = measure(args.rounds, call[1], job, *call, **options)
+        rows.append({"name": name, "bytes": source.stat().st_size, **result})
     copies = {row["name"].split()[1]: row["seconds"] for row in rows if row["name"][:4] == "copy"}
     for row in rows:
         suffix = row["name"].removeprefix("copy ").split()[0]
