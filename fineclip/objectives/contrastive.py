@@ -11,6 +11,13 @@ from fineclip.objectives.base import Objective
 from fineclip.registry import OBJECTIVES
 
 
+def match_rows(logits: Tensor) -> Tensor:
+    """Mean cross entropy of the rows of (N, N) logits with their own index; zero for N = 0."""
+    if not len(logits):
+        return logits.sum()  # cross_entropy's mean over nothing is NaN
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
 def symmetric_info_nce(left: Tensor, right: Tensor, logit_scale: Tensor) -> Tensor:
     """Mean of the two cross entropies that match row i of one side with row i of the other.
 
@@ -25,10 +32,7 @@ def symmetric_info_nce(left: Tensor, right: Tensor, logit_scale: Tensor) -> Tens
     left = F.normalize(left.float(), dim=1)
     right = F.normalize(right.float(), dim=1)
     logits = logit_scale.float().exp() * left @ right.T  # (N, N)
-    if not len(logits):
-        return logits.sum()  # cross_entropy's mean over nothing is NaN
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return (match_rows(logits) + match_rows(logits.T)) / 2
 
 
 @OBJECTIVES.register_module()

@@ -74,7 +74,8 @@ def gather_embeddings(embeddings: Embeddings) -> Embeddings:
     """The embeddings of the global batch; the identity in a single process.
 
     Args:
-        embeddings: This rank's embeddings. Fields that are None stay None.
+        embeddings: This rank's embeddings. Fields that are None stay None. What all ranks share
+            (``vocabulary``, ``logit_scale``, ``logit_bias``) is returned as it is.
 
     Raises:
         ValueError: If ``region_image`` is given without ``image``, whose row counts its indices
@@ -88,23 +89,34 @@ def gather_embeddings(embeddings: Embeddings) -> Embeddings:
         rows = getattr(embeddings, field)
         if rows is None:
             continue
+        dim = _ROW_DIMS.get(field, 0)
         if group not in counts:
-            counts[group] = gather_counts(len(rows), rows.device)
+            counts[group] = gather_counts(rows.shape[dim], rows.device)
         if field == "region_image":
             if "image" not in counts:
                 raise ValueError("region_image can only be gathered together with image")
             rows = rows + sum(counts["image"][: dist.get_rank()])
-        gathered[field] = gather_ragged(rows, counts[group])
+        rows = gather_ragged(rows.transpose(0, dim), counts[group])
+        gathered[field] = rows.transpose(0, dim)
     return replace(embeddings, **gathered)
 
 
-# Fields of one group have equal row counts.
+# Fields of one group have equal row counts; "image" comes before what is counted in images.
 _ROW_GROUPS = {
     "image": "image",
     "text": "image",
+    "student_prototypes": "image",
+    "teacher_prototypes": "image",
+    "patches": "image",
+    "text_tokens": "image",
+    "text_mask": "image",
     "region": "region",
     "crop": "region",
+    "teacher_crop": "region",
     "region_text": "region",
+    "region_label": "region",
     "region_image": "region",
 }
-assert set(_ROW_GROUPS) == {field.name for field in fields(Embeddings)} - {"logit_scale"}
+_ROW_DIMS = {"student_prototypes": 1, "teacher_prototypes": 1}  # views come first
+_SHARED = {"logit_scale", "logit_bias", "vocabulary"}
+assert set(_ROW_GROUPS) == {field.name for field in fields(Embeddings)} - _SHARED
