@@ -48,13 +48,16 @@ def load(path: str | Path) -> dict[str, Tensor]:
 def load_into(model: nn.Module, path: str | Path) -> None:
     """Loads a checkpoint into an open_clip model, every key and shape matching.
 
+    Only ``logit_bias``, which the sigmoid losses add to a model, may be absent from the file: it
+    then keeps its initial value.
+
     Raises:
         FileNotFoundError: The path does not exist.
         CheckpointError: As :func:`load`, or keys or shapes differ from the model's.
     """
     state_dict = read_source(path, mmap=True).clip
     expected = model.state_dict()
-    missing = sorted(expected.keys() - state_dict.keys())
+    missing = sorted(expected.keys() - state_dict.keys() - {"logit_bias"})
     unknown = sorted(state_dict.keys() - expected.keys())
     shapes = [
         f"{key} {tuple(state_dict[key].shape)} instead of {tuple(expected[key].shape)}"
@@ -74,4 +77,4 @@ def load_into(model: nn.Module, path: str | Path) -> None:
                 "tools/convert_checkpoint.py --image-size"
             )
         raise CheckpointError(f"{path} does not fit the model; {'; '.join(problems)}{hint}")
-    model.load_state_dict(state_dict)
+    model.load_state_dict(state_dict, strict=False)  # the comparison above is stricter

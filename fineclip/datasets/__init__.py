@@ -2,6 +2,7 @@
 
 from fineclip.datasets.evaluation import box_regions, image_captions
 from fineclip.datasets.evaluation_batch import collate_evaluation
+from fineclip.datasets.multi_crop import MultiCrop
 from fineclip.datasets.panoptic_regions import InstanceRegionDataset, PanopticRegionDataset
 from fineclip.datasets.region_text import (
     EpochSampler,
@@ -16,6 +17,7 @@ __all__ = [
     "EpochSampler",
     "ImageTransform",
     "InstanceRegionDataset",
+    "MultiCrop",
     "PanopticRegionDataset",
     "RegionTextBatch",
     "RegionTextDataset",

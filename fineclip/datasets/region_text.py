@@ -6,46 +6,36 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.logging import print_log
-from torch import Tensor
+from PIL import Image
 from torch.utils.data import Dataset
 
 from fineclip.datasets.files import UnusableImageError, open_image, read_json, require_keys
+from fineclip.datasets.grid_regions import grid_shapes, random_grid_cells
+from fineclip.datasets.multi_crop import MultiCrop
 from fineclip.datasets.packed_strings import PackedStrings
 from fineclip.datasets.region_captions import RegionCaptions
+from fineclip.datasets.region_text_batch import RegionTextBatch, collate_region_text
 from fineclip.datasets.transforms import ImageTransform, as_transform, enlarge_boxes
-from fineclip.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
+from fineclip.registry import DATA_SAMPLERS, DATASETS
 from fineclip.text.tokenizers import Tokenizer, get_tokenizer
 
 _CACHED_CAPTIONS = 1 << 15
 FIELDS = ("texts", "boxes", "crops", "region_texts")
+Regions = Literal["boxes", "grid"]
 
-
-class RegionTextBatch(TypedDict, total=False):
-    """A batch; fields that were not asked for are absent. R regions are packed image by image.
-
-    Attributes:
-        images: (B, 3, S, S) uint8.
-        texts: (B, T) int64 caption tokens.
-        boxes: (R, 4) float32 xyxy normalised to [0, 1] of the input.
-        region_image: (R,) int64 image index of each region.
-        crops: (R, 3, s, s) uint8.
-        region_texts: (R, T) int64 region caption tokens.
-        skipped: (file, reason) of the images left out of this batch.
-    """
-
-    images: Tensor
-    texts: Tensor
-    boxes: Tensor
-    region_image: Tensor
-    crops: Tensor
-    region_texts: Tensor
-    skipped: list[tuple[str, str]]
+__all__ = [
+    "FIELDS",
+    "EpochSampler",
+    "RegionTextBatch",
+    "RegionTextDataset",
+    "collate_region_text",
+]
 
 
 @DATASETS.register_module()
@@ -59,6 +49,10 @@ class RegionTextDataset(Dataset):
     Boxes are filtered before ``max_boxes`` are drawn; the reference release draws first and
     filters then, which wastes slots. A box that sticks out of its image is cut to it.
 
+    With ``regions="grid"`` the annotations supply the list of images alone, and regions are cells
+    of a grid drawn anew each time (CLIPSelf's image patches, see
+    :func:`fineclip.datasets.grid_regions.grid_shapes`), shuffled and cut out as they are.
+
     Args:
         image_root: Folder of the images.
         annotations: COCO instances or proposals JSON (images, annotations with bbox xywh pixels).
@@ -71,15 +65,24 @@ class RegionTextDataset(Dataset):
         category_caption: Template with one ``{}``.
         fields: What a sample holds beside the image, out of "texts", "boxes", "crops" and
             "region_texts". What is not asked for is neither loaded nor required.
+        regions: "boxes" of the annotations, or cells of a random "grid", which have no captions.
+        max_grid: Most rows or columns of the grid.
+        labels: Samples hold ``region_labels``: the place of a box's category among the categories
+            of the annotation file, -1 for boxes without one. The pretrainer's vocabulary has to
+            list the same categories in the same order, as the file itself does.
+        views: Arguments of :class:`fineclip.datasets.multi_crop.MultiCrop`; samples then hold its
+            ``global_views`` and ``local_views`` (SILC).
         transform: Geometry of the image, an :class:`ImageTransform` or its arguments.
         crop_transform: Geometry of the crops, by default that of the image.
-        max_boxes: Boxes drawn per image and epoch.
+        max_boxes: Boxes or cells drawn per image and epoch.
         min_area: Smallest area of a box, as cut to the image, in square pixels.
         max_area: Largest box area in square pixels.
-        crop_scale: Factor on box width and height for the crop (CLIPSelf, sec. 3.2: 1.5).
+        crop_scale: Factor on box width and height for the crop (CLIPSelf, sec. 3.2: 1.5); cells
+            of a grid are not enlarged.
         min_side: Images with a side below this many pixels are left out.
         include_crowd: Keep boxes marked ``iscrowd``.
-        num_images: Train on this many images, drawn by ``seed``; None: on all.
+        num_images: Train on this many images of the file, drawn by ``seed``, smaller numbers
+            from among the larger ones' images; None: on all.
         context_length: Text tokens T, by default the tokenizer's.
         seed: Seed of all draws.
 
@@ -99,6 +102,10 @@ class RegionTextDataset(Dataset):
         region_captions: str | Path | None = None,
         category_caption: str = "a photo of a {}",
         fields: Sequence[str] = FIELDS,
+        regions: Regions = "boxes",
+        max_grid: int = 6,
+        labels: bool = False,
+        views: MultiCrop | Mapping[str, Any] | None = None,
         transform: ImageTransform | Mapping[str, Any],
         crop_transform: ImageTransform | Mapping[str, Any] | None = None,
         max_boxes: int = 20,
@@ -117,15 +124,26 @@ class RegionTextDataset(Dataset):
             raise ValueError('the field "texts" needs a captions file: set captions=...')
         if category_caption.count("{}") != 1:
             raise ValueError(f"category_caption needs one {{}}, got {category_caption!r}")
+        if regions not in get_args(Regions):
+            raise ValueError(f"regions must be 'boxes' or 'grid', got {regions!r}")
+        if regions == "grid" and (labels or "region_texts" in fields):
+            what = "labels" if labels else 'the field "region_texts"'
+            raise ValueError(
+                f"the cells of a grid have neither labels nor captions: drop {what}, or set "
+                'regions="boxes"'
+            )
         self.image_root = Path(image_root)
         if not self.image_root.is_dir():
             raise FileNotFoundError(f"image folder {self.image_root} does not exist")
         self.fields = frozenset(fields)
-        self.with_regions = bool(self.fields - {"texts"})
+        self.with_regions = bool(self.fields - {"texts"}) or labels
+        self.with_labels = labels
+        self.grids = grid_shapes(max_grid) if regions == "grid" else None
+        self.views = MultiCrop(**views) if isinstance(views, Mapping) else views
         self.transform = as_transform(transform)
         self.crop_transform = as_transform(crop_transform or transform)
         self.max_boxes = max_boxes
-        self.crop_scale = crop_scale
+        self.crop_scale = crop_scale if self.grids is None else 1.0
         self.seed = seed
         if isinstance(tokenizer, str):
             tokenizer = get_tokenizer(tokenizer, context_length)
@@ -170,17 +188,22 @@ class RegionTextDataset(Dataset):
             images = [images[i] for i in sorted(chosen)]
         image_captions = self._read_captions(captions) if "texts" in self.fields else {}
         regions_of: dict[int, list[dict]] = defaultdict(list)
-        if self.with_regions:
+        with_boxes = self.with_regions and self.grids is None
+        if with_boxes:
             require_keys(data, ["annotations"], f"annotations: {annotations}")
             for annotation in data["annotations"]:
                 require_keys(
                     annotation, ["image_id", "bbox"], f"annotations: {annotations}: annotation"
                 )
                 regions_of[annotation["image_id"]].append(annotation)
-        names = {c["id"]: c["name"] for c in data.get("categories", ())}
+        if self.with_labels:
+            require_keys(data, ["categories"], f"annotations: {annotations}: labels")
+        categories = data.get("categories", ())
+        names = {c["id"]: c["name"] for c in categories}
+        index_of = {c["id"]: index for index, c in enumerate(categories)}
 
         files, sizes, texts, text_ends = [], [], [], []
-        boxes, box_ends, region_texts = [], [], []
+        boxes, box_ends, region_texts, labels = [], [], [], []
         for image in images:
             file = image["file_name"]
             if min(image["width"], image["height"]) < min_side:
@@ -210,15 +233,18 @@ class RegionTextDataset(Dataset):
                             f"{file} (annotation {annotation.get('id')})"
                         )
                         continue
-                own_regions.append((box, caption))
-            if self.with_regions and "texts" not in self.fields and not own_regions:
+                label = index_of.get(annotation.get("category_id"), -1)
+                own_regions.append((box, caption, label))
+            # What an image is in the batch for: its regions, its caption or its views.
+            if with_boxes and "texts" not in self.fields and not self.views and not own_regions:
                 continue
             files.append(file)
             sizes.append((image["width"], image["height"]))
             texts.extend(own_captions)
             text_ends.append(len(texts))
-            boxes.extend(box for box, _ in own_regions)
-            region_texts.extend(caption for _, caption in own_regions)
+            boxes.extend(box for box, _, _ in own_regions)
+            region_texts.extend(caption for _, caption, _ in own_regions)
+            labels.extend(label for _, _, label in own_regions)
             box_ends.append(len(boxes))
         for reason, found in self._problems.items():
             print_log(
@@ -235,6 +261,7 @@ class RegionTextDataset(Dataset):
         self._boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)  # xyxy pixels
         self._box_ends = torch.tensor([0, *box_ends])
         self._region_texts = PackedStrings(region_texts)
+        self._labels = torch.tensor(labels, dtype=torch.int64)
 
     def _read_captions(self, path: str | Path) -> dict[int, list[str]]:
         data = read_json(path, "captions")
@@ -312,13 +339,37 @@ class RegionTextDataset(Dataset):
             start, end = self._text_ends[index : index + 2].tolist()
             caption = self._texts[start + int(rng.integers(end - start))]
             sample["texts"] = self._tokenize(caption)[None][:present]
-        if not self.with_regions:
-            return sample
-        start, end = self._box_ends[index : index + 2].tolist()
-        chosen = torch.from_numpy(start + rng.permutation(end - start)[: self.max_boxes * present])
-        boxes = self._boxes[chosen]  # (n, 4) xyxy pixels
+        if self.views is not None:
+            # Draws of their own: the same views whatever else a sample holds.
+            view_rng = np.random.default_rng((self.seed, epoch, index, 1))
+            views = self.views(image if present else Image.new("RGB", (1, 1)), view_rng)
+            sample["global_views"], sample["local_views"] = (v[None][:present] for v in views)
+        if self.with_regions:
+            self._add_regions(sample, index, image, rng)
+        return sample
+
+    def _add_regions(
+        self,
+        sample: RegionTextBatch,
+        index: int,
+        image: Image.Image | None,
+        rng: np.random.Generator,
+    ) -> None:
+        """Draws the regions of one image, none where it cannot be decoded."""
+        width, height = self._sizes[index].tolist()
+        max_boxes = self.max_boxes if image is not None else 0
+        if self.grids is None:
+            start, end = self._box_ends[index : index + 2].tolist()
+            chosen = torch.from_numpy(start + rng.permutation(end - start)[:max_boxes])
+            boxes = self._boxes[chosen]  # (n, 4) xyxy pixels
+        else:
+            boxes = random_grid_cells(
+                width, height, shapes=self.grids, max_cells=max_boxes, rng=rng
+            )
         sample["boxes"] = self.transform.map_boxes(boxes, width, height)
         sample["region_image"] = torch.zeros(len(boxes), dtype=torch.int64)
+        if self.with_labels:
+            sample["region_labels"] = self._labels[chosen]
         if "crops" in self.fields:
             size = self.crop_transform.size
             crops = [torch.zeros(0, 3, size, size).byte()]
@@ -329,23 +380,6 @@ class RegionTextDataset(Dataset):
             # The empty caption only lends its shape: there may be no region at all.
             captions = ["", *(self._region_texts[i] for i in chosen.tolist())]
             sample["region_texts"] = torch.stack([self._tokenize(c) for c in captions])[1:]
-        return sample
-
-
-@FUNCTIONS.register_module()
-def collate_region_text(samples: Sequence[RegionTextBatch]) -> RegionTextBatch:
-    """Packs samples of :class:`RegionTextDataset` into one batch, without any padding."""
-    batch: RegionTextBatch = {"skipped": [item for s in samples for item in s["skipped"]]}
-    for name in ("images", "texts", "boxes", "crops", "region_texts"):
-        if name in samples[0]:
-            batch[name] = torch.cat([sample[name] for sample in samples])
-    if "region_image" in samples[0]:
-        shift, rows = 0, []
-        for sample in samples:
-            rows.append(sample["region_image"] + shift)
-            shift += len(sample["images"])
-        batch["region_image"] = torch.cat(rows)
-    return batch
 
 
 @DATA_SAMPLERS.register_module()

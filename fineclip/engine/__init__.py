@@ -1,8 +1,14 @@
 """Training on mmengine's Runner: config loading, optimizer, hooks."""
 
 from fineclip.engine.config import load_config
-from fineclip.engine.hooks import ClampLogitScaleHook, PlainCheckpointHook, SkippedSamplesHook
+from fineclip.engine.hooks import (
+    ClampLogitScaleHook,
+    EMATeacherHook,
+    PlainCheckpointHook,
+    SkippedSamplesHook,
+)
 from fineclip.engine.launch import build_runner, prepare_training
+from fineclip.engine.logits import InitialLogitsHook
 from fineclip.engine.optim import (
     AutocastOptimWrapper,
     CLIPOptimWrapperConstructor,
@@ -16,6 +22,8 @@ __all__ = [
     "AutocastOptimWrapper",
     "CLIPOptimWrapperConstructor",
     "ClampLogitScaleHook",
+    "EMATeacherHook",
+    "InitialLogitsHook",
     "PlainCheckpointHook",
     "ProgressBarHook",
     "SkippedSamplesHook",

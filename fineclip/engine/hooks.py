@@ -10,6 +10,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from fineclip.registry import HOOKS
 
@@ -28,9 +29,51 @@ class ClampLogitScaleHook(Hook):
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Clamps in place."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         with torch.no_grad():
-            model.clip.logit_scale.clamp_(*self.range)
+            _unwrapped(runner).clip.logit_scale.clamp_(*self.range)
+
+
+@HOOKS.register_module()
+class EMATeacherHook(Hook):
+    """Moves the EMA teacher of ``LocalToGlobalDistillation`` after every optimizer step.
+
+    With it of N iterations, the share of itself that the teacher keeps is::
+
+        final_momentum - (final_momentum - momentum) (1 + cos(pi it / N)) / 2
+
+    DINO's half cosine from ``momentum`` to ``final_momentum`` (Caron et al., ICCV 2021,
+    Sec. 3.1). It depends on the iteration alone, and the teacher is saved with the model, so
+    that a resumed run continues exactly. While gradients accumulate nothing moves.
+
+    Args:
+        momentum: Share at the first iteration.
+        final_momentum: Share that is approached at the last.
+
+    Raises:
+        ValueError: For a share outside of [0, 1].
+    """
+
+    def __init__(self, momentum: float = 0.996, final_momentum: float = 1.0) -> None:
+        if not 0 <= momentum <= 1 or not 0 <= final_momentum <= 1:
+            raise ValueError(
+                f"momentum and final_momentum must be in [0, 1], got {momentum}, {final_momentum}"
+            )
+        self.momentum = momentum
+        self.final_momentum = final_momentum
+
+    def before_train(self, runner: Runner) -> None:
+        """Starts the teacher from the student, whose weights are loaded by now."""
+        _unwrapped(runner).start_ema_teacher()
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Moves the teacher if the optimizer has stepped."""
+        if runner.optim_wrapper.should_update():
+            _unwrapped(runner).update_ema_teacher(self.momentum_at(runner.iter, runner.max_iters))
+
+    def momentum_at(self, iteration: int, max_iters: int) -> float:
+        """The share kept after an iteration, counted from 0."""
+        remaining = (1 + math.cos(math.pi * iteration / max_iters)) / 2
+        return self.final_momentum - (self.final_momentum - self.momentum) * remaining
 
 
 @HOOKS.register_module()
@@ -77,3 +120,7 @@ class PlainCheckpointHook(Hook):
             key: value.item() if isinstance(value, np.generic) else value
             for key, value in hub["runtime_info"].items()
         }
+
+
+def _unwrapped(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

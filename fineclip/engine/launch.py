@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.model import is_model_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
@@ -71,8 +72,11 @@ def prepare_training(runner: Runner) -> None:
 
     Raises:
         FileNotFoundError: A file or folder of the data is missing.
-        ValueError: A file is malformed, or there is less data than one batch.
+        ValueError: A file is malformed, there is less data than one batch, or ``load_from``
+            would leave the frozen teacher behind.
     """
+    if runner.cfg.get("load_from") and not runner.cfg.get("resume"):
+        _refuse_stale_teacher(runner)
     loader = runner.train_loop.dataloader
     if runner.cfg.get("val_cfg"):
         _ = runner.val_loop
@@ -80,6 +84,17 @@ def prepare_training(runner: Runner) -> None:
         raise ValueError(
             f"the {len(loader.dataset)} training images do not fill one batch of "
             f"{loader.batch_size} per process: lower batch_size"
+        )
+
+
+def _refuse_stale_teacher(runner: Runner) -> None:
+    """A frozen teacher is copied when the model is built, before ``load_from`` is read."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    named = runner.cfg.model.get("teacher")
+    if getattr(model, "teacher", None) is not None and named is None:
+        raise ValueError(
+            f"load_from={runner.cfg.load_from}: the frozen teacher would keep the weights the "
+            "model was built with; name the start weights as pretrained, or give model.teacher"
         )
 
 

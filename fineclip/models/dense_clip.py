@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import open_clip
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fineclip.checkpoints import load_into
 from fineclip.models.pooling import pack_regions, pool_boxes, pool_masks
+from fineclip.models.text_tokens import encode_text_tokens
 from fineclip.models.trunks import build_trunk
 from fineclip.registry import MODELS
 
@@ -33,6 +34,12 @@ class DenseCLIP(nn.Module):
             adapter in :mod:`fineclip.models.trunks`.
         tokenizer: Maps a list of strings to (n, T) int64 token ids; by default CLIP's tokenizer
             at the model's context length.
+        freeze_batch_norm: Batch normalisation of the visual tower uses its running statistics in
+            training too; its weights and biases still train. An embedding then depends on its
+            own image alone, not on the batch, the chunk or the process it is computed in, and
+            images and region crops are embedded by the same function. False: statistics of each
+            batch, which a ResNet that starts from random weights needs. Towers without batch
+            normalisation (all ViTs) are not concerned.
 
     Raises:
         ValueError: If the visual tower is not supported.
@@ -43,21 +50,36 @@ class DenseCLIP(nn.Module):
         clip_model: nn.Module,
         *,
         tokenizer: Callable[[list[str]], Tensor] | None = None,
+        freeze_batch_norm: bool = True,
     ) -> None:
         super().__init__()
         self.clip = clip_model
         self.trunk = build_trunk(clip_model.visual)
+        self.freeze_batch_norm = freeze_batch_norm
         self._tokenizer = tokenizer
+        self._make_tokenizer: Callable[[], Callable[[list[str]], Tensor]] | None = None
+        self._hold_batch_norm()
 
     @classmethod
-    def create(cls, name: str, pretrained: str | None = None, **kwargs: object) -> DenseCLIP:
+    def create(
+        cls,
+        name: str,
+        pretrained: str | None = None,
+        *,
+        freeze_batch_norm: bool = True,
+        **kwargs: object,
+    ) -> DenseCLIP:
         """Makes a model by open_clip name.
+
+        Without a tag of open_clip's, pixel mean and std are those that all published weights of
+        the name share (0.5 for SigLIP), and OpenAI's where they differ or there are none.
 
         Args:
             name: A name open_clip knows (``open_clip.list_models()``), this package's tiny models
                 included.
             pretrained: An open_clip tag of the name, or the path of a local checkpoint in a format
                 that :func:`fineclip.checkpoints.load` reads. None: random weights.
+            freeze_batch_norm: See :class:`DenseCLIP`.
             **kwargs: Passed to ``open_clip.create_model``.
 
         Raises:
@@ -83,6 +105,9 @@ class DenseCLIP(nn.Module):
                     f"{pretrained!r} is neither a file nor a pretrained tag of {name}; tags: "
                     f"{', '.join(tags) or 'none'}"
                 )
+        if tag is None:
+            own = kwargs.get("force_preprocess_cfg") or {}
+            kwargs["force_preprocess_cfg"] = {**_published_pixel_statistics(name), **own}
         # Local files go through our own reader, which never unpickles code.
         try:
             with _quiet_about_random_weights(path is not None):
@@ -96,14 +121,25 @@ class DenseCLIP(nn.Module):
             ) from error
         if path:
             load_into(model, path)
-        tokenizer = open_clip.get_tokenizer(name, context_length=kwargs.get("force_context_length"))
-        return cls(model, tokenizer=tokenizer)
+        dense_clip = cls(model, freeze_batch_norm=freeze_batch_norm)
+        dense_clip._make_tokenizer = partial(
+            open_clip.get_tokenizer, name, context_length=kwargs.get("force_context_length")
+        )
+        return dense_clip
 
     @cached_property
     def tokenizer(self) -> Callable[[list[str]], Tensor]:
-        """Maps a list of strings to (n, T) int64 token ids."""
+        """Maps a list of strings to (n, T) int64 token ids.
+
+        Made when first asked for, as some have to be downloaded (SigLIP's) and images need none.
+
+        Raises:
+            OSError: The tokenizer could not be downloaded.
+        """
         if self._tokenizer is not None:
             return self._tokenizer
+        if self._make_tokenizer is not None:
+            return self._make_tokenizer()
         return open_clip.SimpleTokenizer(context_length=self.context_length)
 
     @property
@@ -151,9 +187,26 @@ class DenseCLIP(nn.Module):
         return self.clip.logit_scale
 
     @property
+    def logit_bias(self) -> Tensor | None:
+        """() what a sigmoid loss adds to scaled similarities (SigLIP); None without one."""
+        return getattr(self.clip, "logit_bias", None)
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters live."""
         return self.clip.logit_scale.device
+
+    def train(self, mode: bool = True) -> DenseCLIP:
+        """Batch normalisation stays in eval mode where it is frozen."""
+        super().train(mode)
+        self._hold_batch_norm()
+        return self
+
+    def _hold_batch_norm(self) -> None:
+        if self.freeze_batch_norm:
+            for module in self.clip.visual.modules():
+                if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+                    module.eval()
 
     def encode_image(self, images: Tensor, normalize: bool = True) -> Tensor:
         """Global embeddings.
@@ -165,8 +218,7 @@ class DenseCLIP(nn.Module):
         Returns:
             (B, D).
         """
-        state = self.trunk.forward_shared(_at_least_one(images))
-        return _finish(self.trunk.global_head(state)[: len(images)], normalize)
+        return self.encode_visual(images, {"image"}, normalize)["image"]
 
     def encode_text(self, tokens: Tensor, normalize: bool = True) -> Tensor:
         """Text embeddings.
@@ -181,7 +233,10 @@ class DenseCLIP(nn.Module):
         return _finish(self.clip.encode_text(_at_least_one(tokens))[: len(tokens)], normalize)
 
     def encode_dense(self, images: Tensor, normalize: bool = True) -> Tensor:
-        """An embedding per location: the last block without attention, projected.
+        """An embedding per location: the last attention replaced by its value path, projected.
+
+        That is the last block of a ViT and the pooling of a ResNet or SigLIP; each adapter in
+        :mod:`fineclip.models.trunks` says it exactly.
 
         Args:
             images: (B, 3, H, W) float.
@@ -190,13 +245,12 @@ class DenseCLIP(nn.Module):
         Returns:
             (B, D, h, w) on the patch grid.
         """
-        state = self.trunk.forward_shared(_at_least_one(images))
-        return _finish(self.trunk.dense_head(state)[: len(images)], normalize)
+        return self.encode_visual(images, {"dense"}, normalize)["dense"]
 
     def encode_image_and_dense(
         self, images: Tensor, normalize: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """:meth:`encode_image` and :meth:`encode_dense` with all blocks but the last run once.
+        """:meth:`encode_image` and :meth:`encode_dense` with what they share run once.
 
         Args:
             images: (B, 3, H, W) float.
@@ -205,10 +259,97 @@ class DenseCLIP(nn.Module):
         Returns:
             (B, D) and (B, D, h, w).
         """
+        found = self.encode_visual(images, {"image", "dense"}, normalize)
+        return found["image"], found["dense"]
+
+    def encode_patches(self, images: Tensor, normalize: bool = True) -> Tensor:
+        """An embedding per location from the last attention as it is, not replaced.
+
+        The patch tokens behind the last block, through final norm and projection; each adapter in
+        :mod:`fineclip.models.trunks` says it exactly. Token-level objectives (FILIP, SPARC, PACL)
+        read these; regions are pooled from :meth:`encode_dense`.
+
+        Args:
+            images: (B, 3, H, W) float.
+            normalize: L2-normalise along D.
+
+        Returns:
+            (B, N, D), N = h * w locations of the patch grid row by row.
+        """
+        return self.encode_visual(images, {"patches"}, normalize)["patches"]
+
+    def encode_visual(
+        self, images: Tensor, outputs: Collection[str], normalize: bool = True
+    ) -> dict[str, Tensor]:
+        """Any of the embeddings of an image, with what they share run once.
+
+        Args:
+            images: (B, 3, H, W) float.
+            outputs: Which: "image" as :meth:`encode_image`, "dense" as :meth:`encode_dense`,
+                "patches" as :meth:`encode_patches`.
+            normalize: L2-normalise along D.
+
+        Returns:
+            By name (B, D), (B, D, h, w) and (B, N, D).
+
+        Raises:
+            ValueError: For an unknown output.
+        """
+        if unknown := sorted(set(outputs) - {"image", "dense", "patches"}):
+            raise ValueError(f"unknown outputs {unknown}; known: image, dense, patches")
+        if not outputs:
+            return {}
         state = self.trunk.forward_shared(_at_least_one(images))
+        found = {}
+        if "patches" in outputs:
+            found["image"], found["patches"] = self.trunk.global_and_patch_heads(state)
+        elif "image" in outputs:
+            found["image"] = self.trunk.global_head(state)
+        if "dense" in outputs:
+            found["dense"] = self.trunk.dense_head(state)
+        return {
+            name: _finish(found[name][: len(images)], normalize, dim=2 if name == "patches" else 1)
+            for name in outputs
+        }
+
+    def encode_text_tokens(self, tokens: Tensor, normalize: bool = True) -> tuple[Tensor, Tensor]:
+        """An embedding per token.
+
+        Args:
+            tokens: (B, T) int64 token ids.
+            normalize: L2-normalise along D.
+
+        Returns:
+            (B, T, D), where the token at the end of a text is :meth:`encode_text`, and (B, T)
+            bool, true up to and including the end of each text; see
+            :func:`fineclip.models.text_tokens.text_mask`.
+
+        Raises:
+            ValueError: For text towers whose token embeddings are not defined.
+        """
+        return self.encode_text_and_tokens(tokens, normalize)[1:]
+
+    def encode_text_and_tokens(
+        self, tokens: Tensor, normalize: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`encode_text` and :meth:`encode_text_tokens` from one pass.
+
+        Args:
+            tokens: (B, T) int64 token ids.
+            normalize: L2-normalise along D.
+
+        Returns:
+            (B, D), (B, T, D) and (B, T) bool.
+
+        Raises:
+            ValueError: For text towers whose token embeddings are not defined.
+        """
+        text, of_token, mask = encode_text_tokens(self.clip, _at_least_one(tokens))
+        rows = len(tokens)
         return (
-            _finish(self.trunk.global_head(state)[: len(images)], normalize),
-            _finish(self.trunk.dense_head(state)[: len(images)], normalize),
+            _finish(text[:rows], normalize),
+            _finish(of_token[:rows], normalize, dim=2),
+            mask[:rows],
         )
 
     def encode_regions(
@@ -264,8 +405,31 @@ def create_dense_clip(name: str, pretrained: str | None = None, **kwargs: object
     return DenseCLIP.create(name, pretrained, **kwargs)
 
 
-def _finish(embedding: Tensor, normalize: bool) -> Tensor:
-    return F.normalize(embedding.float(), dim=1) if normalize else embedding
+def _published_pixel_statistics(name: str) -> dict[str, tuple[float, float, float]]:
+    """Pixel mean and std of a name's published weights; empty where they differ or none exist.
+
+    open_clip keeps them with the tags, so a local file or random weights would get OpenAI's.
+    """
+    name = name.replace("/", "-")
+    configs = [
+        open_clip.get_pretrained_cfg(name, tag)
+        for tag in open_clip.list_pretrained_tags_by_model(name)
+    ]
+    found = {
+        (
+            tuple(config.get("mean") or open_clip.OPENAI_DATASET_MEAN),
+            tuple(config.get("std") or open_clip.OPENAI_DATASET_STD),
+        )
+        for config in configs
+    }
+    if len(found) != 1:
+        return {}
+    mean, std = found.pop()
+    return {"mean": mean, "std": std}
+
+
+def _finish(embedding: Tensor, normalize: bool, dim: int = 1) -> Tensor:
+    return F.normalize(embedding.float(), dim=dim) if normalize else embedding
 
 
 @contextmanager

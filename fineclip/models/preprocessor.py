@@ -28,8 +28,8 @@ class RegionTextPreprocessor(BaseDataPreprocessor):
         self, *, mean: Sequence[float], std: Sequence[float], non_blocking: bool = True
     ) -> None:
         super().__init__(non_blocking=non_blocking)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Prepares a collated batch.
@@ -41,11 +41,11 @@ class RegionTextPreprocessor(BaseDataPreprocessor):
         """
         # Which files were skipped is for the hooks, not for the model.
         batch = self.cast_data({key: value for key, value in data.items() if key != "skipped"})
-        for key in ("images", "crops"):
+        for key in ("images", "crops", "global_views", "local_views"):
             if key in batch and batch[key].dtype == torch.uint8:
                 batch[key] = self.normalize(batch[key])
         return batch
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> float32, normalised."""
+        """(..., 3, H, W) uint8 -> float32, normalised."""
         return (pixels.float() / 255 - self.mean) / self.std

@@ -2,44 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from fineclip.embeddings import Embeddings
 from fineclip.models.dense_clip import DenseCLIP
+from fineclip.models.ema_teacher import EMATeacher
+from fineclip.models.frozen_teacher import FrozenTeacher
 from fineclip.models.pooling import pool_boxes
 from fineclip.models.preprocessor import RegionTextPreprocessor
+from fineclip.models.prototype_head import PrototypeHead
 from fineclip.objectives import Objective
 from fineclip.parallel import gather_embeddings
 from fineclip.registry import MODELS, OBJECTIVES
+from fineclip.text import Vocabulary
+from fineclip.text.templates import Template
 
 PARTS = ("image", "text", "logit_scale")
+
+_INPUTS = {
+    "image": ("images",),
+    "patches": ("images",),
+    "region": ("images", "boxes", "region_image"),
+    "crop": ("crops",),
+    "teacher_crop": ("crops",),
+    "text": ("texts",),
+    "text_tokens": ("texts",),
+    "text_mask": ("texts",),
+    "region_text": ("region_texts",),
+    "student_prototypes": ("local_views",),
+    "teacher_prototypes": ("global_views",),
+}
+"""Fields of the batch that each field of :class:`Embeddings` is made of."""
 
 
 @MODELS.register_module()
 class FineCLIPPretrainer(BaseModel):
     """Trains a :class:`DenseCLIP` with any list of objectives.
 
-    Only the embeddings that the objectives need are computed: image and dense path share all
-    blocks but the last, captions and region captions are one pass of the text tower. Embeddings
-    are gathered over processes before the objectives see them, so every rank evaluates the
-    losses of the global batch.
+    Only the embeddings that the objectives need are computed: image, patches and dense map share
+    all they have in common, captions and region captions are one pass of the text tower.
+    Embeddings are gathered over processes before the objectives see them, so every rank evaluates
+    the losses of the global batch.
+
+    Objectives that compare with a teacher bring theirs along:
+
+    - ``teacher_crop``, ``vocabulary`` and ``region_label`` (CLIPSelf, RegionCLIP): a
+      :class:`FrozenTeacher`, in no checkpoint, rebuilt from the config on resume. To start from
+      trained weights therefore set ``pretrained`` of ``clip``: a runner's ``load_from`` comes
+      after the teacher was copied and changes the student alone.
+    - ``student_prototypes`` and ``teacher_prototypes`` (SILC): a trained :class:`PrototypeHead` on
+      the raw image embedding and an :class:`EMATeacher`, both in the checkpoints. The student sees
+      local views, the teacher global ones, and the image-text losses the plain image. The
+      teacher moves by :class:`fineclip.engine.EMATeacherHook`, or :meth:`start_ema_teacher` and
+      :meth:`update_ema_teacher` in a loop of one's own.
 
     Args:
         clip: The model, or its config.
         objectives: Objectives or their configs; their losses are summed.
-        trainable: Which parts train, out of "image", "text" and "logit_scale". The default is
-            FineCLIP's: the text tower is frozen and stays in eval mode.
+        trainable: Which parts train, out of "image", "text" and "logit_scale" (the bias of
+            sigmoid losses included). The default is FineCLIP's: the text tower is frozen and
+            stays in eval mode.
+        teacher: The frozen teacher or its config, where one is needed; None: a copy of ``clip``
+            as constructed.
+        vocabulary: Categories of RegionCLIP: a vocabulary, its name or JSON file, or a list of
+            names. The teacher's text tower embeds them once.
+        templates: Prompts of the categories, see :func:`fineclip.text.get_templates`.
+        prototype_head: SILC's head, or arguments of :class:`PrototypeHead` but for ``in_dim``.
         data_preprocessor: Config of the preprocessor; by default pixels are normalised with the
             model's own mean and std.
 
     Raises:
-        ValueError: For an unknown part in ``trainable``.
+        ValueError: For an unknown part in ``trainable``, or where the objectives need something
+            that the arguments do not provide.
     """
 
     def __init__(
@@ -48,6 +91,10 @@ class FineCLIPPretrainer(BaseModel):
         objectives: Sequence[Objective | dict[str, Any]],
         *,
         trainable: Sequence[str] = ("image", "logit_scale"),
+        teacher: DenseCLIP | dict[str, Any] | None = None,
+        vocabulary: str | Path | Vocabulary | Sequence[str] | None = None,
+        templates: str | Sequence[str] | Template = "vild",
+        prototype_head: nn.Module | dict[str, Any] | None = None,
         data_preprocessor: nn.Module | dict[str, Any] | None = None,
     ) -> None:
         if unknown := sorted(set(trainable) - set(PARTS)):
@@ -62,8 +109,53 @@ class FineCLIPPretrainer(BaseModel):
         )
         self.needs = frozenset().union(*(objective.needs for objective in self.objectives))
         self.trainable = tuple(trainable)
+        if "logit_bias" in self.needs and clip.logit_bias is None:
+            raise ValueError(
+                f"{self._who_needs('logit_bias')}: sigmoid losses need a model with a bias; create "
+                "it with init_logit_bias=-10 (and init_logit_scale=log 10), as SigLIP starts"
+            )
+        self.teacher = self._build_teacher(teacher, vocabulary, templates)
+        self.prototype_head, self.ema_teacher = self._build_prototypes(prototype_head)
         for name, parameter in self.clip.clip.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and _part_of(name) in trainable)
+
+    def _build_teacher(
+        self, teacher: Any, vocabulary: Any, templates: str | Sequence[str] | Template
+    ) -> FrozenTeacher | None:
+        if "vocabulary" in self.needs:
+            if vocabulary is None:
+                raise ValueError(
+                    f"{self._who_needs('vocabulary')}: set vocabulary=... to a vocabulary's name, "
+                    "a JSON file of categories or a list of names"
+                )
+        elif vocabulary is not None:
+            _warn("vocabulary is ignored: no objective classifies regions")
+            vocabulary = None
+        if self.needs & {"teacher_crop", "vocabulary", "region_label"}:
+            return FrozenTeacher(self.clip, teacher, vocabulary=vocabulary, templates=templates)
+        if teacher is not None:
+            _warn("teacher is ignored: no objective needs one")
+        return None
+
+    def _build_prototypes(
+        self, head: nn.Module | dict[str, Any] | None
+    ) -> tuple[nn.Module | None, EMATeacher | None]:
+        if not self.needs & {"student_prototypes", "teacher_prototypes"}:
+            if head is not None:
+                _warn("prototype_head is ignored: no objective compares prototypes")
+            return None, None
+        if head is None:
+            raise ValueError(
+                f"{self._who_needs('student_prototypes')}: set "
+                "prototype_head=dict(num_prototypes=...)"
+            )
+        if isinstance(head, dict):
+            settings = {"type": PrototypeHead, "in_dim": self.clip.embed_dim, **head}
+            head = MODELS.build(settings)
+        return head, EMATeacher(self.clip, head)
+
+    def _who_needs(self, field: str) -> str:
+        return ", ".join(type(o).__name__ for o in self.objectives if field in o.needs)
 
     def train(self, mode: bool = True) -> FineCLIPPretrainer:
         """Frozen towers stay in eval mode."""
@@ -71,6 +163,13 @@ class FineCLIPPretrainer(BaseModel):
         for name, module in self.clip.clip.named_children():
             if _part_of(name) not in self.trainable:
                 module.eval()
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FineCLIPPretrainer:
+        """Takes the frozen teacher, which is no submodule, to another device or dtype as well."""
+        super()._apply(fn, recurse)
+        if self.teacher is not None:
+            self.teacher.apply(fn)
         return self
 
     def forward(self, mode: str = "loss", **batch: Any) -> Any:
@@ -89,12 +188,28 @@ class FineCLIPPretrainer(BaseModel):
         raise ValueError(f"mode must be 'loss', 'tensor' or 'predict', got {mode!r}")
 
     def loss(self, **batch: Tensor) -> dict[str, Tensor]:
-        """Losses of the global batch, named ``loss_*``, and what is logged beside them."""
-        local = self.embed(**batch)
-        embeddings = gather_embeddings(local)
-        outputs = {}
+        """Losses of the global batch, named ``loss_*``, and what is logged beside them.
+
+        Raises:
+            ValueError: If a field of the batch is missing, two objectives give their losses one
+                name, or the EMA teacher has not been started.
+        """
+        if self.training and self.ema_teacher is not None and not self.ema_teacher.started:
+            raise ValueError(
+                "the EMA teacher has not been started, so nothing would update it: add "
+                'dict(type="EMATeacherHook") to custom_hooks'
+            )
+        embeddings = gather_embeddings(self.embed(**batch))
+        outputs: dict[str, Tensor] = {}
+        source: dict[str, str] = {}
         for objective in self.objectives:
-            outputs.update(objective(embeddings))
+            for name, loss in objective(embeddings).items():
+                if name in outputs:
+                    raise ValueError(
+                        f"{source[name]} and {type(objective).__name__} both name a loss {name}, "
+                        "and one would hide the other: keep one of them"
+                    )
+                outputs[name], source[name] = loss, type(objective).__name__
         outputs["logit_scale"] = self.clip.logit_scale.detach().float()
         if embeddings.region is not None:
             outputs["num_regions"] = outputs["logit_scale"].new_tensor(len(embeddings.region))
@@ -109,6 +224,9 @@ class FineCLIPPretrainer(BaseModel):
         region_image: Tensor | None = None,
         crops: Tensor | None = None,
         region_texts: Tensor | None = None,
+        region_labels: Tensor | None = None,
+        global_views: Tensor | None = None,
+        local_views: Tensor | None = None,
     ) -> Embeddings:
         """Embeds what the objectives need of one batch.
 
@@ -117,32 +235,121 @@ class FineCLIPPretrainer(BaseModel):
             texts: (B, T) int64 caption tokens.
             boxes: (R, 4) xyxy normalised to [0, 1] of the input.
             region_image: (R,) int64 image index of each box.
-            crops: (R, 3, h, w).
+            crops: (R, 3, h, w), read by the model and by the frozen teacher.
             region_texts: (R, T) int64 region caption tokens.
+            region_labels: (R,) int64 index into the vocabulary, -1 for none. Where there is
+                none, and the batch has crops, the category nearest to the teacher's embedding of
+                the crop is the label (RegionCLIP's pseudo-labels).
+            global_views: (B, V_t, 3, H', W') for the EMA teacher.
+            local_views: (B, V_s, 3, h', w') for the student.
+
+        Raises:
+            ValueError: If a field that an objective needs is missing.
         """
-        result = Embeddings(logit_scale=self.clip.logit_scale)
+        self._check_inputs(
+            images=images,
+            texts=texts,
+            boxes=boxes,
+            region_image=region_image,
+            crops=crops,
+            region_texts=region_texts,
+            region_labels=region_labels,
+            global_views=global_views,
+            local_views=local_views,
+        )
+        result = Embeddings(logit_scale=self.clip.logit_scale, logit_bias=self.clip.logit_bias)
         with self._grad_if("image"):
-            dense = None
-            if {"image", "region"} <= self.needs:
-                result.image, dense = self.clip.encode_image_and_dense(images)
-            elif "image" in self.needs:
-                result.image = self.clip.encode_image(images)
-            elif "region" in self.needs:
-                dense = self.clip.encode_dense(images)
-            if dense is not None:
-                result.region = pool_boxes(dense, boxes, region_image)
-                result.region_image = region_image if result.image is not None else None
+            self._embed_images(result, images, boxes, region_image)
             if "crop" in self.needs:
                 result.crop = self.clip.encode_image(crops)
         with self._grad_if("text"):
-            names = [name for name in ("text", "region_text") if name in self.needs]
-            tokens = [{"text": texts, "region_text": region_texts}[name] for name in names]
-            if names:
-                embedded = self.clip.encode_text(torch.cat(tokens))
-                parts = embedded.split([len(t) for t in tokens])
-                for name, part in zip(names, parts, strict=True):
-                    setattr(result, name, part)
+            self._embed_texts(result, texts, region_texts)
+        if "teacher_crop" in self.needs:
+            result.teacher_crop = self.teacher.encode_crops(crops)
+        if "vocabulary" in self.needs:
+            result.vocabulary = self.teacher.category_embeddings()
+        if "region_label" in self.needs:
+            result.region_label = self.teacher.label_regions(
+                crops, region_labels, result.teacher_crop
+            )
+        if self.ema_teacher is not None:
+            self._embed_views(result, global_views, local_views)
         return result
+
+    def _check_inputs(self, **batch: Tensor | None) -> None:
+        wanted = {name for need in self.needs for name in _INPUTS.get(need, ())}
+        # Without labels there have to be crops to make them from.
+        if "region_label" in self.needs and batch["region_labels"] is None:
+            wanted.add("crops")
+        if missing := sorted(name for name in wanted if batch[name] is None):
+            names = ", ".join(type(objective).__name__ for objective in self.objectives)
+            raise ValueError(
+                f"the objectives ({names}) need {', '.join(missing)}, which the batch does not "
+                "have; what it holds is set by the data set's fields, labels and views"
+            )
+
+    def _embed_images(
+        self,
+        result: Embeddings,
+        images: Tensor,
+        boxes: Tensor | None,
+        region_image: Tensor | None,
+    ) -> None:
+        outputs = self.needs & {"image", "patches"}
+        if "region" in self.needs:
+            outputs |= {"dense"}
+        found = self.clip.encode_visual(images, outputs)
+        result.image, result.patches = found.get("image"), found.get("patches")
+        if "region" in self.needs:
+            result.region = pool_boxes(found["dense"], boxes, region_image)
+            result.region_image = region_image if result.image is not None else None
+
+    def _embed_texts(
+        self, result: Embeddings, texts: Tensor | None, region_texts: Tensor | None
+    ) -> None:
+        tokens = {"text": texts, "region_text": region_texts}
+        if self.needs & {"text_tokens", "text_mask"}:
+            # Apart from the region captions, which are embedded as a whole: their (R, T, D) would
+            # be a lot of memory for nothing.
+            found = self.clip.encode_text_and_tokens(tokens.pop("text"))
+            result.text, result.text_tokens, result.text_mask = found
+        tokens = {name: rows for name, rows in tokens.items() if name in self.needs}
+        if tokens:
+            embedded = self.clip.encode_text(torch.cat(list(tokens.values())))
+            parts = embedded.split([len(rows) for rows in tokens.values()])
+            for name, part in zip(tokens, parts, strict=True):
+                setattr(result, name, part)
+
+    def _embed_views(self, result: Embeddings, global_views: Tensor, local_views: Tensor) -> None:
+        """Prototype logits (V, B, P) of (B, V, 3, h, w) views."""
+        with self._grad_if("image"):
+            embedded = self.clip.encode_image(local_views.flatten(0, 1), normalize=False)
+        student = self.prototype_head(embedded)
+        teacher = self.ema_teacher(global_views.flatten(0, 1))
+        for name, logits, views in (
+            ("student_prototypes", student, local_views),
+            ("teacher_prototypes", teacher, global_views),
+        ):
+            setattr(result, name, logits.unflatten(0, views.shape[:2]).transpose(0, 1))
+
+    def start_ema_teacher(self) -> None:
+        """Sets the EMA teacher to the student, unless it has been started before.
+
+        Called when the student's weights are loaded and training begins.
+
+        Raises:
+            ValueError: If there is no EMA teacher.
+        """
+        if self.ema_teacher is None:
+            raise ValueError(
+                "there is no EMA teacher: none of the objectives compares prototypes; take "
+                "EMATeacherHook out of custom_hooks or add LocalToGlobalDistillation"
+            )
+        self.ema_teacher.start(self.clip, self.prototype_head)
+
+    def update_ema_teacher(self, momentum: float) -> None:
+        """Moves the EMA teacher, after each optimizer step; ``momentum`` is the share it keeps."""
+        self.ema_teacher.update(self.clip, self.prototype_head, momentum)
 
     @torch.no_grad()
     def predict(
@@ -196,3 +403,7 @@ def _part_of(parameter_name: str) -> str:
     if top == "visual":
         return "image"
     return "logit_scale" if top in ("logit_scale", "logit_bias") else "text"
+
+
+def _warn(message: str) -> None:
+    print_log(message, "current", level=logging.WARNING)

@@ -5,11 +5,72 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+
+class Trunk(ABC):
+    """Adapter around the visual tower of an open_clip model.
+
+    A forward pass is one shared part followed by a global head, a dense head, or both. What the
+    shared part hands to the heads is the adapter's own affair; callers only pass it on.
+
+    It holds no parameters of its own and is no ``nn.Module``: the tower stays where it is in the
+    CLIP model, so the state dict keeps open_clip's names.
+
+    Attributes:
+        visual: The adapted tower.
+        patch_size: (height, width) in pixels of one location of the dense map.
+    """
+
+    visual: nn.Module
+    patch_size: tuple[int, int]
+
+    @abstractmethod
+    def forward_shared(self, images: Tensor) -> Any:
+        """Everything the global and the dense path have in common.
+
+        Args:
+            images: (B, 3, H, W), normalised with the model's mean and std.
+
+        Raises:
+            ValueError: If a side is not a multiple of the patch.
+        """
+
+    @abstractmethod
+    def global_head(self, state: Any) -> Tensor:
+        """From :meth:`forward_shared` to the image embedding (B, D), raw."""
+
+    @abstractmethod
+    def dense_head(self, state: Any) -> Tensor:
+        """From :meth:`forward_shared` to the dense map (B, D, h, w), raw."""
+
+    @abstractmethod
+    def global_and_patch_heads(self, state: Any) -> tuple[Tensor, Tensor]:
+        """From :meth:`forward_shared` to the image embedding (B, D) and the patches (B, N, D), raw.
+
+        The image embedding is :meth:`global_head`'s. The patches are what the last attention makes
+        of every location, as token-level objectives read it, N = h * w row by row. They share all
+        attention with the image embedding, where the dense map has it replaced.
+        """
+
+    def grid_size(self, height: int, width: int) -> tuple[int, int]:
+        """Grid (h, w) of the dense map of an input of ``height`` x ``width`` pixels.
+
+        Raises:
+            ValueError: If a side is not a multiple of the patch.
+        """
+        patch_height, patch_width = self.patch_size
+        if height % patch_height or width % patch_width or not height or not width:
+            raise ValueError(
+                f"input is {height} x {width} pixels; both sides must be multiples of the "
+                f"patch, {patch_height} x {patch_width}: resize or pad the images"
+            )
+        return height // patch_height, width // patch_width
 
 
 @dataclass(frozen=True)
@@ -27,20 +88,13 @@ class TrunkTokens:
     rope: Tensor | None = None
 
 
-class Trunk(ABC):
-    """Adapter around the visual tower of an open_clip model.
-
-    It holds no parameters of its own and is no ``nn.Module``: the tower stays where it is in the
-    CLIP model, so the state dict keeps open_clip's names.
+class TransformerTrunk(Trunk):
+    """A trunk of transformer blocks: the two paths differ in the last block and the pooling.
 
     Attributes:
-        visual: The adapted tower.
-        patch_size: (height, width) of a patch in pixels.
         num_prefix_tokens: Tokens in front of the patch tokens.
     """
 
-    visual: nn.Module
-    patch_size: tuple[int, int]
     num_prefix_tokens: int = 1
 
     @abstractmethod
@@ -49,7 +103,7 @@ class Trunk(ABC):
 
     @property
     @abstractmethod
-    def blocks(self) -> nn.ModuleList:
+    def blocks(self) -> nn.ModuleList | nn.Sequential:
         """The transformer blocks in order."""
 
     @property
@@ -73,20 +127,6 @@ class Trunk(ABC):
     def project_patches(self, tokens: Tensor) -> Tensor:
         """Final norm and projection of every patch token. -> (B, N, D)."""
 
-    def grid_size(self, height: int, width: int) -> tuple[int, int]:
-        """Patch grid (h, w) of an input of ``height`` x ``width`` pixels.
-
-        Raises:
-            ValueError: If a side is not a multiple of the patch.
-        """
-        patch_height, patch_width = self.patch_size
-        if height % patch_height or width % patch_width or not height or not width:
-            raise ValueError(
-                f"input is {height} x {width} pixels; both sides must be multiples of the "
-                f"patch, {patch_height} x {patch_width}: resize or pad the images"
-            )
-        return height // patch_height, width // patch_width
-
     def forward_shared(self, images: Tensor) -> TrunkTokens:
         """Everything in front of the last block.
 
@@ -103,6 +143,11 @@ class Trunk(ABC):
         """Last block as trained, pooled and projected: the image embedding (B, D), raw."""
         tokens = self._maybe_checkpoint(self.run_block, self.blocks[-1], state.tokens, state.rope)
         return self.pool_and_project(tokens)
+
+    def global_and_patch_heads(self, state: TrunkTokens) -> tuple[Tensor, Tensor]:
+        """Last block as trained, then :meth:`pool_and_project` and :meth:`project_patches`."""
+        tokens = self._maybe_checkpoint(self.run_block, self.blocks[-1], state.tokens, state.rope)
+        return self.pool_and_project(tokens), self.project_patches(tokens)
 
     def dense_head(self, state: TrunkTokens) -> Tensor:
         """Last block without attention, projected: the dense map (B, D, h, w), raw.

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
-from fineclip.models.trunks.base import Trunk, TrunkTokens, resample_position_table
+from fineclip.models.trunks.base import TransformerTrunk, TrunkTokens, resample_position_table
 
 
-class OpenCLIPViTTrunk(Trunk):
+class OpenCLIPViTTrunk(TransformerTrunk):
     """Adapter for ``open_clip.transformer.VisionTransformer``.
 
     Args:

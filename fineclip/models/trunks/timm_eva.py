@@ -9,10 +9,10 @@ from timm.layers import RotaryEmbeddingCat, build_rotary_pos_embed
 from timm.models.eva import Eva, EvaAttention, EvaBlock
 from torch import Tensor, nn
 
-from fineclip.models.trunks.base import Trunk, TrunkTokens, resample_position_table
+from fineclip.models.trunks.base import TransformerTrunk, TrunkTokens, resample_position_table
 
 
-class TimmEvaTrunk(Trunk):
+class TimmEvaTrunk(TransformerTrunk):
     """Adapter for ``open_clip.timm_model.TimmModel`` around ``timm.models.eva.Eva``.
 
     The rotary table is recomputed for the true (h, w) grid of the input, positions scaled to the

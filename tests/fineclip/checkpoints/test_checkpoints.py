@@ -122,3 +122,13 @@ def test_misfit_lists_the_keys(clip, tmp_path):
         "ln_final.weight (3,) instead of (64,)",
     ):
         assert part in str(caught.value)
+
+
+def test_only_the_logit_bias_may_be_absent(clip, tmp_path):
+    path = save(clip.state_dict(), tmp_path / "m.pt")
+    model = DenseCLIP.create("ViT-Ti-16", str(path), init_logit_bias=-10.0)
+    assert model.logit_bias.item() == -10
+    assert torch.equal(model.clip.ln_final.weight, clip.ln_final.weight)
+    unexpected = save({**clip.state_dict(), "logit_bias": torch.zeros(())}, tmp_path / "b.pt")
+    with pytest.raises(CheckpointError, match="unknown: logit_bias"):
+        DenseCLIP.create("ViT-Ti-16", str(unexpected))

@@ -215,6 +215,89 @@ def test_subset_is_drawn_by_seed(folder):
     assert len(make(folder, num_images=2)) == 2
 
 
+def test_subsets_are_nested(folder):
+    """1K images are among the 100K of the same seed."""
+
+    def chosen(number):
+        return {words(make(folder, num_images=number)[0, i]["texts"])[0][0] for i in range(number)}
+
+    assert chosen(1) < {"a", "b", "c", "d"}
+    assert len(chosen(2) - chosen(1)) == 1
+
+
+def test_grid_regions_are_cells_of_the_image(folder):
+    """Boxes are not read; crops are the cells, not enlarged; images without boxes have cells."""
+    options = {"regions": "grid", "fields": ("boxes", "crops"), "captions": None, "max_boxes": 4}
+    dataset = make(folder, **options)
+    assert len(dataset) == 3
+    batch = collate_region_text([dataset[0, i] for i in range(3)])
+    assert set(batch["region_image"].tolist()) <= {0, 1, 2}
+    assert len(batch["crops"]) == len(batch["boxes"]) <= 12
+    again = collate_region_text([make(folder, **options)[0, i] for i in range(3)])
+    assert torch.equal(batch["boxes"], again["boxes"])
+    assert len({len(dataset[epoch, 0]["boxes"]) for epoch in range(20)}) > 1
+    # A picture of one white cell: the crop of that cell is white all over, others are black.
+    pixels = np.zeros((60, 80, 3), dtype=np.uint8)
+    pixels[:30, 40:] = 255
+    Image.fromarray(pixels).save(folder / "images" / "a.png")
+    whole = make(folder, **{**options, "max_grid": 2})
+    grids = [whole[epoch, 0] for epoch in range(20)]
+    (sample, *_) = (g for g in grids if len(g["boxes"]) == 4)  # 2 x 2
+    for box, crop in zip(sample["boxes"], sample["crops"], strict=True):
+        white = box.tolist() == [0.5, 0.0, 1.0, 0.5]
+        inner = crop[:, 1:-1, 1:-1]  # the resampling filter reads just over the edges
+        assert (inner == 255 * white).all()
+
+
+def test_grid_needs_no_annotations(folder):
+    data = json.loads((folder / "instances.json").read_text())
+    del data["annotations"], data["categories"]
+    write(folder / "instances.json", data)
+    dataset = make(folder, regions="grid", fields=("texts", "boxes", "crops"))
+    assert len(dataset) == 3
+    (folder / "images" / "b.png").unlink()
+    assert dataset[0, 1]["boxes"].shape == (0, 4)
+
+
+def test_labels_are_places_in_the_files_categories(folder):
+    """Category ids 7 and 8 are places 0 and 1; an id the file does not list is no label."""
+    data = json.loads((folder / "instances.json").read_text())
+    data["annotations"][1]["category_id"] = 99
+    write(folder / "instances.json", data)
+    dataset = make(folder, labels=True, fields=("boxes",), captions=None)
+    batch = collate_region_text([dataset[0, i] for i in range(len(dataset))])
+    found = {
+        (image, label)
+        for image, label in zip(
+            batch["region_image"].tolist(), batch["region_labels"].tolist(), strict=True
+        )
+    }
+    assert found == {(0, 0), (0, -1), (1, 1)}
+    assert batch["region_labels"].dtype == torch.int64
+    by_width = {round(b[2].item() - b[0].item(), 3): i for i, b in enumerate(batch["boxes"])}
+    assert batch["region_labels"][by_width[0.5]] == 0  # the cat is 40 of 80 pixels wide
+    del data["categories"]
+    write(folder / "instances.json", data)
+    with pytest.raises(ValueError, match="labels: missing key 'categories'"):
+        make(folder, labels=True)
+
+
+def test_views_are_added_to_whatever_else_is_asked_for(folder):
+    views = {"global_size": 16, "local_size": 8, "num_local": 3}
+    dataset = make(folder, fields=("texts",), views=views)
+    (folder / "images" / "c.png").unlink()
+    batch = collate_region_text([dataset[1, i] for i in range(3)])
+    assert batch["global_views"].shape == (2, 2, 3, 16, 16)
+    assert batch["local_views"].shape == (2, 3, 3, 8, 8)
+    assert batch["local_views"].dtype == torch.uint8
+    # The same views in another run, and with other fields; others in another epoch.
+    again = make(folder, views=views)[1, 0]
+    assert torch.equal(again["local_views"][0], batch["local_views"][0])
+    assert not torch.equal(dataset[2, 0]["local_views"][0], batch["local_views"][0])
+    # And they change nothing about the other draws.
+    assert torch.equal(again["boxes"], make(folder)[1, 0]["boxes"])
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -224,6 +307,19 @@ def test_subset_is_drawn_by_seed(folder):
         ({"fields": ("texts", "masks")}, ValueError, "unknown masks; known: texts, boxes"),
         ({"category_caption": "a dog"}, ValueError, "needs one {}"),
         ({"num_images": 9}, ValueError, "num_images=9"),
+        ({"regions": "masks"}, ValueError, "must be 'boxes' or 'grid', got 'masks'"),
+        ({"regions": "grid"}, ValueError, 'drop the field "region_texts"'),
+        ({"regions": "grid", "fields": ("boxes",), "labels": True}, ValueError, "drop labels"),
+        (
+            {"regions": "grid", "fields": ("boxes",), "max_grid": 0},
+            ValueError,
+            "max_grid must be at least 1",
+        ),
+        (
+            {"views": {"global_size": 8, "local_size": 8, "num_local": 0}},
+            ValueError,
+            "num_local must be at least 1",
+        ),
         ({"min_side": 500}, ValueError, "no usable image is left of 3"),
     ],
 )

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fineclip.engine import ClampLogitScaleHook, PlainCheckpointHook, SkippedSamplesHook
+from fineclip.engine.hooks import EMATeacherHook
 
 
 @pytest.mark.parametrize(("value", "expected"), [(9.0, math.log(100)), (-1.0, 0.0), (2.0, 2.0)])
@@ -51,3 +52,39 @@ def test_checkpoints_hold_plain_values(tmp_path):
         "runtime_info": {"iter": 3, "eta": 1.5},
         "resumed_keys": {"iter": True},
     }
+
+
+class TeacherRecorder(nn.Module):
+    """Stands in for a model with an EMA teacher."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def start_ema_teacher(self):
+        self.calls.append("start")
+
+    def update_ema_teacher(self, momentum):
+        self.calls.append(momentum)
+
+
+def test_ema_teacher_moves_when_the_optimizer_steps():
+    """Two of four iterations step; the momentum is that of the iteration."""
+    model = TeacherRecorder()
+    runner = SimpleNamespace(model=model, iter=0, max_iters=4)
+    runner.optim_wrapper = SimpleNamespace(should_update=lambda: runner.iter % 2 == 1)
+    hook = EMATeacherHook(momentum=0.6, final_momentum=1.0)
+    hook.before_train(runner)
+    for runner.iter in range(4):
+        hook.after_train_iter(runner, 0)
+    half = math.sqrt(0.5)
+    expected = [1 - 0.4 * (1 + half) / 2, 1 - 0.4 * (1 - half) / 2]
+    assert model.calls[0] == "start"
+    assert model.calls[1:] == pytest.approx(expected)
+    assert hook.momentum_at(0, 4) == pytest.approx(0.6)
+    assert hook.momentum_at(4, 4) == pytest.approx(1.0)
+
+
+def test_ema_momentum_is_a_share():
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\], got 1.5"):
+        EMATeacherHook(momentum=1.5)

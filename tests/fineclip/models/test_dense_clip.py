@@ -109,8 +109,10 @@ def test_errors_say_what_to_do():
         model.encode_image(torch.zeros(1, 3, 30, 32))
     with pytest.raises(ValueError, match="one \\(n, 4\\) tensor per image: got 2 images"):
         model.encode_regions(torch.zeros(2, 3, 32, 32), [torch.zeros(1, 4)])
-    with pytest.raises(ValueError, match="no trunk adapter for the visual tower ModifiedResNet"):
-        DenseCLIP(open_clip.CLIP(16, {**VISION, "layers": [1, 1, 1, 1]}, TEXT))
+    unknown = make_vit()
+    unknown.visual = torch.nn.Flatten()
+    with pytest.raises(ValueError, match="no trunk adapter for the visual tower Flatten; known: "):
+        DenseCLIP(unknown)
     with pytest.raises(ValueError, match="attentional pooling"):
         DenseCLIP(make_vit(attentional_pool=True, attn_pooler_heads=2))
     with pytest.raises(ValueError, match="patch dropout"):

@@ -2,7 +2,15 @@ import pytest
 import torch
 
 from fineclip.models import DenseCLIP, FineCLIPPretrainer, RegionTextPreprocessor
-from fineclip.objectives import GlobalContrastive, RegionContrastive, SelfDistillation
+from fineclip.objectives import (
+    FILIP,
+    PACL,
+    SPARC,
+    CLIPSelfDistillation,
+    GlobalContrastive,
+    RegionContrastive,
+    SelfDistillation,
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,35 +31,49 @@ def make_batch(regions=3):
 
 
 class Recorder:
-    """Counts the calls to a DenseCLIP's encoders and the images they see."""
+    """Notes the passes through the towers of a DenseCLIP: what is made of how many rows."""
 
     def __init__(self, monkeypatch, clip):
         self.calls = []
-        for name in ("encode_image", "encode_dense", "encode_image_and_dense", "encode_text"):
-            original = getattr(clip, name)
+        encode_visual, encode_text = clip.encode_visual, clip.encode_text
+        encode_text_and_tokens = clip.encode_text_and_tokens
 
-            def record(batch, *args, _name=name, _original=original, **kwargs):
-                self.calls.append((_name, len(batch)))
-                return _original(batch, *args, **kwargs)
+        def record_visual(images, outputs, normalize=True):
+            self.calls.append(("+".join(sorted(outputs)), len(images)))
+            return encode_visual(images, outputs, normalize)
 
-            monkeypatch.setattr(clip, name, record)
+        def record_text(tokens):
+            self.calls.append(("text", len(tokens)))
+            return encode_text(tokens)
+
+        def record_tokens(tokens):
+            self.calls.append(("text tokens", len(tokens)))
+            return encode_text_and_tokens(tokens)
+
+        monkeypatch.setattr(clip, "encode_visual", record_visual)
+        monkeypatch.setattr(clip, "encode_text", record_text)
+        monkeypatch.setattr(clip, "encode_text_and_tokens", record_tokens)
 
 
 @pytest.mark.parametrize(
     ("objectives", "expected"),
     [
-        ([GlobalContrastive], [("encode_image", 2), ("encode_text", 2)]),
-        ([RegionContrastive], [("encode_dense", 2), ("encode_text", 3)]),
-        ([SelfDistillation], [("encode_dense", 2), ("encode_image", 3)]),
+        ([GlobalContrastive], [("image", 2), ("text", 2)]),
+        ([RegionContrastive], [("dense", 2), ("text", 3)]),
+        ([SelfDistillation], [("dense", 2), ("image", 3)]),
         (
             [GlobalContrastive, RegionContrastive, SelfDistillation],
-            [("encode_image_and_dense", 2), ("encode_image", 3), ("encode_text", 5)],
+            [("dense+image", 2), ("image", 3), ("text", 5)],
         ),
+        ([CLIPSelfDistillation], [("dense", 2)]),  # the teacher is another model
+        ([PACL], [("patches", 2), ("text", 2)]),
+        ([FILIP, RegionContrastive], [("dense+patches", 2), ("text tokens", 2), ("text", 3)]),
+        ([SPARC], [("image+patches", 2), ("text tokens", 2)]),
     ],
 )
 def test_only_what_objectives_need_is_computed(clip, monkeypatch, objectives, expected):
-    recorder = Recorder(monkeypatch, clip)
     model = FineCLIPPretrainer(clip, [objective() for objective in objectives])
+    recorder = Recorder(monkeypatch, clip)
     model(**make_batch(), mode="loss")
     assert recorder.calls == expected
 
@@ -114,7 +136,11 @@ def test_preprocessor_normalises_pixels_and_keeps_floats():
     preprocess = RegionTextPreprocessor(mean=(0.5, 0.5, 0.5), std=(0.25, 0.5, 1.0))
     pixels = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
     ready = torch.zeros(1, 3, 1, 1)
-    batch = preprocess({"images": pixels, "crops": ready, "skipped": [("a", "b")]})
+    views = pixels.expand(1, 2, 3, 1, 1)  # (B, V, 3, H, W)
+    batch = preprocess(
+        {"images": pixels, "crops": ready, "local_views": views, "skipped": [("a", "b")]}
+    )
+    assert batch["local_views"][0, 1].flatten().tolist() == [2.0, 1.0, 0.5]
     assert batch["images"].flatten().tolist() == [2.0, 1.0, 0.5]
     assert torch.equal(batch["crops"], ready)
     assert "skipped" not in batch

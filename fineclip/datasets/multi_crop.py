@@ -1,0 +1,118 @@
+"""Several random views of one image: large global ones and small local ones."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fineclip.datasets.transforms import ImageTransform
+
+_ATTEMPTS = 10
+
+
+class MultiCrop:
+    """DINO's multi-crop (Caron et al., ICCV 2021, Sec. 3.2), as SILC uses it.
+
+    Each view is a random part of the image, of an area drawn from the range of its kind and an
+    aspect ratio between 3/4 and 4/3, resized to a square and flipped left to right half of the
+    time. Colours stay: captions name them.
+
+    Args:
+        global_size: Side of global views in pixels.
+        local_size: Side of local views in pixels.
+        num_global: Number of global views.
+        num_local: Number of local views.
+        global_scale: Range of a global view's share of the image area.
+        local_scale: Range of a local view's share of the image area.
+        flip: Probability of a flip.
+        interpolation: ``"bilinear"`` or ``"bicubic"``.
+
+    Raises:
+        ValueError: For a number, size, range or probability that makes no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        global_size: int,
+        local_size: int,
+        num_global: int = 2,
+        num_local: int = 6,
+        global_scale: tuple[float, float] = (0.4, 1.0),
+        local_scale: tuple[float, float] = (0.05, 0.4),
+        flip: float = 0.5,
+        interpolation: str = "bicubic",
+    ) -> None:
+        if num_global < 1 or num_local < 1:
+            raise ValueError(
+                f"num_global and num_local must be at least 1, got {num_global} and {num_local}"
+            )
+        for name, scale in (("global_scale", global_scale), ("local_scale", local_scale)):
+            if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+                raise ValueError(f"{name} must be (low, high) with 0 < low <= high <= 1: {scale}")
+        if not 0 <= flip <= 1:
+            raise ValueError(f"flip must be a probability, got {flip}")
+        self.num_global, self.num_local = num_global, num_local
+        self.global_scale, self.local_scale = tuple(global_scale), tuple(local_scale)
+        self.flip = flip
+        self.global_transform = ImageTransform(global_size, "squash", interpolation)
+        self.local_transform = ImageTransform(local_size, "squash", interpolation)
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Draws the views of one RGB image.
+
+        Returns:
+            (num_global, 3, global_size, global_size) and (num_local, 3, local_size, local_size)
+            uint8.
+        """
+        return (
+            self._views(image, self.num_global, self.global_scale, self.global_transform, rng),
+            self._views(image, self.num_local, self.local_scale, self.local_transform, rng),
+        )
+
+    def _views(
+        self,
+        image: Image.Image,
+        number: int,
+        scale: tuple[float, float],
+        transform: ImageTransform,
+        rng: np.random.Generator,
+    ) -> Tensor:
+        views = []
+        for _ in range(number):
+            view = transform(image, random_part(*image.size, scale, rng))
+            views.append(view.flip(2) if rng.random() < self.flip else view)
+        return torch.stack(views)
+
+
+def random_part(
+    width: int, height: int, scale: tuple[float, float], rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """A random box of an image: area, aspect ratio and place are drawn, in this order.
+
+    A draw that does not fit into the image is repeated, ten times at most; then an edge that is
+    too long is cut to the image.
+
+    Args:
+        width: Image width in pixels.
+        height: Image height in pixels.
+        scale: Range of the box's share of the image area.
+        rng: Source of the draws.
+
+    Returns:
+        xyxy in pixels, fractions included, inside the image.
+    """
+    for _ in range(_ATTEMPTS):
+        area = rng.uniform(*scale) * width * height
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        if w <= width and h <= height:
+            break
+    w, h = min(w, width), min(h, height)
+    left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
+    # The sums may exceed the image by a rounding error, which Pillow refuses.
+    return left, top, min(left + w, width), min(top + h, height)

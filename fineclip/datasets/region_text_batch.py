@@ -1,0 +1,67 @@
+"""The batch of region-text data, and how samples become one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from fineclip.registry import FUNCTIONS
+
+
+class RegionTextBatch(TypedDict, total=False):
+    """A batch; fields that were not asked for are absent. R regions are packed image by image.
+
+    Attributes:
+        images: (B, 3, S, S) uint8.
+        texts: (B, T) int64 caption tokens.
+        boxes: (R, 4) float32 xyxy normalised to [0, 1] of the input.
+        region_image: (R,) int64 image index of each region.
+        crops: (R, 3, s, s) uint8.
+        region_texts: (R, T) int64 region caption tokens.
+        region_labels: (R,) int64 category of each region, -1 for none.
+        global_views: (B, V_t, 3, G, G) uint8.
+        local_views: (B, V_s, 3, L, L) uint8.
+        skipped: (file, reason) of the images left out of this batch.
+    """
+
+    images: Tensor
+    texts: Tensor
+    boxes: Tensor
+    region_image: Tensor
+    crops: Tensor
+    region_texts: Tensor
+    region_labels: Tensor
+    global_views: Tensor
+    local_views: Tensor
+    skipped: list[tuple[str, str]]
+
+
+_ROWS = (
+    "images",
+    "texts",
+    "boxes",
+    "crops",
+    "region_texts",
+    "region_labels",
+    "global_views",
+    "local_views",
+)
+
+
+@FUNCTIONS.register_module()
+def collate_region_text(samples: Sequence[RegionTextBatch]) -> RegionTextBatch:
+    """Packs samples of :class:`RegionTextDataset` into one batch, without any padding."""
+    batch: RegionTextBatch = {"skipped": [item for s in samples for item in s["skipped"]]}
+    for name in _ROWS:
+        if name in samples[0]:
+            batch[name] = torch.cat([sample[name] for sample in samples])
+    if "region_image" in samples[0]:
+        shift, rows = 0, []
+        for sample in samples:
+            rows.append(sample["region_image"] + shift)
+            shift += len(sample["images"])
+        batch["region_image"] = torch.cat(rows)
+    return batch

@@ -1,0 +1,123 @@
+"""timm's ``VisionTransformer`` with attention pooling inside open_clip's ``TimmModel`` (SigLIP)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from open_clip.timm_model import TimmModel
+from timm.layers import AttentionPoolLatent, PatchEmbed
+from timm.layers.attention import Attention
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from fineclip.models.trunks.base import TransformerTrunk, TrunkTokens, resample_position_table
+
+
+class TimmViTTrunk(TransformerTrunk):
+    """Adapter for ``TimmModel`` around ``timm.models.vision_transformer.VisionTransformer``.
+
+    SigLIP and SigLIP 2 have no class token and no projection: a learned query pools the patch
+    tokens, and an MLP with a residual around it ends in the shared space. With ``norm`` the final
+    norm and ``pool`` that head, the embeddings are::
+
+        global    pool(norm(block(tokens)))             pool attends all N tokens
+        dense_i   pool(norm(block_alone(tokens)_i))     pool attends token i alone
+
+    ``block`` is the last block and ``block_alone`` the same block with every token attending
+    itself alone (:meth:`dense_head`). Attention to a single token has weight 1 whatever the
+    query, so pooling one location is its value projection, the output projection, and the MLP
+    with its residual. Hence pooling a constant map, or an image of a single patch, gives the
+    same answer on both paths, and dense features live where the text embeddings do. The learned
+    query itself takes no part in the dense path and gets no gradient from it.
+
+    ``ViT-SO400M-14-SigLIP-384`` names a size that is no multiple of its patch; use 378 pixels,
+    which is what its own patch embedding reads of 384.
+
+    Args:
+        visual: The tower.
+
+    Raises:
+        ValueError: For variants whose dense features are not defined here: other pooling, class
+            or register tokens, other block, attention or patch embedding types, or patch dropout.
+    """
+
+    num_prefix_tokens = 0
+
+    def __init__(self, visual: TimmModel) -> None:
+        trunk = visual.trunk
+        if not isinstance(trunk, VisionTransformer):
+            raise ValueError(f"expected a timm VisionTransformer, got {type(trunk).__name__}")
+        supported = (
+            isinstance(trunk.attn_pool, AttentionPoolLatent)
+            and trunk.num_prefix_tokens == 0
+            and type(trunk.patch_embed) is PatchEmbed
+            and all(type(b) is Block and type(b.attn) is Attention for b in trunk.blocks)
+        )
+        if not supported:
+            raise ValueError(
+                "only SigLIP style timm VisionTransformers are supported: attention pooling "
+                "(global_pool='map'), no class or register tokens, plain patch embedding and blocks"
+            )
+        if not isinstance(trunk.patch_drop, nn.Identity):
+            raise ValueError("patch dropout removes positions of the dense map: set it to 0")
+        self.visual = visual
+        self.trunk = trunk
+        self.patch_size = tuple(trunk.patch_embed.patch_size)
+
+    @property
+    def blocks(self) -> nn.Sequential:
+        return self.trunk.blocks
+
+    @property
+    def grad_checkpointing(self) -> bool:
+        return self.trunk.grad_checkpointing
+
+    def embed(self, images: Tensor) -> TrunkTokens:
+        trunk = self.trunk
+        grid = self.grid_size(*images.shape[-2:])
+        # The projection is called directly: PatchEmbed itself insists on its training size.
+        tokens = trunk.patch_embed.proj(images).flatten(2).transpose(1, 2)  # (B, N, C)
+        tokens = trunk.patch_embed.norm(tokens)
+        if trunk.pos_embed is not None:
+            table = resample_position_table(
+                trunk.pos_embed[0], tuple(trunk.patch_embed.grid_size), grid
+            )
+            tokens = tokens + table.to(tokens.dtype)
+        return TrunkTokens(trunk.norm_pre(trunk.pos_drop(tokens)), grid)
+
+    def run_block(self, block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
+        return block(tokens)
+
+    def run_block_without_attention(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        mixed = _own_value(block.attn, block.norm1(tokens))
+        tokens = tokens + block.drop_path1(block.ls1(mixed))
+        return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
+
+    def pool_and_project(self, tokens: Tensor) -> Tensor:
+        return self._project(self.trunk.pool(self.trunk.norm(tokens)))
+
+    def project_patches(self, tokens: Tensor) -> Tensor:
+        return self._project(_pool_each_alone(self.trunk.attn_pool, self.trunk.norm(tokens)))
+
+    def _project(self, features: Tensor) -> Tensor:
+        trunk = self.trunk
+        return self.visual.head(trunk.head(trunk.head_drop(trunk.fc_norm(features))))
+
+
+def _own_value(attention: Attention, tokens: Tensor) -> Tensor:
+    """The attention module with every token attending itself alone. (B, N, C) -> (B, N, C)."""
+    # The packed projection holds query, key and value in this order.
+    start = 2 * attention.attn_dim
+    bias = None if attention.qkv.bias is None else attention.qkv.bias[start:]
+    value = attention.norm(F.linear(tokens, attention.qkv.weight[start:], bias))
+    if attention.gate is not None:
+        value = value * attention.gate(tokens).sigmoid()
+    return attention.proj_drop(attention.proj(value))
+
+
+def _pool_each_alone(pool: AttentionPoolLatent, tokens: Tensor) -> Tensor:
+    """The attention pool on every token as if there were no other. (B, N, C) -> (B, N, C)."""
+    # The packed projection holds key and value in this order.
+    start = pool.kv.out_features // 2
+    bias = None if pool.kv.bias is None else pool.kv.bias[start:]
+    pooled = pool.proj_drop(pool.proj(F.linear(tokens, pool.kv.weight[start:], bias)))
+    return pooled + pool.mlp(pool.norm(pooled))
