@@ -14,6 +14,7 @@ model_name = "ViT-B-16-quickgelu"
 pretrained = "openai"
 image_size = 224
 crop_size = 224
+crop_scale = 1.5  # factor on width and height of a box for its crop
 max_boxes = 20
 batch_size = 32  # per process
 max_epochs = 10
@@ -31,6 +32,7 @@ captions = "annotations/captions_train2017.json"
 region_captions = None  # JSON by annotation id, or with keys NAME_x_y_w_h.jpg
 train_split = "train2017"
 val_split = "val2017"
+vocabulary = "lvis_v1"  # nouns of the rows that classify regions: a name, or a JSON file
 
 randomness = dict(seed=seed)
 
@@ -65,7 +67,7 @@ train_dataloader = dict(
         max_boxes=max_boxes,
         min_area=8 * 8,
         max_area=1024 * 1024,
-        crop_scale=1.5,
+        crop_scale=crop_scale,
         num_images=num_images,
         seed=seed,
     ),

@@ -6,6 +6,7 @@ Data: python tools/make_scenes.py data/scenes. Images are 64 px, crops 32 px, bo
 _base_ = "./coco.py"
 
 model_name = "ViT-Ti-8-scenes"
+pretrained = None  # start weights, which frozen and averaged teachers then start from as well
 data_root = "data/scenes"
 image_size = 64
 crop_size = 32
@@ -17,11 +18,12 @@ lr = 1e-3
 weight_decay = 0.1
 num_workers = 0
 seed = 0
-load_from = None
+load_from = None  # start weights of the model alone
+vocabulary = f"{data_root}/vocabulary.json"
 
 randomness = dict(seed=seed)
 model = dict(
-    clip=dict(name=model_name, pretrained=None), trainable=("image", "text", "logit_scale")
+    clip=dict(name=model_name, pretrained=pretrained), trainable=("image", "text", "logit_scale")
 )
 train_dataloader = dict(
     batch_size=batch_size,

@@ -1,0 +1,51 @@
+"""The objectives of the paper's two tables, and SILC, on the built-in scenes.
+
+Source: FineCLIP (NeurIPS 2024), ablation of the losses and comparison with CLIP, RegionCLIP and
+CLIPSelf; SILC (ECCV 2024). Every row continues the same weights, those of a tiny CLIP trained from
+scratch on the captions, for the same number of steps with its own objectives.
+Command: python tools/ablate.py --config configs/ablation/scenes.py --seeds 0 1 2
+Tiny twin: the same with --cfg-options images=64 val_images=16 pretrain_epochs=1 epochs=1.
+"""
+
+images = 3000
+val_images = 500
+
+pretrain_epochs = 10
+pretrain_lr = 1e-3
+pretrain_batch_size = 64
+
+epochs = 5
+lr = 1e-3
+batch_size = 32
+
+workers = 2  # trainings at a time; on a GPU, 1 keeps times comparable
+threads = 1  # CPU threads of each training: two trainings of one beat one of two
+amp = "bf16"
+
+scenes = dict(images=images, val_images=val_images)
+
+# Options as for --cfg-options of tools/train.py. Paths of configs are relative to this file.
+pretraining = dict(
+    config="../fineclip/scenes_clip.py",
+    options=dict(max_epochs=pretrain_epochs, lr=pretrain_lr, batch_size=pretrain_batch_size),
+)
+refinement = dict(max_epochs=epochs, lr=lr, batch_size=batch_size)  # options of every row
+
+# A row without a config is the start weights themselves; rows that are the same training run once.
+# `start` is the option that receives the start weights: "pretrained" unless said otherwise. A row's
+# own options come after the shared ones: --cfg-options rows.SILC.options.num_local=4.
+rows = {
+    "pretrained": dict(config=None),
+    "CLIP": dict(config="../fineclip/scenes_clip.py", options=dict()),
+    "RegionCLIP": dict(config="../fineclip/scenes_regionclip.py", options=dict()),
+    "CLIPSelf": dict(config="../fineclip/scenes_clipself.py", options=dict()),
+    "L_SD": dict(config="../fineclip/scenes_sd.py", options=dict()),
+    "L_GC": dict(config="../fineclip/scenes_clip.py", options=dict()),
+    "L_GC+L_SD": dict(config="../fineclip/scenes_gc-sd.py", options=dict()),
+    "L_RC": dict(config="../fineclip/scenes_rc.py", options=dict()),
+    "FineCLIP": dict(config="../fineclip/scenes_fineclip.py", options=dict()),
+    "SILC": dict(config="../fineclip/scenes_silc.py", options=dict()),
+    "SigLIP-FineCLIP": dict(
+        config="../fineclip/scenes_siglip-fineclip.py", options=dict(), start="load_from"
+    ),
+}

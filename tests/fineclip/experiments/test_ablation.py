@@ -1,0 +1,285 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from fineclip.experiments import ablation as module
+from fineclip.experiments.ablation import Ablation, Training, run_ablation
+from fineclip.experiments.ablation_results import METRICS, summarize_row, table, write_results
+
+CONFIG = Path(__file__).parents[3] / "configs" / "ablation" / "scenes.py"
+TINY = {
+    "images": 4,
+    "val_images": 2,
+    "scenes.workers": 1,
+    "rows": {
+        "pretrained": {"config": None},
+        "CLIP": {"config": "../fineclip/scenes_clip.py"},
+        "L_GC": {"config": "../fineclip/scenes_clip.py"},
+        "L_SD": {"config": "../fineclip/scenes_sd.py"},
+    },
+}
+NAMES = (
+    *("pretrained", "CLIP", "RegionCLIP", "CLIPSelf", "L_SD", "L_GC", "L_GC+L_SD", "L_RC"),
+    *("FineCLIP", "SILC", "SigLIP-FineCLIP"),
+)
+
+
+def measured(value=10.0, **changes):
+    return {
+        "metrics": dict.fromkeys(METRICS, value),
+        "seconds_per_epoch": 2.0,
+        "peak_memory_bytes": 3_000_000,
+        "checkpoint": "epoch_1.pth",
+        "fingerprint": "x",
+        **changes,
+    }
+
+
+class Process:
+    """Stands in for a training: what it would write is there once it has been polled twice."""
+
+    alive = 0
+    most = 0
+
+    def __init__(self, training, fails):
+        self.training, self.fails, self.polls, self.terminated = training, fails, 0, False
+        Process.alive += 1
+        Process.most = max(Process.most, Process.alive)
+
+    def poll(self):
+        self.polls += 1
+        if self.polls < 2:
+            return None
+        Process.alive -= 1
+        if self.fails:
+            (self.training.folder / "log.txt").write_text("error: no luck\nbye\n")
+            return 2
+        (self.training.folder / "epoch_1.pth").touch()
+        result = measured(fingerprint=self.training.fingerprint)
+        (self.training.folder / "measured.json").write_text(json.dumps(result))
+        return 0
+
+    def terminate(self):
+        self.terminated = True
+
+    def wait(self):
+        pass
+
+
+class Started:
+    """What was started, and what is to go wrong."""
+
+    def __init__(self):
+        self.names, self.processes = [], []
+        self.failing, self.interrupt_at = set(), set()
+
+    def start(self, training):
+        if training.row.name in self.interrupt_at:
+            raise KeyboardInterrupt
+        self.names.append((training.row.name, training.seed))
+        training.folder.mkdir(parents=True, exist_ok=True)
+        self.processes.append(Process(training, training.row.name in self.failing))
+        return self.processes[-1]
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Nothing is really trained."""
+    Process.alive = Process.most = 0
+    record = Started()
+    monkeypatch.setattr(Training, "start", lambda training: record.start(training))
+    monkeypatch.setattr(module, "_POLL_SECONDS", 0)
+    return record
+
+
+def tiny(**changes):
+    return Ablation.from_config(CONFIG, {**TINY, **changes})
+
+
+def test_shipped_config_has_the_rows_of_the_tables():
+    shipped = Ablation.from_config(CONFIG)
+    assert tuple(shipped.rows) == NAMES
+    assert shipped.rows["pretrained"].config is None
+    assert all(row.config.is_file() for row in shipped.rows.values() if row.config)
+    # All continue with the same schedule.
+    schedules = {json.dumps(dict(row.options), sort_keys=True) for row in shipped.rows.values()}
+    assert len(schedules) == 1
+
+
+def test_clip_and_l_gc_are_one_training(tmp_path):
+    plan = Ablation.from_config(CONFIG).plan(tmp_path, seed=0)
+    assert tuple(plan) == NAMES
+    assert plan["CLIP"] is plan["L_GC"]
+    assert len({id(training) for training in plan.values()}) == len(NAMES) - 1
+    assert len({training.fingerprint for training in plan.values()}) == len(NAMES) - 1
+    assert all(t.after is plan["pretrained"] for n, t in plan.items() if n != "pretrained")
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"workers": 1, "threads": 2}, True),
+        ({"epochs": 9}, False),
+        ({"pretrain_lr": 0.5}, False),
+        ({"images": 5}, False),
+        ({"amp": None}, False),
+        ({"rows.L_SD.options": {"lr": 0.5}}, False),
+        ({"rows.CLIP.options": {"lr": 0.5}}, True),
+    ],
+)
+def test_fingerprint_follows_whatever_the_training_depends_on(tmp_path, changes, same):
+    first = tiny().plan(tmp_path, seed=0)["L_SD"]
+    other = tiny(**changes).plan(tmp_path / "elsewhere", seed=0)["L_SD"]
+    assert (first.fingerprint == other.fingerprint) == same
+    assert first.fingerprint != tiny().plan(tmp_path, seed=1)["L_SD"].fingerprint
+
+
+def test_start_weights_go_to_the_option_that_the_row_names(tmp_path):
+    rows = {
+        "a": {"config": "../fineclip/scenes_clip.py"},
+        "b": {"config": "../fineclip/scenes_clip.py", "start": "load_from"},
+    }
+    plan = tiny(rows=rows).plan(tmp_path, seed=3)
+    options = plan["a"]._options("D", "W")
+    assert [options[key] for key in ("data_root", "seed", "pretrained")] == ["D", 3, "W"]
+    assert {"max_epochs", "batch_size", "lr"} < options.keys()
+    assert "pretrained" not in plan["b"]._options("D", "W")
+    assert plan["b"]._options("D", "W")["load_from"] == "W"
+    assert "pretrained" not in plan["a"].after._options("D", "W")
+
+
+def test_runs_start_weights_first_and_reports_both_names(tmp_path, started):
+    lines = []
+    rows, failures = run_ablation(tiny(), tmp_path, seeds=(0, 1, 0), report=lines.append)
+    assert failures == []
+    assert started.names[:2] == [("pretraining", 0), ("pretraining", 1)]
+    assert sorted(started.names[2:]) == [(n, s) for n in ("CLIP", "L_SD") for s in (0, 1)]
+    assert Process.most == 2
+    assert [row["name"] for row in rows] == ["pretrained", "CLIP", "L_GC", "L_SD"]
+    assert all(row["seeds"] == [0, 1] for row in rows)
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == rows
+    assert any(
+        re.match(r"\[\d/6\] seed 1: CLIP = L_GC: box_top1 10\.0, box_top5", x) for x in lines
+    )
+
+
+def test_finished_trainings_are_kept_and_changed_ones_start_afresh(tmp_path, started):
+    run_ablation(tiny(), tmp_path, rows=["CLIP"])
+    assert started.names == [("pretraining", 0), ("CLIP", 0)]
+    del started.names[:]
+    rows, _ = run_ablation(tiny(), tmp_path)
+    assert started.names == [("L_SD", 0)]
+    assert len(rows) == 4
+    del started.names[:]
+    run_ablation(tiny(**{"rows.CLIP.options": {"lr": 0.5}}), tmp_path)
+    # L_GC is another training now, which CLIP's folder no longer holds.
+    assert started.names == [("CLIP", 0), ("L_GC", 0)]
+    del started.names[:]
+    run_ablation(tiny(pretrain_epochs=7), tmp_path, rows=["L_SD"])
+    assert started.names == [("pretraining", 0), ("L_SD", 0)]
+
+
+def test_lost_start_weights_are_made_again_only_where_needed(tmp_path, started):
+    run_ablation(tiny(), tmp_path, rows=["pretrained", "CLIP"])
+    (tmp_path / "seed0" / "pretraining" / "epoch_1.pth").unlink()
+    del started.names[:]
+    run_ablation(tiny(), tmp_path, rows=["pretrained", "CLIP"])
+    assert started.names == []
+    run_ablation(tiny(), tmp_path, rows=["L_SD"])
+    assert started.names == [("pretraining", 0), ("L_SD", 0)]
+
+
+def test_a_failed_training_stops_only_what_needs_it(tmp_path, started):
+    started.failing.add("CLIP")
+    rows, failures = run_ablation(tiny(), tmp_path)
+    assert [row["name"] for row in rows] == ["pretrained", "L_SD"]
+    assert len(failures) == 1
+    assert "CLIP = L_GC failed: no luck" in failures[0]
+    assert "CLIP/log.txt" in failures[0]
+    del started.names[:]
+    started.failing.add("pretraining")
+    rows, failures = run_ablation(tiny(), tmp_path, seeds=[1])
+    assert started.names == [("pretraining", 1)]
+    assert (rows, len(failures)) == ([], 1)
+
+
+def test_interruption_ends_running_trainings_and_keeps_finished_ones(tmp_path, started):
+    started.interrupt_at.add("L_SD")
+    with pytest.raises(KeyboardInterrupt):
+        run_ablation(tiny(), tmp_path)
+    assert started.names == [("pretraining", 0), ("CLIP", 0)]
+    assert [process.terminated for process in started.processes] == [False, True]
+    kept = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert [row["name"] for row in kept] == ["pretrained"]
+
+
+def test_scenes_of_other_settings_are_replaced_but_foreign_files_are_not(tmp_path, started):
+    run_ablation(tiny(), tmp_path, rows=["pretrained"])
+    scenes = tmp_path / "seed0" / "scenes"
+    assert len(list((scenes / "train").iterdir())) == 4
+    run_ablation(tiny(images=5), tmp_path, rows=["pretrained"])
+    assert len(list((scenes / "train").iterdir())) == 5
+    foreign = tmp_path / "seed1" / "scenes"
+    foreign.mkdir(parents=True)
+    (foreign / "thesis.txt").touch()
+    with pytest.raises(FileExistsError, match="seed1/scenes holds files that are no scenes"):
+        run_ablation(tiny(), tmp_path, seeds=[1], rows=["pretrained"])
+    assert (foreign / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": {}}, "rows is empty"),
+        ({"rows": {"a": {"confg": "x.py"}}}, "row 'a' must be a dict with config"),
+        ({"rows": {"a/b": {"config": None}}}, "row name 'a/b' cannot name a folder"),
+        ({"workers": 0}, "workers must be at least 1, got 0"),
+    ],
+)
+def test_bad_configs_are_explained(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Ablation.from_config(CONFIG, changes)
+
+
+def test_bad_rows_are_explained(tmp_path):
+    with pytest.raises(ValueError, match="unknown row SLIC; known: pretrained, CLIP, L_GC, L_SD"):
+        run_ablation(tiny(), tmp_path, rows=["SLIC"])
+    with pytest.raises(FileNotFoundError, match=r"nothing\.py does not exist"):
+        tiny(rows={"a": {"config": "nothing.py"}}).plan(tmp_path, seed=0)
+    with pytest.raises(ValueError, match="has no scenes, pretraining"):
+        Ablation.from_config(CONFIG.parents[1] / "fineclip" / "scenes_clip.py")
+    assert not any(tmp_path.iterdir())
+
+
+def test_row_is_mean_and_sample_deviation():
+    row = summarize_row("r", {0: measured(10.0), 4: measured(20.0, seconds_per_epoch=4.0)})
+    assert row["box_top1"] == {"mean": 15.0, "std": pytest.approx(50**0.5)}
+    assert row["seconds_per_epoch"] == {"mean": 3.0, "std": pytest.approx(2**0.5)}
+    assert row["peak_memory_bytes"] == {"mean": 3e6, "std": 0.0}
+    assert (row["name"], row["seeds"]) == ("r", [0, 4])
+    single = summarize_row("r", {0: measured(10.0)}, with_cost=False)
+    assert single["t2i_r1"] == {"mean": 10.0, "std": None}
+    assert single["seconds_per_epoch"] == single["peak_memory_bytes"] == {"mean": None, "std": None}
+
+
+def test_results_are_written_as_json_markdown_and_figure(tmp_path):
+    rows = [
+        summarize_row("pretrained", {0: measured(1.0)}, with_cost=False),
+        summarize_row("CLIP", {0: measured(10.0), 1: measured(20.0)}),
+    ]
+    write_results(tmp_path, rows)
+    assert json.loads((tmp_path / "results.json").read_text()) == {"rows": rows}
+    assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    assert lines == table(rows).splitlines()
+    assert lines[2] == "| pretrained | 1.0 | 1.0 | 1.0 | 1.0 | - | - | 0 |"
+    assert lines[3].startswith("| CLIP | 15.0 ± 7.1 |")
+    assert lines[3].endswith("| 2.0 ± 0.0 | 3 ± 0 | 0 1 |")
+    assert len({line.count("|") for line in lines}) == 1
+    assert sorted(f.name for f in tmp_path.iterdir()) == [
+        f"results.{x}" for x in ("json", "md", "png")
+    ]
+    write_results(tmp_path, [])
+    assert json.loads((tmp_path / "results.json").read_text()) == {"rows": []}

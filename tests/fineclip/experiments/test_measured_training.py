@@ -1,0 +1,93 @@
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fineclip.datasets.scenes import make_scenes
+from fineclip.experiments import measured_training
+from fineclip.experiments.measured_training import main, peak_memory_bytes
+from fineclip.models import DenseCLIP
+
+CONFIGS = Path(__file__).parents[3] / "configs" / "fineclip"
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "scenes"
+    make_scenes(folder, images=4, val_images=2, size=64)
+    return folder
+
+
+def write_job(folder, scenes, **options):
+    options = {"data_root": str(scenes), "batch_size": 2, "max_epochs": 2, "seed": 0, **options}
+    job = {
+        "config": str(CONFIGS / "scenes_clip.py"),
+        "options": options,
+        "amp": None,
+        "threads": 1,
+        "fingerprint": "abc",
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+
+
+def test_trains_tests_and_measures(scenes, tmp_path, monkeypatch):
+    """Time and memory are those of training: the test, made slow and greedy here, adds nothing."""
+    from mmengine.runner import Runner
+
+    test, peaks = Runner.test, []
+    monkeypatch.setattr(measured_training, "peak_memory_bytes", lambda: peaks.append(1) or 123)
+
+    def slow_test(runner):
+        assert peaks == [1]
+        time.sleep(1)
+        return test(runner)
+
+    monkeypatch.setattr(Runner, "test", slow_test)
+    write_job(tmp_path, scenes)
+    start = time.perf_counter()
+    assert main([str(tmp_path)]) == 0
+    seconds = time.perf_counter() - start
+    measured = json.loads((tmp_path / "measured.json").read_text())
+    assert {"box_top1", "box_top5", "i2t_r1", "t2i_r1"} <= measured["metrics"].keys()
+    assert 0 < 2 * measured["seconds_per_epoch"] < seconds - 1
+    assert measured["peak_memory_bytes"] == 123
+    assert measured["fingerprint"] == "abc"
+
+    # The weights can start another training, teacher included, and are all that is kept.
+    file = tmp_path / measured["checkpoint"]
+    assert file.name == "epoch_2.pth"
+    assert [f.name for f in tmp_path.glob("*.pth")] == [file.name]
+    checkpoint = torch.load(file, weights_only=True, map_location="cpu")
+    assert "optimizer" not in checkpoint
+    model = DenseCLIP.create("ViT-Ti-8-scenes", str(file))
+    trained = checkpoint["state_dict"]["clip.clip.visual.proj"]
+    torch.testing.assert_close(model.clip.visual.proj.detach(), trained)
+
+
+def test_what_cannot_run_is_one_line_and_exit_code_2(scenes, tmp_path, capsys):
+    write_job(tmp_path, tmp_path / "nowhere")
+    assert main([str(tmp_path)]) == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert "nowhere" in line
+    write_job(tmp_path, scenes, pretrained="missing.pth")
+    assert main([str(tmp_path)]) == 2
+    assert "error: checkpoint missing.pth does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "measured.json").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="counts the device's memory there")
+def test_peak_memory_counts_what_was_freed():
+    before = peak_memory_bytes()
+    assert before > 1e8
+    block = torch.ones(500_000_000, dtype=torch.uint8)
+    del block
+    # Whatever earlier tests took and gave back may be part of the first figure.
+    with_block = peak_memory_bytes()
+    assert with_block >= 0.99 * before  # the kernel counts in batches
+    if sys.platform == "linux":
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+        assert with_block > resident + 4e8
