@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 
 from fineclip.checkpoints import CheckpointError
 from fineclip.engine import build_runner, default_device, load_config, prepare_training
-from fineclip.experiments.scenes import _attention_for_short_sequences
+from fineclip.experiments.scenes import attention_for_short_sequences
 from fineclip.files import write_atomically
 
 JOB = "job.json"
@@ -88,7 +88,7 @@ def measure(folder: str | Path, job: Job) -> Measured:
     runner = build_runner(config, work_dir=folder, amp=job["amp"])
     times = _EpochTimes()
     runner.register_hook(times)
-    with _attention_for_short_sequences():
+    with attention_for_short_sequences():
         prepare_training(runner)
         runner.train()
         memory = peak_memory_bytes()  # before the test, which may need more than training does

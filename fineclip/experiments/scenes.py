@@ -143,7 +143,7 @@ class _Run:
         from fineclip.engine import build_runner, prepare_training
 
         runner = build_runner(config, work_dir=self.folder, amp="bf16", resume=True)
-        with _attention_for_short_sequences():
+        with attention_for_short_sequences():
             prepare_training(runner)
             runner.train()
             metrics = {name: float(value) for name, value in runner.test().items()}
@@ -165,9 +165,8 @@ class _Run:
             start_from = str(clip.checkpoint)
         if not self.data.is_dir():
             raise ValueError(f"stage {self.name} needs stage scenes: {self.data} is missing")
-        recipe = "scenes_fineclip.py" if self.name == "fineclip" else "scenes_clip.py"
         config = load_config(
-            CONFIGS / recipe,
+            CONFIGS / self._recipe,
             {
                 "data_root": str(self.data),
                 "seed": self.seed,
@@ -185,16 +184,20 @@ class _Run:
         config.val_cfg = config.val_dataloader = config.val_evaluator = None
         return config
 
+    @property
+    def _recipe(self) -> str:
+        return "scenes_fineclip.py" if self.name == "fineclip" else "scenes_clip.py"
+
     def _fingerprint(self) -> str:
         """Changes whenever the run would."""
         facts = [self.name, self.seed, asdict(self.settings)]
-        sources = sorted(CONFIGS.glob("scenes*.py")) + sorted(CONFIGS.glob("_base_/*.py"))
+        sources = [CONFIGS / self._recipe, *sorted(CONFIGS.glob("_base_/*.py"))]
         text = json.dumps(facts) + "".join(file.read_text() for file in sources)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager
-def _attention_for_short_sequences() -> Iterator[None]:
+def attention_for_short_sequences() -> Iterator[None]:
     """On a CPU the fused kernel's backward pass takes half of a step at these tiny sizes."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 

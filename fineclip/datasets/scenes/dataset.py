@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,7 +126,9 @@ def _map(function: Callable, chunks: list[range], workers: int) -> Iterator[list
         yield from map(function, chunks)
         return
     # The platform's own start method, as in torch's DataLoader; the work itself is NumPy only.
-    with multiprocessing.Pool(min(workers, len(chunks))) as pool:
+    # A parent's handler of SIGTERM, by which a pool ends its workers, is not theirs to run.
+    default = (signal.SIGTERM, signal.SIG_DFL)
+    with multiprocessing.Pool(min(workers, len(chunks)), signal.signal, default) as pool:
         yield from pool.imap(function, chunks)
 
 
