@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 from fineclip.checkpoints.conversion import convert_source
 from fineclip.checkpoints.source import source_from
@@ -63,7 +64,7 @@ def test_neck_and_heads(listing, name):
             },
         }
     expected = {}
-    with torch.device("meta"):
+    with torch.device("meta"), DefaultScope.overwrite_default_scope("mmdet"):
         for prefix, config in heads.items():
             for key, value in MODELS.build(config).state_dict().items():
                 expected[f"{prefix}.{key}"] = value.shape
