@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -355,11 +358,10 @@ _TARGETS: dict[str, Callable[[_Builder, bool], None]] = {
 def _write(converted: Converted, dst: Path, to: str) -> None:
     tensors, unused = converted.tensors, converted.unused
     if to == "huggingface":
-        dst.mkdir(exist_ok=True)
-        # Weights last: a folder without them is not mistaken for a model.
-        for name, text in converted.files.items():
-            write_atomically(dst / name, text)
-        write_safetensors(dst / huggingface.WEIGHTS, tensors)
+        with _replacing_folder(dst) as folder:
+            for name, text in converted.files.items():
+                write_atomically(folder / name, text)
+            write_safetensors(folder / huggingface.WEIGHTS, tensors)
     elif dst.suffix == ".safetensors":
         tensors = tensors | {f"{PUBLISHED_ONLY}.{key}": value for key, value in unused.items()}
         known = converted.quick_gelu is not None
@@ -369,3 +371,19 @@ def _write(converted: Converted, dst: Path, to: str) -> None:
         inside = {"fvit": "state_dict", "catseg": "model"}.get(to)
         content = {inside: tensors} if inside else tensors
         write_torch(dst, content | ({PUBLISHED_ONLY: unused} if unused else {}))
+
+
+@contextmanager
+def _replacing_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears as a whole; in one that exists, file by file."""
+    if path.exists():
+        yield path
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise

@@ -18,8 +18,8 @@ def identify(path: str | Path) -> str:
 
     Returns:
         One of ``"open_clip"``, ``"openai"`` (its releases, TorchScript archives included),
-        ``"eva_clip"``, ``"huggingface"``, ``"fineclip"`` (mmengine checkpoint of this package's
-        pretraining), ``"fvit"`` and ``"catseg"``.
+        ``"eva_clip"``, ``"huggingface"``, ``"fineclip"`` (a DenseCLIP, or an mmengine checkpoint of
+        our pretraining), ``"fvit"`` and ``"catseg"``.
 
     Raises:
         FileNotFoundError: The path does not exist.

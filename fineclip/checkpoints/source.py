@@ -17,8 +17,8 @@ from fineclip.checkpoints.safe import CheckpointError, read_checkpoint
 PUBLISHED_ONLY = "published_only"
 QUICK_GELU = "quick_gelu"
 
-# Our own pretraining checkpoints hold the pretrainer: its DenseCLIP, its open_clip model.
-_PRETRAINER_PREFIX = "clip.clip."
+# Our own checkpoints hold the pretrainer, or a DenseCLIP, around the open_clip model.
+_OUR_PREFIXES = ("clip.clip.", "clip.")
 # 0-d tensors beside the weights of OpenAI's releases.
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 # Largest difference from the computed rotary tables that half precision explains.
@@ -29,7 +29,7 @@ DESCRIPTIONS = {
     "openai": "OpenAI CLIP release",
     "eva_clip": "EVA-CLIP naming",
     "huggingface": "Hugging Face CLIPModel",
-    "fineclip": "pretraining checkpoint of this package",
+    "fineclip": "checkpoint of this package",
     "fvit": "F-ViT, mmdet 3.x naming",
     "catseg": "CAT-Seg naming",
 }
@@ -142,7 +142,7 @@ def _state_dict(checkpoint: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _format(tensors: Mapping[str, Tensor], path: Path) -> str:
-    if f"{_PRETRAINER_PREFIX}logit_scale" in tensors:
+    if any(f"{prefix}logit_scale" in tensors for prefix in _OUR_PREFIXES):
         return "fineclip"
     if any(key.startswith(catseg.CLIP_PREFIX) for key in tensors):
         return "catseg"
@@ -179,11 +179,12 @@ def _read_openai(source: Source, tensors: dict[str, Tensor]) -> None:
 
 
 def _read_fineclip(source: Source, tensors: dict[str, Tensor]) -> None:
+    prefix = next(prefix for prefix in _OUR_PREFIXES if f"{prefix}logit_scale" in tensors)
     for key in list(tensors):
-        if not key.startswith(_PRETRAINER_PREFIX):
+        if not key.startswith(prefix):
             source.dropped.append((key, "of the training, not of the model"))
             del tensors[key]
-    source.keep(tensors, _PRETRAINER_PREFIX)
+    source.keep(tensors, prefix)
 
 
 def _read_huggingface(source: Source, tensors: dict[str, Tensor]) -> None:

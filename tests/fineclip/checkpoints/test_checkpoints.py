@@ -25,7 +25,9 @@ def save(state_dict, path):
     return path
 
 
-@pytest.mark.parametrize("layout", ["bare", "nested", "module", "safetensors", "pretrainer"])
+@pytest.mark.parametrize(
+    "layout", ["bare", "nested", "module", "safetensors", "pretrainer", "dense_clip"]
+)
 def test_layouts_load_to_the_same_weights(clip, layout, tmp_path):
     state = clip.state_dict()
     content, name = {
@@ -33,10 +35,12 @@ def test_layouts_load_to_the_same_weights(clip, layout, tmp_path):
         "nested": ({"state_dict": state, "epoch": 3}, "m.pt"),
         "module": ({"state_dict": {f"module.{k}": v for k, v in state.items()}}, "m.pth"),
         "safetensors": (state, "m.safetensors"),
+        "dense_clip": ({f"clip.{k}": v for k, v in state.items()}, "m.safetensors"),
         "pretrainer": ({"state_dict": {f"clip.clip.{k}": v for k, v in state.items()}}, "m.pth"),
     }[layout]
     path = save(content, tmp_path / name)
-    assert identify(path) == ("fineclip" if layout == "pretrainer" else "open_clip")
+    ours = layout in ("pretrainer", "dense_clip")
+    assert identify(path) == ("fineclip" if ours else "open_clip")
     assert load(path).keys() == state.keys()
     torch.manual_seed(2)
     loaded = DenseCLIP.create("ViT-Ti-16", str(path)).clip.state_dict()

@@ -392,3 +392,16 @@ def test_values_of_a_file_overwritten_by_its_own_conversion(tiny_vit, save, tmp_
     path = save(tiny_vit.state_dict(), tmp_path / "clip.safetensors")
     convert(path, path, to="catseg")
     assert_same(load(path), tiny_vit.state_dict())
+
+
+@pytest.mark.parametrize(("to", "dst"), [("huggingface", "hf"), ("catseg", "o.safetensors")])
+def test_a_failed_write_leaves_nothing(tiny_vit, save, tmp_path, monkeypatch, to, dst):
+    start = save(tiny_vit.state_dict(), tmp_path / "clip.pt")
+
+    def full(file, data):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("fineclip.checkpoints.write._write_all", full)
+    with pytest.raises(OSError, match="No space left"):
+        convert(start, tmp_path / dst, to=to)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.pt"]
