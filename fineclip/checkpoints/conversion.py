@@ -27,7 +27,7 @@ from fineclip.checkpoints.source import (
     Source,
     read_source,
 )
-from fineclip.checkpoints.write import check_target, write_safetensors, write_torch
+from fineclip.checkpoints.write import SUFFIXES, check_target, write_safetensors, write_torch
 from fineclip.files import write_atomically
 
 TARGETS = ("open_clip", "eva_clip", "huggingface", "fvit", "catseg")
@@ -91,7 +91,7 @@ def convert(
     if published and to != "fvit":
         raise ValueError(f"published naming is an option of the target fvit, not of {to}")
     if to == "huggingface":
-        if dst.is_file() or dst.suffix in (".safetensors", ".pt", ".pth", ".bin"):
+        if dst.is_file() or dst.suffix in SUFFIXES:
             raise CheckpointError(f"{dst}: Hugging Face models are folders; name a folder")
     else:
         check_target(dst)
@@ -282,7 +282,7 @@ def _to_open_clip(builder: _Builder, _: bool) -> None:
 def _to_eva_clip(builder: _Builder, _: bool) -> None:
     builder.demand((EVA,), "EVA-CLIP naming")
     builder.put_renamed(eva_clip.RULES, builder.source.clip)
-    builder.add(eva_clip.stored_tables(builder.tensors, None), eva_clip.ROTARY_REASON)
+    builder.add(eva_clip.stored_tables(builder.tensors), eva_clip.ROTARY_REASON)
     builder.leave(builder.source.rest, "of the segmenter, not of its CLIP")
 
 
@@ -321,9 +321,7 @@ def _to_fvit(builder: _Builder, published: bool) -> None:
         return
     builder.put_renamed(eva_clip.RULES, visual, fvit.PREFIX)
     own = {key.removeprefix(fvit.PREFIX): value for key, value in builder.tensors.items()}
-    tables = {
-        f"{fvit.PREFIX}{key}": value for key, value in eva_clip.stored_tables(own, None).items()
-    }
+    tables = {f"{fvit.PREFIX}{key}": value for key, value in eva_clip.stored_tables(own).items()}
     kept = source.unused
     builder.add(
         {key: value for key, value in tables.items() if key not in kept}, eva_clip.ROTARY_REASON

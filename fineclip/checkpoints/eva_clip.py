@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -44,6 +45,7 @@ def _rules() -> list[Rule]:
 RULES = _rules()
 
 
+@cache
 def rotary_tables(grid: int, head_dim: int) -> tuple[Tensor, Tensor]:
     """The tables EVA-CLIP stores (EVA-02, sec. 2.1: two-dimensional rotary embedding).
 
@@ -65,18 +67,18 @@ def rotary_tables(grid: int, head_dim: int) -> tuple[Tensor, Tensor]:
     return table.cos(), table.sin()
 
 
-def stored_tables(tensors: Mapping[str, Tensor], head_dim: int | None) -> dict[str, Tensor]:
+def stored_tables(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The rotary buffers of an EVA-CLIP state dict, made for its position table.
 
     Args:
-        tensors: State dict in EVA-CLIP naming without them.
-        head_dim: Width of an attention head; None: the usual one of the tower's width.
+        tensors: State dict in EVA-CLIP naming without them. The width of a head is the usual one
+            of the tower's width.
     """
     positions = tensors["visual.pos_embed"]
     side = round((positions.shape[1] - 1) ** 0.5)
     cos, sin = (
         table.to(positions.device, positions.dtype)
-        for table in rotary_tables(side, head_dim or head_width(positions.shape[2]))
+        for table in rotary_tables(side, head_width(positions.shape[2]))
     )
     attention = sorted(
         key.removesuffix("q_proj.weight")

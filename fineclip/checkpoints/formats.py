@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fineclip.checkpoints.safe import CheckpointError
-from fineclip.checkpoints.source import read_source
+from fineclip.checkpoints.source import format_of, read_source
 
 
 def identify(path: str | Path) -> str:
@@ -25,7 +25,7 @@ def identify(path: str | Path) -> str:
         FileNotFoundError: The path does not exist.
         CheckpointError: The file cannot be read or its format is unknown.
     """
-    return read_source(path, mmap=True).format
+    return format_of(path)
 
 
 def load(path: str | Path) -> dict[str, Tensor]:

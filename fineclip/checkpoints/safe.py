@@ -73,8 +73,11 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu", *, mmap: bool =
             "Re-save the state dict alone, or as safetensors, where you trust its origin"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} is damaged or no torch checkpoint: {first_line}") from error
+        # The reasons torch gives (a byte, an error number) help nobody; they stay as the cause.
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint: a file that torch.save wrote was expected; if it "
+            "was downloaded or copied, compare its size with the original"
+        ) from error
 
 
 def install_safe_loader() -> None:

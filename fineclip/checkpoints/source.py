@@ -92,14 +92,28 @@ def read_source(path: str | Path, *, mmap: bool = False) -> Source:
         source = source_from(tensors, path)
         source.quick_gelu = huggingface.uses_quick_gelu(config)
         return source
-    checkpoint = read_checkpoint(path, mmap=mmap)
-    source = source_from(checkpoint, path)
+    source = source_from(read_checkpoint(path, mmap=mmap), path)
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
             activation = (file.metadata() or {}).get(QUICK_GELU)
         if activation is not None:
             source.quick_gelu = activation == "true"
     return source
+
+
+def format_of(path: str | Path) -> str:
+    """The format of a checkpoint file, or of a Hugging Face folder, without converting it.
+
+    Raises:
+        FileNotFoundError: The path does not exist.
+        CheckpointError: As :func:`read_source`.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        tensors, _ = huggingface.read_folder(path, mmap=True)
+    else:
+        tensors = _state_dict(read_checkpoint(path, mmap=True), path)
+    return _format(tensors, path)
 
 
 def source_from(checkpoint: Any, path: str | Path) -> Source:

@@ -30,7 +30,7 @@ class ClampLogitScaleHook(Hook):
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Clamps in place."""
         with torch.no_grad():
-            _unwrapped(runner).clip.logit_scale.clamp_(*self.range)
+            unwrapped(runner).clip.logit_scale.clamp_(*self.range)
 
 
 @HOOKS.register_module()
@@ -63,12 +63,12 @@ class EMATeacherHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Starts the teacher from the student, whose weights are loaded by now."""
-        _unwrapped(runner).start_ema_teacher()
+        unwrapped(runner).start_ema_teacher()
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Moves the teacher if the optimizer has stepped."""
         if runner.optim_wrapper.should_update():
-            _unwrapped(runner).update_ema_teacher(self.momentum_at(runner.iter, runner.max_iters))
+            unwrapped(runner).update_ema_teacher(self.momentum_at(runner.iter, runner.max_iters))
 
     def momentum_at(self, iteration: int, max_iters: int) -> float:
         """The share kept after an iteration, counted from 0."""
@@ -122,5 +122,6 @@ class PlainCheckpointHook(Hook):
         }
 
 
-def _unwrapped(runner: Runner) -> nn.Module:
+def unwrapped(runner: Runner) -> nn.Module:
+    """The model of a run without the wrapper that distributed training puts around it."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 import torch.distributed as dist
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from fineclip.checkpoints import install_safe_loader
-from fineclip.engine.hooks import PlainCheckpointHook
+from fineclip.engine.hooks import PlainCheckpointHook, unwrapped
 from fineclip.engine.optim import default_device
 
 Precision = Literal["bf16", "fp16"]
@@ -89,9 +88,8 @@ def prepare_training(runner: Runner) -> None:
 
 def _refuse_stale_teacher(runner: Runner) -> None:
     """A frozen teacher is copied when the model is built, before ``load_from`` is read."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     named = runner.cfg.model.get("teacher")
-    if getattr(model, "teacher", None) is not None and named is None:
+    if getattr(unwrapped(runner), "teacher", None) is not None and named is None:
         raise ValueError(
             f"load_from={runner.cfg.load_from}: the frozen teacher would keep the weights the "
             "model was built with; name the start weights as pretrained, or give model.teacher"

@@ -6,9 +6,9 @@ import math
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from fineclip.engine.hooks import unwrapped
 from fineclip.registry import HOOKS
 
 
@@ -37,8 +37,7 @@ class InitialLogitsHook(Hook):
         """
         if runner.iter > 0:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        clip = model.clip.clip
+        clip = unwrapped(runner).clip.clip
         if getattr(clip, "logit_bias", None) is None:
             raise ValueError(
                 "InitialLogitsHook: the model has no logit bias; create it with init_logit_bias "

@@ -9,10 +9,11 @@ from timm.layers import RotaryEmbeddingCat, build_rotary_pos_embed
 from timm.models.eva import Eva, EvaAttention, EvaBlock
 from torch import Tensor, nn
 
-from fineclip.models.trunks.base import TransformerTrunk, TrunkTokens, resample_position_table
+from fineclip.models.trunks.base import TrunkTokens
+from fineclip.models.trunks.timm_base import TimmTrunk
 
 
-class TimmEvaTrunk(TransformerTrunk):
+class TimmEvaTrunk(TimmTrunk):
     """Adapter for ``open_clip.timm_model.TimmModel`` around ``timm.models.eva.Eva``.
 
     The rotary table is recomputed for the true (h, w) grid of the input, positions scaled to the
@@ -50,31 +51,15 @@ class TimmEvaTrunk(TransformerTrunk):
         self.patch_size = tuple(trunk.patch_embed.patch_size)
         self.num_prefix_tokens = trunk.num_prefix_tokens
 
-    @property
-    def blocks(self) -> nn.ModuleList:
-        return self.trunk.blocks
-
-    @property
-    def grad_checkpointing(self) -> bool:
-        return self.trunk.grad_checkpointing
-
     def embed(self, images: Tensor) -> TrunkTokens:
         trunk = self.trunk
         grid = self.grid_size(*images.shape[-2:])
-        # The projection is called directly: PatchEmbed itself insists on its training size.
-        patches = trunk.patch_embed.proj(images).flatten(2).transpose(1, 2)  # (B, N, C)
-        patches = trunk.patch_embed.norm(patches)
+        patches = self._patches(images)  # (B, N, C)
         prefix = (
             [trunk.cls_token] if trunk.reg_token is None else [trunk.cls_token, trunk.reg_token]
         )
         prefix = [token.to(patches.dtype).expand(len(patches), -1, -1) for token in prefix]
-        tokens = torch.cat([*prefix, patches], dim=1)  # (B, P + N, C)
-        if trunk.pos_embed is not None:
-            table = resample_position_table(
-                trunk.pos_embed[0], tuple(trunk.patch_embed.grid_size), grid
-            )
-            tokens = tokens + table.to(tokens.dtype)
-        tokens = trunk.norm_pre(trunk.pos_drop(tokens))
+        tokens = self._add_positions(torch.cat([*prefix, patches], dim=1), grid)  # (B, P + N, C)
         return TrunkTokens(tokens, grid, self._rotary_table(grid, tokens.device))
 
     def _rotary_table(self, grid: tuple[int, int], device: torch.device) -> Tensor | None:

@@ -9,10 +9,11 @@ from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from fineclip.models.trunks.base import TransformerTrunk, TrunkTokens, resample_position_table
+from fineclip.models.trunks.base import TrunkTokens
+from fineclip.models.trunks.timm_base import TimmTrunk
 
 
-class TimmViTTrunk(TransformerTrunk):
+class TimmViTTrunk(TimmTrunk):
     """Adapter for ``TimmModel`` around ``timm.models.vision_transformer.VisionTransformer``.
 
     SigLIP and SigLIP 2 have no class token and no projection: a learned query pools the patch
@@ -63,26 +64,9 @@ class TimmViTTrunk(TransformerTrunk):
         self.trunk = trunk
         self.patch_size = tuple(trunk.patch_embed.patch_size)
 
-    @property
-    def blocks(self) -> nn.Sequential:
-        return self.trunk.blocks
-
-    @property
-    def grad_checkpointing(self) -> bool:
-        return self.trunk.grad_checkpointing
-
     def embed(self, images: Tensor) -> TrunkTokens:
-        trunk = self.trunk
         grid = self.grid_size(*images.shape[-2:])
-        # The projection is called directly: PatchEmbed itself insists on its training size.
-        tokens = trunk.patch_embed.proj(images).flatten(2).transpose(1, 2)  # (B, N, C)
-        tokens = trunk.patch_embed.norm(tokens)
-        if trunk.pos_embed is not None:
-            table = resample_position_table(
-                trunk.pos_embed[0], tuple(trunk.patch_embed.grid_size), grid
-            )
-            tokens = tokens + table.to(tokens.dtype)
-        return TrunkTokens(trunk.norm_pre(trunk.pos_drop(tokens)), grid)
+        return TrunkTokens(self._add_positions(self._patches(images), grid), grid)
 
     def run_block(self, block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
         return block(tokens)

@@ -1,13 +1,19 @@
+import copy
 import json
+import pickle
+import zipfile
 
+import numpy
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from fineclip.checkpoints import CheckpointError, convert, identify, load
 from fineclip.checkpoints.conversion import convert_source
+from fineclip.checkpoints.eva_clip import rotary_tables
 from fineclip.checkpoints.source import source_from
 from fineclip.models import DenseCLIP
 
@@ -160,8 +166,6 @@ def test_stored_rotary_tables_are_the_recorded_ones(recorded):
     source = source_from(dict(state), "reference")
     assert not source.notes
     assert any(key.startswith("visual.rope.") for key, _ in source.dropped)
-    from fineclip.checkpoints.eva_clip import rotary_tables
-
     stored = state["visual.rope.freqs_cos"]
     cos, sin = rotary_tables(round(len(stored) ** 0.5), stored.shape[1])
     assert torch.equal(cos, stored)
@@ -210,8 +214,6 @@ def test_openai_archive_gives_up_its_tensors(tiny_vit, tmp_path):
             second = self.transformer.resblocks[1](block)
             return features.sum() + text.sum() + second.sum() + self.input_resolution
 
-    import copy
-
     release = copy.deepcopy(Release()).half().eval()
     for module in release.modules():
         if isinstance(module, torch.nn.LayerNorm):
@@ -237,9 +239,6 @@ def test_openai_archive_gives_up_its_tensors(tiny_vit, tmp_path):
 
 
 def test_torchscript_that_asks_for_more_is_refused(tmp_path):
-    import pickle
-    import zipfile
-
     class Evil:
         def __reduce__(self):
             return print, ("ran",)
@@ -274,8 +273,6 @@ def test_transformers_computes_the_same(tiny_vit, save, tmp_path, quick_gelu):
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
     for text, row in zip(texts, tokens, strict=True):
         assert tokenizer(text)["input_ids"] == row[: row.argmax() + 1].tolist()
-    from PIL import Image
-
     processor = transformers.CLIPImageProcessor.from_pretrained(tmp_path / "hf")
     pixels = processor(Image.new("RGB", (90, 70), (255, 0, 0)), return_tensors="pt")["pixel_values"]
     assert pixels.shape == (1, 3, 64, 64)
@@ -383,7 +380,6 @@ def test_architectures_a_target_cannot_hold(tiny_vit, tiny_eva, small_release, s
 
 def test_numpy_scores_beside_the_weights_are_data(tiny_vit, save, tmp_path):
     """mmcv stores best scores that way; a refusal would lose published detectors."""
-    numpy = pytest.importorskip("numpy")
     content = {"state_dict": tiny_vit.state_dict(), "meta": {"best": numpy.float64(0.3)}}
     assert identify(save(content, tmp_path / "m.pth")) == "open_clip"
 
