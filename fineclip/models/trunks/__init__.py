@@ -8,7 +8,7 @@ from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import nn
 
-from fineclip.models.trunks.base import TransformerTrunk, Trunk, TrunkTokens
+from fineclip.models.trunks.base import TransformerTrunk, Trunk, TrunkTaps, TrunkTokens
 from fineclip.models.trunks.modified_resnet import ModifiedResNetTrunk
 from fineclip.models.trunks.open_clip_vit import OpenCLIPViTTrunk
 from fineclip.models.trunks.timm_eva import TimmEvaTrunk
@@ -50,6 +50,7 @@ __all__ = [
     "TimmViTTrunk",
     "TransformerTrunk",
     "Trunk",
+    "TrunkTaps",
     "TrunkTokens",
     "build_trunk",
 ]

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+
+class TrunkTaps(NamedTuple):
+    """What a detector reads of a trunk.
+
+    Attributes:
+        maps: One (B, C_i, h_i, w_i) map per tap, in the order asked for.
+        dense: (B, D, h, w) the dense map, raw, or None where it was not asked for.
+    """
+
+    maps: tuple[Tensor, ...]
+    dense: Tensor | None
 
 
 class Trunk(ABC):
@@ -57,6 +69,61 @@ class Trunk(ABC):
         of every location, as token-level objectives read it, N = h * w row by row. They share all
         attention with the image embedding, where the dense map has it replaced.
         """
+
+    @property
+    @abstractmethod
+    def stages(self) -> Sequence[nn.Module]:
+        """The modules whose outputs can be tapped, in order: a ViT's blocks, a ResNet's stages."""
+
+    @abstractmethod
+    def tap_channels(self, index: int) -> int:
+        """Channels C_i of the map that tapping ``stages[index]`` gives."""
+
+    @abstractmethod
+    def tap_stride(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels of a location of the map that ``stages[index]`` gives."""
+
+    def forward_taps(
+        self, images: Tensor, taps: Sequence[int], *, dense: bool = False
+    ) -> TrunkTaps:
+        """Feature maps from inside the tower, with the dense map from the same pass.
+
+        Args:
+            images: (B, 3, H, W), normalised as the owner of the features wants it.
+            taps: Indices into :attr:`stages`, in any order; each tap is the output of that stage
+                on the way to the dense map, locations only (no class token), before any final
+                norm. So the last block of a ViT is tapped in its attention-free form (F-ViT).
+            dense: Also the map of :meth:`dense_head`. Without it, nothing behind the last tap runs.
+
+        Returns:
+            The maps in the order of ``taps``, and the dense map if asked for.
+
+        Raises:
+            ValueError: Nothing to compute, a tap out of range, or a side of the images that is
+                not a multiple of the patch.
+        """
+        if not taps and not dense:
+            raise ValueError("neither taps nor the dense map asked for")
+        if wrong := [tap for tap in taps if not 0 <= tap < len(self.stages)]:
+            raise ValueError(
+                f"taps {wrong} out of range: this tower has {len(self.stages)} blocks (stages of "
+                "a ResNet), counted from 0"
+            )
+        found, dense_map = self._forward_taps(images, frozenset(taps), dense)
+        return TrunkTaps(tuple(found[tap] for tap in taps), dense_map)
+
+    @abstractmethod
+    def _forward_taps(
+        self, images: Tensor, taps: frozenset[int], dense: bool
+    ) -> tuple[dict[int, Tensor], Tensor | None]:
+        """Implements :meth:`forward_taps`: maps by index, and the dense map or None."""
+
+    def parameters_unused_by_dense(self) -> Iterable[nn.Parameter]:
+        """Parameters of :attr:`stages` that neither taps nor the dense map read.
+
+        They get no gradient from either, so a detector that trains a stage leaves them alone.
+        """
+        return ()
 
     def grid_size(self, height: int, width: int) -> tuple[int, int]:
         """Grid (h, w) of the dense map of an input of ``height`` x ``width`` pixels.
@@ -108,6 +175,24 @@ class TransformerTrunk(Trunk):
 
     @property
     @abstractmethod
+    def width(self) -> int:
+        """Width C of the tokens."""
+
+    @property
+    def stages(self) -> nn.ModuleList | nn.Sequential:
+        """The transformer blocks."""
+        return self.blocks
+
+    def tap_channels(self, index: int) -> int:
+        """The width of the tokens, the same for every block."""
+        return self.width
+
+    def tap_stride(self, index: int) -> tuple[int, int]:
+        """The patch, the same for every block."""
+        return self.patch_size
+
+    @property
+    @abstractmethod
     def grad_checkpointing(self) -> bool:
         """Whether blocks are recomputed in the backward pass."""
 
@@ -115,9 +200,29 @@ class TransformerTrunk(Trunk):
     def run_block(self, block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
         """One ordinary block. (B, P + N, C) -> (B, P + N, C)."""
 
-    @abstractmethod
     def run_block_without_attention(self, block: nn.Module, tokens: Tensor) -> Tensor:
         """One block in which each token attends itself alone (see :meth:`dense_head`)."""
+        return self.feed_forward(block, tokens + self.attend_alone(block, tokens))
+
+    @abstractmethod
+    def attend_alone(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        """What a block's attention adds to each token that attends itself alone.
+
+        First norm, value and output projection, layer scale; the residual is the caller's. CAT-Seg
+        adds the class token's in place of the token's own (Cho et al., CVPR 2024).
+
+        Args:
+            block: One of :attr:`blocks`; its query, key and value weights may be one packed
+                matrix or three, as in ``torch.nn.MultiheadAttention``.
+            tokens: (B, P + N, C).
+
+        Returns:
+            (B, P + N, C).
+        """
+
+    @abstractmethod
+    def feed_forward(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        """The MLP half of a block with its residual. (B, P + N, C) -> (B, P + N, C)."""
 
     @abstractmethod
     def pool_and_project(self, tokens: Tensor) -> Tensor:
@@ -158,13 +263,34 @@ class TransformerTrunk(Trunk):
         tokens = self._maybe_checkpoint(
             self.run_block_without_attention, self.blocks[-1], state.tokens
         )
-        patches = self.project_patches(tokens)  # (B, N, D)
-        return patches.transpose(1, 2).unflatten(2, state.grid)  # (B, D, h, w)
+        return _as_map(self.project_patches(tokens), state.grid)
+
+    def _forward_taps(
+        self, images: Tensor, taps: frozenset[int], dense: bool
+    ) -> tuple[dict[int, Tensor], Tensor | None]:
+        state = self.embed(images)
+        tokens = state.tokens
+        last = len(self.blocks) - 1
+        found = {}
+        for index in range((last if dense else max(taps)) + 1):
+            block = self.blocks[index]
+            if index == last:
+                tokens = self._maybe_checkpoint(self.run_block_without_attention, block, tokens)
+            else:
+                tokens = self._maybe_checkpoint(self.run_block, block, tokens, state.rope)
+            if index in taps:
+                found[index] = _as_map(tokens[:, self.num_prefix_tokens :], state.grid)
+        return found, _as_map(self.project_patches(tokens), state.grid) if dense else None
 
     def _maybe_checkpoint(self, function: Callable[..., Tensor], *args: object) -> Tensor:
         if self.grad_checkpointing and torch.is_grad_enabled():
             return checkpoint(function, *args, use_reentrant=False)
         return function(*args)
+
+
+def _as_map(patches: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, N, C) -> (B, C, h, w)."""
+    return patches.transpose(1, 2).unflatten(2, grid)
 
 
 def resample_position_table(table: Tensor, old_grid: tuple[int, int], grid: tuple[int, int]):

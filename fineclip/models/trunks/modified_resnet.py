@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isqrt
 
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from fineclip.models.trunks.base import Trunk, resample_position_table
 
@@ -31,8 +32,10 @@ class ModifiedResNetTrunk(Trunk):
       gives the same answer on both paths.
 
     Query and key projection and the positions take no part in the dense path and get no
-    gradient from it. open_clip offers no gradient checkpointing for this tower. How batch
-    normalisation behaves in training is ``DenseCLIP``'s ``freeze_batch_norm``.
+    gradient from it. Taps (:meth:`forward_taps`) are the outputs of the four stages, at strides
+    4, 8, 16 and 32: a feature pyramid as it is (F-VLM, sec. 3.2). open_clip offers no gradient
+    checkpointing for this tower. How batch normalisation behaves in training is ``DenseCLIP``'s
+    ``freeze_batch_norm``.
 
     Args:
         visual: The tower.
@@ -45,12 +48,32 @@ class ModifiedResNetTrunk(Trunk):
 
     def forward_shared(self, images: Tensor) -> Tensor:
         """Stem and the four stages: the map (B, C, h, w) that both heads read."""
-        self.grid_size(*images.shape[-2:])  # the convolutions would silently round sizes up
+        found, _ = self._forward_taps(images, frozenset({len(self.stages) - 1}), dense=False)
+        return found[len(self.stages) - 1]
+
+    @property
+    def stages(self) -> Sequence[nn.Module]:
         visual = self.visual
-        features = visual.stem(images)
-        for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-            features = stage(features)
-        return features
+        return (visual.layer1, visual.layer2, visual.layer3, visual.layer4)
+
+    def tap_channels(self, index: int) -> int:
+        return self.stages[index][-1].bn3.num_features
+
+    def tap_stride(self, index: int) -> tuple[int, int]:
+        stride = _STRIDE >> (len(self.stages) - 1 - index)
+        return (stride, stride)
+
+    def _forward_taps(
+        self, images: Tensor, taps: frozenset[int], dense: bool
+    ) -> tuple[dict[int, Tensor], Tensor | None]:
+        self.grid_size(*images.shape[-2:])  # the convolutions would silently round sizes up
+        features = self.visual.stem(images)
+        found = {}
+        for index in range(len(self.stages) if dense else max(taps) + 1):
+            features = self.stages[index](features)
+            if index in taps:
+                found[index] = features
+        return found, self.dense_head(features) if dense else None
 
     def global_head(self, state: Tensor) -> Tensor:
         """Attention pool: the image embedding (B, D), raw."""

@@ -39,6 +39,10 @@ class OpenCLIPViTTrunk(TransformerTrunk):
         return self.visual.transformer.resblocks
 
     @property
+    def width(self) -> int:
+        return self.visual.transformer.width
+
+    @property
     def grad_checkpointing(self) -> bool:
         return self.visual.transformer.grad_checkpointing
 
@@ -54,13 +58,18 @@ class OpenCLIPViTTrunk(TransformerTrunk):
     def run_block(self, block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
         return block(tokens)
 
-    def run_block_without_attention(self, block: nn.Module, tokens: Tensor) -> Tensor:
+    def attend_alone(self, block: nn.Module, tokens: Tensor) -> Tensor:
         attention = block.attn
-        width = attention.embed_dim
-        # The packed projection holds query, key and value in this order.
-        bias = None if attention.in_proj_bias is None else attention.in_proj_bias[2 * width :]
-        value = F.linear(block.ln_1(tokens), attention.in_proj_weight[2 * width :], bias)
-        tokens = tokens + block.ls_1(attention.out_proj(value))
+        start = 2 * attention.embed_dim
+        if attention.in_proj_weight is None:  # query, key and value apart, as CAT-Seg trains them
+            weight = attention.v_proj_weight
+        else:
+            weight = attention.in_proj_weight[start:]
+        bias = None if attention.in_proj_bias is None else attention.in_proj_bias[start:]
+        value = F.linear(block.ln_1(tokens), weight, bias)
+        return block.ls_1(attention.out_proj(value))
+
+    def feed_forward(self, block: nn.Module, tokens: Tensor) -> Tensor:
         return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
 
     def pool_and_project(self, tokens: Tensor) -> Tensor:

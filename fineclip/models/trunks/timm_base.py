@@ -17,6 +17,10 @@ class TimmTrunk(TransformerTrunk):
         return self.trunk.blocks
 
     @property
+    def width(self) -> int:
+        return self.trunk.embed_dim
+
+    @property
     def grad_checkpointing(self) -> bool:
         return self.trunk.grad_checkpointing
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from open_clip.timm_model import TimmModel
@@ -84,15 +86,21 @@ class TimmEvaTrunk(TimmTrunk):
     def run_block(self, block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
         return block(tokens, rope=rope)
 
-    def run_block_without_attention(self, block: nn.Module, tokens: Tensor) -> Tensor:
+    def parameters_unused_by_dense(self) -> Iterable[nn.Parameter]:
+        # Queries and keys of the last block, as far as they are not packed with the values.
+        attention = self.blocks[-1].attn
+        names = ("q_proj.", "k_proj.", "q_norm.", "k_norm.", "q_bias")
+        return [p for name, p in attention.named_parameters() if name.startswith(names)]
+
+    def attend_alone(self, block: nn.Module, tokens: Tensor) -> Tensor:
         mixed = _own_value(block.attn, block.norm1(tokens))
-        if block.gamma_1 is not None:
-            mixed = block.gamma_1 * mixed
-        tokens = tokens + block.drop_path1(mixed)
+        return block.drop_path1(mixed if block.gamma_1 is None else block.gamma_1 * mixed)
+
+    def feed_forward(self, block: nn.Module, tokens: Tensor) -> Tensor:
         hidden = block.mlp(block.norm2(tokens))
-        if block.gamma_2 is not None:
-            hidden = block.gamma_2 * hidden
-        return tokens + block.drop_path2(hidden)
+        return tokens + block.drop_path2(
+            hidden if block.gamma_2 is None else block.gamma_2 * hidden
+        )
 
     def pool_and_project(self, tokens: Tensor) -> Tensor:
         return self.visual.head(self.trunk.forward_head(self.trunk.norm(tokens)))

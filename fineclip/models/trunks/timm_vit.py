@@ -71,9 +71,10 @@ class TimmViTTrunk(TimmTrunk):
     def run_block(self, block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
         return block(tokens)
 
-    def run_block_without_attention(self, block: nn.Module, tokens: Tensor) -> Tensor:
-        mixed = _own_value(block.attn, block.norm1(tokens))
-        tokens = tokens + block.drop_path1(block.ls1(mixed))
+    def attend_alone(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        return block.drop_path1(block.ls1(_own_value(block.attn, block.norm1(tokens))))
+
+    def feed_forward(self, block: nn.Module, tokens: Tensor) -> Tensor:
         return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
 
     def pool_and_project(self, tokens: Tensor) -> Tensor:
