@@ -51,3 +51,50 @@ class Embeddings:
     patches: Tensor | None = None
     text_tokens: Tensor | None = None
     text_mask: Tensor | None = None
+
+    @property
+    def share(self) -> Share | None:
+        """None: whoever evaluates a loss answers for all rows. See :class:`SharedEmbeddings`."""
+        return None
+
+    @property
+    def own(self) -> Embeddings:
+        """The rows this process answers for: all of them unless there is a ``share``."""
+        return self if self.share is None else self.share.own
+
+    @property
+    def num_regions(self) -> int:
+        """Number of regions of the global batch; needs ``region``."""
+        return len(self.region) if self.share is None else self.share.num_regions
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a global batch that one process answers for.
+
+    Attributes:
+        own: The process's own embeddings, before they were gathered.
+        first_image: Index of its first image in the global batch.
+        first_region: Index of its first region in the global batch.
+        num_regions: Number of regions of the global batch.
+        num_processes: Number of processes that share the batch.
+    """
+
+    own: Embeddings
+    first_image: int
+    first_region: int
+    num_regions: int
+    num_processes: int
+
+
+@dataclass
+class SharedEmbeddings(Embeddings):
+    """The embeddings of a global batch of which one process evaluates its own rows only.
+
+    Fields that nobody compares with other rows of the batch are None and found in ``own`` alone.
+
+    Attributes:
+        share: What this process answers for.
+    """
+
+    share: Share | None = None

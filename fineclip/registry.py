@@ -6,6 +6,9 @@ another scope (mmdet's, say) writes ``fineclip.ClassName``.
 
 from mmengine import registry as _root
 
+MODEL_WRAPPERS = _root.Registry(
+    "model wrapper", parent=_root.MODEL_WRAPPERS, scope="fineclip", locations=["fineclip.engine"]
+)
 MODELS = _root.Registry(
     "model", parent=_root.MODELS, scope="fineclip", locations=["fineclip.models"]
 )
@@ -23,7 +26,10 @@ METRICS = _root.Registry(
     "metric", parent=_root.METRICS, scope="fineclip", locations=["fineclip.evaluation"]
 )
 LOOPS = _root.Registry(
-    "loop", parent=_root.LOOPS, scope="fineclip", locations=["fineclip.evaluation"]
+    "loop",
+    parent=_root.LOOPS,
+    scope="fineclip",
+    locations=["fineclip.evaluation", "fineclip.engine"],
 )
 HOOKS = _root.Registry("hook", parent=_root.HOOKS, scope="fineclip", locations=["fineclip.engine"])
 OPTIM_WRAPPERS = _root.Registry(

@@ -16,6 +16,7 @@ from fineclip.engine.optim import (
     parameter_groups,
 )
 from fineclip.engine.progress import ProgressBarHook
+from fineclip.engine.resume import ResumableEpochLoop
 from fineclip.engine.schedule import WarmupCosineLR
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "InitialLogitsHook",
     "PlainCheckpointHook",
     "ProgressBarHook",
+    "ResumableEpochLoop",
     "SkippedSamplesHook",
     "WarmupCosineLR",
     "build_runner",

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from fineclip.checkpoints import install_safe_loader
 from fineclip.engine.hooks import PlainCheckpointHook, unwrapped
 from fineclip.engine.optim import default_device
+from fineclip.engine.sharding import ShardedRunner, WholeCheckpointHook
 
 Precision = Literal["bf16", "fp16"]
 
@@ -40,11 +41,15 @@ def build_runner(
 
     Raises:
         FileNotFoundError: The checkpoint to resume from does not exist.
+        ValueError: For settings that do not go together.
     """
     install_safe_loader()
     name = Path(config.filename).stem if config.filename else "run"
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / name)
     config.launcher = launcher
+    if config.get("fully_sharded"):
+        _check_sharding(config, launcher, amp)
+        config.model_wrapper_cfg = {"type": "fineclip.FullyShardedModel"}
     if resume:
         pointer = Path(config.work_dir) / "last_checkpoint"  # mmengine writes it after each save
         last = pointer.read_text().strip() if pointer.is_file() else None
@@ -61,8 +66,11 @@ def build_runner(
     if default_device().type == "cpu" and config.get("train_dataloader", {}).get("pin_memory"):
         config.train_dataloader.pin_memory = False  # there is no device to copy to
     init_default_scope(config.get("default_scope", "fineclip"))
-    runner = Runner.from_cfg(config)
+    sharded = config.get("fully_sharded", False)
+    runner = (ShardedRunner if sharded else Runner).from_cfg(config)
     runner.register_hook(PlainCheckpointHook())
+    if sharded:
+        runner.register_hook(WholeCheckpointHook())
     return runner
 
 
@@ -96,6 +104,23 @@ def _refuse_stale_teacher(runner: Runner) -> None:
         )
 
 
+def _check_sharding(config: Config, launcher: str, amp: Precision | None) -> None:
+    if launcher == "none":
+        raise ValueError(
+            "fully_sharded divides the model over processes: start with torchrun and --launcher "
+            "pytorch"
+        )
+    if amp == "fp16":
+        raise ValueError("fully_sharded does not go with fp16's loss scaling; use --amp bf16")
+    if config.model.get("chunk_sizes") == "auto":
+        config.model.chunk_sizes = None  # each process would plan for its own memory
+    if config.model.get("chunk_sizes") is not None:
+        raise ValueError(
+            "fully_sharded does not go with chunk_sizes: processes with more chunks than others "
+            "would wait for them; set fully_sharded=False or model.chunk_sizes=None"
+        )
+
+
 def _set_precision(config: Config, amp: Precision) -> None:
     if config.get("optim_wrapper") is None:
         raise ValueError("--amp: the config has no optim_wrapper to train with")
@@ -119,4 +144,6 @@ def _use_gloo(config: Config) -> None:
             )
         dist.init_process_group("gloo")
     wrapper = dict(config.get("model_wrapper_cfg") or {"type": "MMDistributedDataParallel"})
-    config.model_wrapper_cfg = {**wrapper, "device_ids": None}
+    if wrapper["type"] == "MMDistributedDataParallel":
+        wrapper["device_ids"] = None
+    config.model_wrapper_cfg = wrapper

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fineclip.checkpoints import load_into
 from fineclip.models.pooling import pack_regions, pool_boxes, pool_masks
-from fineclip.models.text_tokens import encode_text_tokens
+from fineclip.models.text_tower import TextTower
 from fineclip.models.trunks import build_trunk
 from fineclip.registry import MODELS
 
@@ -55,6 +55,7 @@ class DenseCLIP(nn.Module):
         super().__init__()
         self.clip = clip_model
         self.trunk = build_trunk(clip_model.visual)
+        self.text_tower = TextTower(clip_model)
         self.freeze_batch_norm = freeze_batch_norm
         self._tokenizer = tokenizer
         self._make_tokenizer: Callable[[], Callable[[list[str]], Tensor]] | None = None
@@ -208,6 +209,15 @@ class DenseCLIP(nn.Module):
                 if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
                     module.eval()
 
+    def compile_blocks(self) -> None:
+        """Runs the blocks of both towers through ``torch.compile``, from their next call on.
+
+        In place, parameters keep their names. Blocks of a kind share one compilation, which takes
+        seconds where a whole tower takes minutes.
+        """
+        for block in (*self.trunk.stages, *self.text_tower.blocks):
+            block.compile()
+
     def encode_image(self, images: Tensor, normalize: bool = True) -> Tensor:
         """Global embeddings.
 
@@ -221,7 +231,7 @@ class DenseCLIP(nn.Module):
         return self.encode_visual(images, {"image"}, normalize)["image"]
 
     def encode_text(self, tokens: Tensor, normalize: bool = True) -> Tensor:
-        """Text embeddings.
+        """Text embeddings; padding behind the longest text costs nothing (:class:`TextTower`).
 
         Args:
             tokens: (B, T) int64 token ids.
@@ -230,7 +240,8 @@ class DenseCLIP(nn.Module):
         Returns:
             (B, D).
         """
-        return _finish(self.clip.encode_text(_at_least_one(tokens))[: len(tokens)], normalize)
+        embedding = self.text_tower.encode(_at_least_one(tokens))
+        return _finish(embedding[: len(tokens)], normalize)
 
     def encode_dense(self, images: Tensor, normalize: bool = True) -> Tensor:
         """An embedding per location: the last attention replaced by its value path, projected.
@@ -320,9 +331,10 @@ class DenseCLIP(nn.Module):
             normalize: L2-normalise along D.
 
         Returns:
-            (B, T, D), where the token at the end of a text is :meth:`encode_text`, and (B, T)
-            bool, true up to and including the end of each text; see
-            :func:`fineclip.models.text_tokens.text_mask`.
+            (B, T, D), where the token at the end of a text is :meth:`encode_text` and columns
+            behind the longest text are zero or what the tower makes of padding, and (B, T) bool,
+            true up to and including the end of each text; see
+            :func:`fineclip.models.text_tower.text_mask`.
 
         Raises:
             ValueError: For text towers whose token embeddings are not defined.
@@ -344,7 +356,7 @@ class DenseCLIP(nn.Module):
         Raises:
             ValueError: For text towers whose token embeddings are not defined.
         """
-        text, of_token, mask = encode_text_tokens(self.clip, _at_least_one(tokens))
+        text, of_token, mask = self.text_tower.encode_tokens(_at_least_one(tokens))
         rows = len(tokens)
         return (
             _finish(text[:rows], normalize),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine.logging import print_log
@@ -20,8 +20,8 @@ from fineclip.models.frozen_teacher import FrozenTeacher
 from fineclip.models.pooling import pool_boxes
 from fineclip.models.preprocessor import RegionTextPreprocessor
 from fineclip.models.prototype_head import PrototypeHead
-from fineclip.objectives import Objective
-from fineclip.parallel import gather_embeddings
+from fineclip.objectives import Objective, compared_fields
+from fineclip.parallel import ChunkPlanner, Encoding, gather_embeddings, sum_shares
 from fineclip.registry import MODELS, OBJECTIVES
 from fineclip.text import Vocabulary
 from fineclip.text.templates import Template
@@ -77,6 +77,19 @@ class FineCLIPPretrainer(BaseModel):
             names. The teacher's text tower embeds them once.
         templates: Prompts of the categories, see :func:`fineclip.text.get_templates`.
         prototype_head: SILC's head, or arguments of :class:`PrototypeHead` but for ``in_dim``.
+        chunk_sizes: Rows that are encoded at a time, by "images", "crops", "texts" and "views" (as
+            images); what is left out, or None, goes as one. "auto" chunks as little as
+            ``memory_budget`` allows. Chunks are encoded a second time in the backward pass: same
+            losses and gradients, less memory (:mod:`fineclip.parallel.chunked`).
+        memory_budget: Bytes of activations kept at a time under "auto"; None: half of what is
+            free on the device at the first step.
+        grad_checkpointing: Recompute transformer blocks in the backward pass.
+        compile_blocks: Run the blocks of both towers through ``torch.compile``, which compiles
+            one block for all of a kind.
+        channels_last: Keep convolution weights in channels-last order, as fast kernels of
+            convolutional towers (ResNet) want them.
+        local_loss: With several processes, each evaluates the losses of its own rows against all
+            others instead of all rows: the same losses and gradients for less memory.
         data_preprocessor: Config of the preprocessor; by default pixels are normalised with the
             model's own mean and std.
 
@@ -95,6 +108,12 @@ class FineCLIPPretrainer(BaseModel):
         vocabulary: str | Path | Vocabulary | Sequence[str] | None = None,
         templates: str | Sequence[str] | Template = "vild",
         prototype_head: nn.Module | dict[str, Any] | None = None,
+        chunk_sizes: Mapping[str, int | None] | Literal["auto"] | None = None,
+        memory_budget: float | None = None,
+        grad_checkpointing: bool = False,
+        compile_blocks: bool = False,
+        channels_last: bool = False,
+        local_loss: bool = False,
         data_preprocessor: nn.Module | dict[str, Any] | None = None,
     ) -> None:
         if unknown := sorted(set(trainable) - set(PARTS)):
@@ -109,6 +128,14 @@ class FineCLIPPretrainer(BaseModel):
         )
         self.needs = frozenset().union(*(objective.needs for objective in self.objectives))
         self.trainable = tuple(trainable)
+        self.local_loss = local_loss
+        self.chunks = ChunkPlanner(chunk_sizes, memory_budget)
+        if grad_checkpointing:
+            clip.clip.set_grad_checkpointing()
+        if channels_last:
+            clip.clip.visual.to(memory_format=torch.channels_last)
+        if compile_blocks:
+            clip.compile_blocks()
         if "logit_bias" in self.needs and clip.logit_bias is None:
             raise ValueError(
                 f"{self._who_needs('logit_bias')}: sigmoid losses need a model with a bias; create "
@@ -199,7 +226,11 @@ class FineCLIPPretrainer(BaseModel):
                 "the EMA teacher has not been started, so nothing would update it: add "
                 'dict(type="EMATeacherHook") to custom_hooks'
             )
-        embeddings = gather_embeddings(self.embed(**batch))
+        embeddings = gather_embeddings(
+            self.embed(**batch),
+            local_loss=self.local_loss,
+            compared=compared_fields(self.objectives) if self.local_loss else None,
+        )
         outputs: dict[str, Tensor] = {}
         source: dict[str, str] = {}
         for objective in self.objectives:
@@ -210,9 +241,11 @@ class FineCLIPPretrainer(BaseModel):
                         "and one would hide the other: keep one of them"
                     )
                 outputs[name], source[name] = loss, type(objective).__name__
+        if embeddings.share is not None:
+            outputs = sum_shares(outputs)
         outputs["logit_scale"] = self.clip.logit_scale.detach().float()
-        if embeddings.region is not None:
-            outputs["num_regions"] = outputs["logit_scale"].new_tensor(len(embeddings.region))
+        if embeddings.own.region is not None:
+            outputs["num_regions"] = outputs["logit_scale"].new_tensor(embeddings.num_regions)
         return outputs
 
     def embed(
@@ -258,22 +291,23 @@ class FineCLIPPretrainer(BaseModel):
             local_views=local_views,
         )
         result = Embeddings(logit_scale=self.clip.logit_scale, logit_bias=self.clip.logit_bias)
-        with self._grad_if("image"):
-            self._embed_images(result, images, boxes, region_image)
-            if "crop" in self.needs:
-                result.crop = self.clip.encode_image(crops)
-        with self._grad_if("text"):
-            self._embed_texts(result, texts, region_texts)
-        if "teacher_crop" in self.needs:
-            result.teacher_crop = self.teacher.encode_crops(crops)
+        encodings = [
+            *self._text_encodings(texts, region_texts),
+            *self._image_encodings(images, boxes, region_image),
+            *self._crop_encodings(crops),
+            *self._view_encodings(global_views, local_views),
+        ]
+        for encoding, size in zip(encodings, self.chunks.plan(encodings), strict=True):
+            for name, rows in encoding.run(size).items():
+                setattr(result, name, rows)
+        if result.region is not None and result.image is not None:
+            result.region_image = region_image
         if "vocabulary" in self.needs:
             result.vocabulary = self.teacher.category_embeddings()
         if "region_label" in self.needs:
             result.region_label = self.teacher.label_regions(
                 crops, region_labels, result.teacher_crop
             )
-        if self.ema_teacher is not None:
-            self._embed_views(result, global_views, local_views)
         return result
 
     def _check_inputs(self, **batch: Tensor | None) -> None:
@@ -288,49 +322,127 @@ class FineCLIPPretrainer(BaseModel):
                 "have; what it holds is set by the data set's fields, labels and views"
             )
 
-    def _embed_images(
-        self,
-        result: Embeddings,
-        images: Tensor,
-        boxes: Tensor | None,
-        region_image: Tensor | None,
-    ) -> None:
-        outputs = self.needs & {"image", "patches"}
-        if "region" in self.needs:
-            outputs |= {"dense"}
-        found = self.clip.encode_visual(images, outputs)
-        result.image, result.patches = found.get("image"), found.get("patches")
-        if "region" in self.needs:
-            result.region = pool_boxes(found["dense"], boxes, region_image)
-            result.region_image = region_image if result.image is not None else None
-
-    def _embed_texts(
-        self, result: Embeddings, texts: Tensor | None, region_texts: Tensor | None
-    ) -> None:
-        tokens = {"text": texts, "region_text": region_texts}
+    def _text_encodings(
+        self, texts: Tensor | None, region_texts: Tensor | None
+    ) -> Iterator[Encoding]:
+        """Captions and region captions as one, each different one once."""
+        trains = "text" in self.trainable
+        rows = {"text": texts, "region_text": region_texts}
         if self.needs & {"text_tokens", "text_mask"}:
             # Apart from the region captions, which are embedded as a whole: their (R, T, D) would
             # be a lot of memory for nothing.
-            found = self.clip.encode_text_and_tokens(tokens.pop("text"))
-            result.text, result.text_tokens, result.text_mask = found
-        tokens = {name: rows for name, rows in tokens.items() if name in self.needs}
-        if tokens:
-            embedded = self.clip.encode_text(torch.cat(list(tokens.values())))
-            parts = embedded.split([len(rows) for rows in tokens.values()])
-            for name, part in zip(tokens, parts, strict=True):
-                setattr(result, name, part)
+            captions = rows.pop("text")
+            yield Encoding(
+                "texts",
+                ("text", "text_tokens", "text_mask"),
+                self.clip.encode_text_and_tokens,
+                len(captions),
+                lambda start, end: (captions[start:end],),
+                trains,
+            )
+        rows = {name: tokens for name, tokens in rows.items() if name in self.needs}
+        if rows:
+            distinct, places = self._distinct_texts(torch.cat(list(rows.values())))
+            places = places.split([len(tokens) for tokens in rows.values()])
+            yield Encoding(
+                "texts",
+                tuple(rows),
+                lambda tokens: (self.clip.encode_text(tokens),),
+                len(distinct),
+                lambda start, end: (distinct[start:end],),
+                trains,
+                finish=lambda outputs: tuple(outputs[0][place] for place in places),
+            )
 
-    def _embed_views(self, result: Embeddings, global_views: Tensor, local_views: Tensor) -> None:
-        """Prototype logits (V, B, P) of (B, V, 3, h, w) views."""
-        with self._grad_if("image"):
-            embedded = self.clip.encode_image(local_views.flatten(0, 1), normalize=False)
-        student = self.prototype_head(embedded)
-        teacher = self.ema_teacher(global_views.flatten(0, 1))
-        for name, logits, views in (
+    def _distinct_texts(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The different rows of (N, T) tokens, longest first, and (N,) where each row went.
+
+        Captions made from category names recur; and a chunk of texts of similar length has little
+        padding.
+        """
+        if not len(tokens):
+            return tokens, tokens.new_zeros(0)
+        distinct, places = tokens.unique(dim=0, return_inverse=True)
+        order = self.clip.text_tower.lengths(distinct).argsort(descending=True, stable=True)
+        return distinct[order], order.argsort()[places]
+
+    def _image_encodings(
+        self, images: Tensor, boxes: Tensor | None, region_image: Tensor | None
+    ) -> Iterator[Encoding]:
+        """Image, patches and regions, with what they share run once."""
+        fields = tuple(sorted(self.needs & {"image", "patches"}))
+        with_regions = "region" in self.needs
+        if not fields and not with_regions:
+            return
+        outputs = {*fields, "dense"} if with_regions else set(fields)
+
+        def encode(images: Tensor, *regions: Tensor) -> tuple[Tensor, ...]:
+            found = self.clip.encode_visual(images, outputs)
+            pooled = [pool_boxes(found["dense"], *regions)] if with_regions else []
+            return (*(found[name] for name in fields), *pooled)
+
+        def inputs(start: int, end: int) -> tuple[Tensor, ...]:
+            if not with_regions or (start, end) == (0, len(images)):
+                regions = (boxes, region_image) if with_regions else ()
+                return (images[start:end], *regions)
+            inside = (region_image >= start) & (region_image < end)
+            return images[start:end], boxes[inside], region_image[inside] - start
+
+        yield Encoding(
+            "images",
+            (*fields, "region") if with_regions else fields,
+            encode,
+            len(images),
+            inputs,
+            "image" in self.trainable,
+        )
+
+    def _crop_encodings(self, crops: Tensor | None) -> Iterator[Encoding]:
+        """Crops by the model and by its frozen teacher."""
+        for name, encode in (
+            ("crop", lambda rows: (self.clip.encode_image(rows),)),
+            ("teacher_crop", lambda rows: (self.teacher.encode_crops(rows),)),
+        ):
+            if name in self.needs:
+                # Nobody who needs it, or only those that take it as a fixed target.
+                learns = any(name in o.needs - o.detached for o in self.objectives)
+                yield Encoding(
+                    "crops",
+                    (name,),
+                    encode,
+                    len(crops),
+                    lambda start, end: (crops[start:end],),
+                    name == "crop" and learns and "image" in self.trainable,
+                )
+
+    def _view_encodings(
+        self, global_views: Tensor | None, local_views: Tensor | None
+    ) -> Iterator[Encoding]:
+        """Prototype logits of (B, V, 3, h, w) views."""
+        if self.ema_teacher is None:
+            return
+
+        def student(views: Tensor) -> tuple[Tensor]:
+            with nullcontext() if "image" in self.trainable else torch.no_grad():
+                embedded = self.clip.encode_image(views.flatten(0, 1), normalize=False)
+            return (self.prototype_head(embedded).unflatten(0, views.shape[:2]),)
+
+        def teacher(views: Tensor) -> tuple[Tensor]:
+            return (self.ema_teacher(views.flatten(0, 1)).unflatten(0, views.shape[:2]),)
+
+        for name, encode, views in (
             ("student_prototypes", student, local_views),
             ("teacher_prototypes", teacher, global_views),
         ):
-            setattr(result, name, logits.unflatten(0, views.shape[:2]).transpose(0, 1))
+            yield Encoding(
+                "views",
+                (name,),
+                encode,
+                len(views),
+                lambda start, end, views=views: (views[start:end],),
+                name == "student_prototypes",
+                finish=lambda outputs: (outputs[0].transpose(0, 1),),
+            )
 
     def start_ema_teacher(self) -> None:
         """Sets the EMA teacher to the student, unless it has been started before.
@@ -391,10 +503,6 @@ class FineCLIPPretrainer(BaseModel):
             for index, result in enumerate(results):
                 result["text_embeddings"] = embedded[text_image == index]
         return results
-
-    def _grad_if(self, part: str) -> Any:
-        """No graph is built for a frozen tower."""
-        return nullcontext() if part in self.trainable else torch.no_grad()
 
 
 def _part_of(parameter_name: str) -> str:

@@ -25,9 +25,11 @@ class CLIPSelfDistillation(Objective):
     """
 
     needs = frozenset({"region", "teacher_crop"})
+    compared = frozenset()  # row by row
 
     def compute(self, embeddings: Embeddings) -> dict[str, Tensor]:
         """``1 - mean_i cos(region_i, teacher_crop_i)``, zero without regions."""
-        teacher = embeddings.teacher_crop.detach().float()
-        cosine = F.cosine_similarity(embeddings.region.float(), teacher, dim=1)  # (R,)
-        return {"loss_clipself": (1 - cosine).sum() / max(len(cosine), 1)}
+        own = embeddings.own
+        teacher = own.teacher_crop.detach().float()
+        cosine = F.cosine_similarity(own.region.float(), teacher, dim=1)  # (R,)
+        return {"loss_clipself": (1 - cosine).sum() / max(embeddings.num_regions, 1)}

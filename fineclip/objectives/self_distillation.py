@@ -23,13 +23,20 @@ class SelfDistillation(Objective):
     """
 
     needs = frozenset({"region", "crop"})
+    compared = frozenset()  # row by row
 
     def __init__(self, *, detach_teacher: bool = False, weight: float = 1.0) -> None:
         super().__init__(weight=weight)
         self.detach_teacher = detach_teacher
 
+    @property
+    def detached(self) -> frozenset[str]:
+        """The crop where it is a fixed target."""
+        return frozenset({"crop"}) if self.detach_teacher else frozenset()
+
     def compute(self, embeddings: Embeddings) -> dict[str, Tensor]:
         """``1 - mean_i cos(region_i, crop_i)``, zero without regions."""
-        crop = embeddings.crop.detach() if self.detach_teacher else embeddings.crop
-        cosine = F.cosine_similarity(embeddings.region.float(), crop.float(), dim=1)  # (R,)
-        return {"loss_distill": (1 - cosine).sum() / max(len(cosine), 1)}
+        own = embeddings.own
+        crop = own.crop.detach() if self.detach_teacher else own.crop
+        cosine = F.cosine_similarity(own.region.float(), crop.float(), dim=1)  # (R,)
+        return {"loss_distill": (1 - cosine).sum() / max(embeddings.num_regions, 1)}

@@ -12,7 +12,7 @@ from fineclip.registry import OBJECTIVES
 
 
 def pairwise_sigmoid_loss(
-    left: Tensor, right: Tensor, logit_scale: Tensor, logit_bias: Tensor
+    left: Tensor, right: Tensor, logit_scale: Tensor, logit_bias: Tensor, first: int = 0
 ) -> Tensor:
     """Each of the N x N pairs is classified alone as matching or not.
 
@@ -25,19 +25,22 @@ def pairwise_sigmoid_loss(
     order for N in the thousands: nearly all pairs do not match.
 
     Args:
-        left: (N, D) embeddings, any length.
+        left: (n, D) embeddings, any length: all N rows, or some, whose share of the loss it is
+            then. The shares of disjoint rows add up to the loss.
         right: (N, D) embeddings, any length.
         logit_scale: () log of the factor on cosine similarities.
         logit_bias: () added to the scaled similarities.
+        first: Which row of ``right`` matches the first of ``left``; the others follow.
 
     Returns:
-        (), zero for N = 0.
+        (), zero for n = 0.
     """
     left = F.normalize(left.float(), dim=1)
     right = F.normalize(right.float(), dim=1)
-    logits = logit_scale.float().exp() * left @ right.T + logit_bias.float()  # (N, N)
-    sign = 2 * torch.eye(len(logits), device=logits.device) - 1
-    return -F.logsigmoid(sign * logits).sum() / max(len(logits), 1)
+    logits = logit_scale.float().exp() * left @ right.T + logit_bias.float()  # (n, N)
+    sign = torch.full_like(logits, -1)
+    sign.diagonal(first).fill_(1)
+    return -F.logsigmoid(sign * logits).sum() / max(len(right), 1)
 
 
 @OBJECTIVES.register_module()
@@ -48,11 +51,16 @@ class SigmoidGlobalContrastive(Objective):
     """
 
     needs = frozenset({"image", "text", "logit_scale", "logit_bias"})
+    compared = frozenset({"text"})
 
     def compute(self, embeddings: Embeddings) -> dict[str, Tensor]:
         """See :func:`pairwise_sigmoid_loss`."""
         loss = pairwise_sigmoid_loss(
-            embeddings.image, embeddings.text, embeddings.logit_scale, embeddings.logit_bias
+            embeddings.own.image,
+            embeddings.text,
+            embeddings.logit_scale,
+            embeddings.logit_bias,
+            first=embeddings.share.first_image if embeddings.share else 0,
         )
         return {"loss_global": loss}
 
@@ -67,13 +75,15 @@ class SigmoidRegionContrastive(Objective):
     """
 
     needs = frozenset({"region", "region_text", "logit_scale", "logit_bias"})
+    compared = frozenset({"region_text"})
 
     def compute(self, embeddings: Embeddings) -> dict[str, Tensor]:
         """See :func:`pairwise_sigmoid_loss`."""
         loss = pairwise_sigmoid_loss(
-            embeddings.region,
+            embeddings.own.region,
             embeddings.region_text,
             embeddings.logit_scale,
             embeddings.logit_bias,
+            first=embeddings.share.first_region if embeddings.share else 0,
         )
         return {"loss_region": loss}

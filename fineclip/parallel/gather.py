@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from fineclip.embeddings import Embeddings
+from fineclip.embeddings import Embeddings, Share, SharedEmbeddings
 
 
 def world_size() -> int:
@@ -21,30 +24,53 @@ class _GatherRagged(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, rows: Tensor, counts: list[int]) -> Tensor:
-        ctx.start = sum(counts[: dist.get_rank()])
-        ctx.length = len(rows)
+        ctx.counts = counts
         longest = max(counts)
-        padded = rows.new_zeros(longest, *rows.shape[1:])
-        padded[: len(rows)] = rows
-        gathered = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(gathered, padded)
-        return torch.cat([part[:count] for part, count in zip(gathered, counts, strict=True)])
+        gathered = rows.new_empty(longest * len(counts), *rows.shape[1:])
+        dist.all_gather_single(gathered, _padded(rows, longest))
+        if min(counts) == longest:
+            return gathered
+        parts = zip(gathered.split(longest), counts, strict=True)
+        return torch.cat([part[:count] for part, count in parts])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)
-        return gradient[ctx.start : ctx.start + ctx.length], None
+        # A reduce-scatter: summing all rows everywhere would move and hold the other ranks' too.
+        longest = max(ctx.counts)
+        if min(ctx.counts) < longest:
+            parts = gradient.split(ctx.counts)
+            gradient = torch.cat([_padded(part, longest) for part in parts])
+        own = gradient.new_empty(longest, *gradient.shape[1:])
+        dist.reduce_scatter_single(own, gradient.contiguous())
+        return own[: ctx.counts[dist.get_rank()]], None
 
 
-def gather_counts(count: int, device: torch.device) -> list[int]:
-    """The value of ``count`` on every rank, in rank order."""
+def _padded(rows: Tensor, length: int) -> Tensor:
+    """Collectives want equally many rows of every rank; those added here are cut off again."""
+    if len(rows) == length:
+        return rows.contiguous()
+    padded = rows.new_zeros(length, *rows.shape[1:])
+    padded[: len(rows)] = rows
+    return padded
+
+
+def gather_counts(counts: Sequence[int], device: torch.device) -> list[list[int]]:
+    """Some numbers of every rank.
+
+    Args:
+        counts: This rank's numbers, equally many on all ranks.
+        device: One that the process group talks over.
+
+    Returns:
+        For each number its values in rank order.
+    """
     if world_size() == 1:
-        return [count]
-    mine = torch.tensor([count], device=device)
-    counts = [torch.empty_like(mine) for _ in range(world_size())]
-    dist.all_gather(counts, mine)
-    return torch.cat(counts).tolist()
+        return [[count] for count in counts]
+    mine = torch.tensor(list(counts), device=device)
+    gathered = mine.new_empty(world_size() * len(mine))
+    dist.all_gather_single(gathered, mine)
+    return gathered.view(world_size(), -1).T.tolist()
 
 
 def gather_ragged(rows: Tensor, counts: list[int] | None = None) -> Tensor:
@@ -64,44 +90,106 @@ def gather_ragged(rows: Tensor, counts: list[int] | None = None) -> Tensor:
     if world_size() == 1:
         return rows
     if counts is None:
-        counts = gather_counts(len(rows), rows.device)
+        (counts,) = gather_counts([len(rows)], rows.device)
     if max(counts) == 0:
         return rows
     return _GatherRagged.apply(rows, counts)
 
 
-def gather_embeddings(embeddings: Embeddings) -> Embeddings:
+def gather_embeddings(
+    embeddings: Embeddings, *, local_loss: bool = False, compared: Collection[str] | None = None
+) -> Embeddings:
     """The embeddings of the global batch; the identity in a single process.
 
     Args:
         embeddings: This rank's embeddings. Fields that are None stay None. What all ranks share
             (``vocabulary``, ``logit_scale``, ``logit_bias``) is returned as it is.
+        local_loss: Name this rank's ``share``, so that objectives return their share of the loss
+            (see :class:`fineclip.objectives.Objective`); :func:`sum_shares` makes losses of the
+            shares. Otherwise every rank evaluates the whole loss.
+        compared: Fields that are gathered with ``local_loss``, where not all are wanted; see
+            :func:`fineclip.objectives.compared_fields`. The others are None in the result, but
+            for its ``own``.
 
     Raises:
-        ValueError: If ``region_image`` is given without ``image``, whose row counts its indices
-            have to be shifted by.
+        ValueError: If ``region_image`` is to be gathered without ``image`` given, whose row counts
+            its indices have to be shifted by; or if ``compared`` is given without ``local_loss``.
     """
+    if compared is not None and not local_loss:
+        raise ValueError("compared: every field is gathered unless local_loss=True")
     if world_size() == 1:
         return embeddings
-    counts: dict[str, list[int]] = {}
-    gathered: dict[str, Tensor] = {}
-    for field, group in _ROW_GROUPS.items():
-        rows = getattr(embeddings, field)
-        if rows is None:
+    given = {
+        field: getattr(embeddings, field)
+        for field in _ROW_GROUPS
+        if getattr(embeddings, field) is not None
+    }
+    lengths = {
+        _ROW_GROUPS[field]: rows.shape[_ROW_DIMS.get(field, 0)] for field, rows in given.items()
+    }
+    if not lengths:
+        return embeddings
+    device = next(iter(given.values())).device
+    counts = dict(zip(lengths, gather_counts(list(lengths.values()), device), strict=True))
+    first = {group: sum(counts.get(group, ())[: dist.get_rank()]) for group in ("image", "region")}
+    gathered: dict[str, Any] = {}
+    for field, rows in given.items():
+        if compared is not None and field not in compared:
+            gathered[field] = None
             continue
-        dim = _ROW_DIMS.get(field, 0)
-        if group not in counts:
-            counts[group] = gather_counts(rows.shape[dim], rows.device)
         if field == "region_image":
             if "image" not in counts:
                 raise ValueError("region_image can only be gathered together with image")
-            rows = rows + sum(counts["image"][: dist.get_rank()])
-        rows = gather_ragged(rows.transpose(0, dim), counts[group])
+            rows = rows + first["image"]
+        dim = _ROW_DIMS.get(field, 0)
+        rows = gather_ragged(rows.transpose(0, dim), counts[_ROW_GROUPS[field]])
         gathered[field] = rows.transpose(0, dim)
-    return replace(embeddings, **gathered)
+    if not local_loss:
+        return replace(embeddings, **gathered)
+    share = Share(
+        own=embeddings,
+        first_image=first["image"],
+        first_region=first["region"],
+        num_regions=sum(counts.get("region", ())),
+        num_processes=world_size(),
+    )
+    return SharedEmbeddings(**{**vars(embeddings), **gathered}, share=share)
 
 
-# Fields of one group have equal row counts; "image" comes before what is counted in images.
+class _SumShares(torch.autograd.Function):
+    """All-reduce whose backward pass multiplies by the number of ranks instead of summing."""
+
+    @staticmethod
+    def forward(ctx, shares: Tensor) -> Tensor:
+        total = shares.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient * world_size()
+
+
+def sum_shares(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turns every rank's share of some losses into the losses of the global batch.
+
+    The value is the sum over ranks, the same on all of them. The gradient is that of the rank's
+    own share times the number of ranks, so that the mean over ranks that DistributedDataParallel
+    or FSDP take is exactly the gradient of the loss.
+
+    Args:
+        losses: Scalars of one dtype, with the same names in the same order on all ranks.
+
+    Returns:
+        The same names; in a single process the very same tensors.
+    """
+    if world_size() == 1 or not losses:
+        return dict(losses)
+    return dict(zip(losses, _SumShares.apply(torch.stack(list(losses.values()))), strict=True))
+
+
+# Fields of one group have equal row counts.
 _ROW_GROUPS = {
     "image": "image",
     "text": "image",

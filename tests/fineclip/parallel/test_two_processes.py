@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from two_process_step import COUNTS, MODELS, VIEWS, evaluate_objectives, make_model, step
+from two_process_step import (
+    COUNTS,
+    FORMS,
+    MODELS,
+    STEPS,
+    VIEWS,
+    evaluate_objectives,
+    losses_and_gradients,
+    make_model,
+    step,
+)
 
 SCRIPT = Path(__file__).with_name("two_process_step.py")
 
@@ -41,12 +51,75 @@ def test_step_equals_single_process(model_name, case, two_processes):
     assert sum(moved) > len(moved) // 2
 
 
+@pytest.mark.parametrize("form", STEPS)
 @pytest.mark.parametrize("case", COUNTS)
-def test_objectives_see_the_global_batch(case, two_processes):
+@pytest.mark.parametrize("model_name", MODELS)
+def test_gradients_equal_single_process(model_name, case, form, two_processes):
+    """Of every parameter, after DistributedDataParallel's mean; losses are the global ones."""
+    outputs, gradients, _ = losses_and_gradients(model_name, COUNTS[case], 0, 1)
+    for rank in range(2):
+        actual_outputs, actual, sent = torch.load(
+            two_processes / f"{model_name}-{case}-{form}-{rank}.pt", weights_only=True
+        )
+        assert actual_outputs.keys() == outputs.keys()
+        assert actual_outputs["num_regions"] == sum(COUNTS[case])
+        for name, expected in outputs.items():
+            torch.testing.assert_close(actual_outputs[name], expected, rtol=1e-6, atol=0, msg=name)
+        assert actual.keys() == gradients.keys()
+        # Synchronised once, however many chunks add to a gradient.
+        assert sent == sum(gradient.numel() for gradient in actual.values())
+        for name, expected in gradients.items():
+            # The losses are computed in float32; a norm, as single elements may cancel to nothing.
+            error = (actual[name] - expected).norm() / expected.norm()
+            assert error < 1e-6, f"{name} on rank {rank}: {error:.1e}"
+
+
+@pytest.mark.parametrize("case", COUNTS)
+@pytest.mark.parametrize("model_name", MODELS)
+def test_sharded_step_equals_single_process(model_name, case, two_processes):
+    """And its checkpoint is that of a model that was never sharded, scalars included."""
+    first, second = (
+        torch.load(two_processes / f"{model_name}-{case}-sharded-{rank}.pt", weights_only=True)
+        for rank in range(2)
+    )
+    (parameters, momentum), single = first["whole"], step(model_name, COUNTS[case], 0, 1)
+    assert parameters.keys() == make_model(model_name).state_dict().keys()
+    for name, expected in single.items():
+        torch.testing.assert_close(parameters[name], expected, atol=1e-5, rtol=0, msg=name)
+    for index, expected in enumerate(single.values()):
+        assert momentum[index]["momentum_buffer"].shape == expected.shape
+    loaded_parameters, loaded_momentum = first["loaded"]
+    for name, value in parameters.items():
+        assert torch.equal(loaded_parameters[name], value), name
+    for index, state in momentum.items():
+        loaded = loaded_momentum[index]["momentum_buffer"]
+        assert torch.equal(loaded, state["momentum_buffer"])
+    # Rank 0 alone holds whole tensors, and all the time either rank holds its half.
+    assert all(second["whole"][0][name] is None for name in single)
+    assert 0.45 < second["held"] <= first["held"] < 0.55
+
+
+@pytest.mark.parametrize("case", COUNTS)
+def test_local_form_gathers_what_is_compared(case, two_processes):
+    total = sum(COUNTS[case])
+    for rank in range(2):
+        found, regions = torch.load(two_processes / f"compared-{case}-{rank}.pt", weights_only=True)
+        assert found == {
+            "SelfDistillation": {},
+            "SigmoidRegionContrastive": {"region_text": total},
+            "RegionContrastive": {"region": total, "region_text": total},
+        }
+        own = COUNTS[case][:3] if rank == 0 else COUNTS[case][3:]
+        assert regions == [total, sum(own)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("case", COUNTS)
+def test_objectives_see_the_global_batch(case, form, two_processes):
     """Unequal image counts: the first rank has three of four images."""
     outputs, gradients = evaluate_objectives(COUNTS[case], 0, 4)
     ranks = [
-        torch.load(two_processes / f"objectives-{case}-{rank}.pt", weights_only=True)
+        torch.load(two_processes / f"objectives-{case}-{form}-{rank}.pt", weights_only=True)
         for rank in range(2)
     ]
     for name, expected in outputs.items():
@@ -57,7 +130,8 @@ def test_objectives_see_the_global_batch(case, two_processes):
     assert gradients.keys() >= {"student_prototypes", "patches", "text_tokens", "region"}
     for name, expected in gradients.items():
         parts = [part[name] for _, part in ranks]
-        # Each rank computes all losses: a row's gradient arrives twice, what is shared stays local.
+        # Each rank computes all losses, or twice its share: a row's gradient arrives doubled, what
+        # is shared stays local.
         if expected.ndim and name != "vocabulary":
             total = torch.cat(parts, dim=1 if name in VIEWS else 0) / 2
         else:

@@ -1,0 +1,189 @@
+"""Encoding a batch chunk by chunk, so that memory is set by the chunk and not by the batch.
+
+Contrastive losses need the embeddings of the whole batch, not its activations. Every chunk is
+encoded once without keeping them; when the gradient with respect to its embeddings is there, it is
+encoded again, differentiated and forgotten. Losses and gradients are those of the plain step up to
+the order in which float sums are taken; the price is one more forward pass (GradCache: Gao et al.
+2021, sec. 3; here as autograd sees it, so the gradient of a parameter is complete before anybody
+synchronises it, and mixed precision, accumulation and data parallelism need to know nothing).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One encoder and the rows of a batch it has to encode.
+
+    Attributes:
+        name: What is encoded ("images", "crops", "texts" or "views").
+        fields: What the outputs are called.
+        function: Maps tensors that stand for some rows to a tuple of outputs; rows do not depend
+            on each other.
+        count: Number of rows.
+        inputs: Maps (start, end) to the tensors of these rows. Where rows differ in work, the
+            first ones have the most.
+        trains: Whether gradients flow; without, no graph is built and nothing is recomputed.
+        finish: Makes the fields of the outputs of all rows; None: they are the outputs.
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    function: Callable[..., tuple[Tensor, ...]]
+    count: int
+    inputs: Callable[[int, int], tuple[Tensor, ...]]
+    trains: bool = True
+    finish: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None
+
+    def run(self, size: int | None = None) -> dict[str, Tensor]:
+        """The fields by name.
+
+        Args:
+            size: Rows at a time, recomputed in the backward pass; None: all at once, as usual.
+        """
+        with torch.set_grad_enabled(self.trains and torch.is_grad_enabled()):
+            if size is None or size >= self.count:
+                outputs = self.function(*self.inputs(0, self.count))
+            else:
+                bounds = [*range(0, self.count, size), self.count]
+                chunks = [
+                    self._run_chunk(*self.inputs(start, end))
+                    for start, end in itertools.pairwise(bounds)
+                ]
+                outputs = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+            if self.finish is not None:
+                outputs = self.finish(outputs)
+        return dict(zip(self.fields, outputs, strict=True))
+
+    def _run_chunk(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        if torch.is_grad_enabled():
+            # Keeps nothing but the inputs; restores random state and autocast when it recomputes.
+            return checkpoint(self.function, *inputs, use_reentrant=False)
+        return self.function(*inputs)
+
+
+@dataclass
+class ChunkPlanner:
+    """Decides how many rows each encoder takes at a time.
+
+    Args:
+        sizes: Rows at a time by the name of the encoding; None or absent: all. "auto": as few
+            chunks as the memory budget allows. Encodings that fit are not chunked, the smallest
+            ones first, as long as they leave half of the budget to the others. What builds no
+            graph is left whole.
+        budget: Bytes of activations that "auto" keeps for the backward pass at a time; None: half
+            of the memory that is free on the device when it is first asked.
+
+    Raises:
+        ValueError: For sizes or a budget below 1.
+    """
+
+    sizes: Mapping[str, int | None] | Literal["auto"] | None = None
+    budget: float | None = None
+    _measured: dict[tuple, tuple[int, int]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sizes, Mapping):
+            for name, size in self.sizes.items():
+                if size is not None and (not isinstance(size, int) or size < 1):
+                    raise ValueError(
+                        f"chunk_sizes: {name} must be a number of rows of at least 1 or None, "
+                        f"got {size!r}"
+                    )
+        elif self.sizes not in (None, "auto"):
+            raise ValueError(
+                'chunk_sizes must be None, "auto" or a dict such as dict(images=8, crops=64, '
+                f"texts=256), got {self.sizes!r}"
+            )
+        if self.budget is not None and self.budget < 1:
+            raise ValueError(f"memory_budget must be a number of bytes, got {self.budget!r}")
+
+    def plan(self, encodings: Sequence[Encoding]) -> list[int | None]:
+        """Rows at a time of each encoding of a step, None for all."""
+        if self.sizes != "auto":
+            return [(self.sizes or {}).get(encoding.name) for encoding in encodings]
+        plan: list[int | None] = [None] * len(encodings)
+        if not torch.is_grad_enabled():
+            return plan
+        costs = {i: self._cost(e) for i, e in enumerate(encodings) if e.trains and e.count}
+        total = {i: fixed + row * encodings[i].count for i, (fixed, row) in costs.items()}
+        if self.budget is None:
+            self.budget = free_memory(encodings[0].inputs(0, 1)[0].device) / 2
+        if sum(total.values()) <= self.budget:
+            return plan
+        left = self.budget
+        for i in sorted(total, key=total.__getitem__):
+            if left - total[i] >= self.budget / 2:
+                left -= total[i]
+            else:
+                fixed, row = costs[i]
+                rows = int((left - fixed) // max(row, 1))
+                # Less than all rows, or they would be kept.
+                plan[i] = max(1, min(rows, encodings[i].count - 1))
+        return plan
+
+    def _cost(self, encoding: Encoding) -> tuple[int, int]:
+        """Bytes kept for the backward pass: by any chunk, and by each of its rows."""
+        row = encoding.inputs(0, 1)
+        device = row[0].device.type
+        autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
+        key = (encoding.name, encoding.fields, row[0].shape, autocast)
+        if key not in self._measured:
+            one = saved_bytes(encoding.function, *row)
+            two = (
+                one
+                if encoding.count == 1
+                else saved_bytes(encoding.function, *encoding.inputs(0, 2))
+            )
+            self._measured[key] = (max(2 * one - two, 0), max(two - one, 0))
+        return self._measured[key]
+
+
+def saved_bytes(function: Callable[..., object], *inputs: Tensor) -> int:
+    """Bytes that autograd keeps for the backward pass of a call, parameters and inputs aside."""
+    known = {tensor.untyped_storage().data_ptr() for tensor in inputs}
+    kept: dict[int, int] = {}
+    alive = []  # keeps addresses from being given to a second tensor
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        base = tensor if tensor._base is None else tensor._base
+        if storage.data_ptr() not in known and not isinstance(base, nn.Parameter):
+            kept[storage.data_ptr()] = storage.nbytes()
+            alive.append(storage)
+        return tensor
+
+    devices = [inputs[0].device] if inputs[0].device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices),
+        torch.enable_grad(),
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+    ):
+        function(*inputs)
+    return sum(kept.values())
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device; of the machine's memory if it is no GPU."""
+    if device.type == "cuda":
+        # What the caching allocator holds without using it is free as well.
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    memory = Path("/proc/meminfo")
+    if memory.is_file():
+        found = re.search(r"MemAvailable:\s+(\d+) kB", memory.read_text())
+        if found:
+            return int(found[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
