@@ -4,13 +4,10 @@ from fineclip.datasets.evaluation import box_regions, image_captions
 from fineclip.datasets.evaluation_batch import collate_evaluation
 from fineclip.datasets.multi_crop import MultiCrop
 from fineclip.datasets.panoptic_regions import InstanceRegionDataset, PanopticRegionDataset
-from fineclip.datasets.region_text import (
-    EpochSampler,
-    RegionTextBatch,
-    RegionTextDataset,
-    collate_region_text,
-)
+from fineclip.datasets.region_text import RegionTextDataset
+from fineclip.datasets.region_text_batch import RegionTextBatch, collate_region_text
 from fineclip.datasets.retrieval import RetrievalDataset
+from fineclip.datasets.samplers import EpochSampler, ShardSampler
 from fineclip.datasets.transforms import ImageTransform
 
 __all__ = [
@@ -22,6 +19,7 @@ __all__ = [
     "RegionTextBatch",
     "RegionTextDataset",
     "RetrievalDataset",
+    "ShardSampler",
     "box_regions",
     "collate_evaluation",
     "collate_region_text",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 
 class UnusableImageError(Exception):
@@ -37,15 +38,42 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         UnusableImageError: The file is missing, truncated, too large or no image.
     """
+    with naming_file(path), Image.open(io.BytesIO(read_bytes(path))) as image:
+        return image.convert("RGB")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Reads an image file as a whole: Pillow alone would do it in dozens of small pieces.
+
+    Raises:
+        UnusableImageError: The file is missing or cannot be read.
+    """
     try:
-        # Pillow reads a file in dozens of small pieces; a buffer saves the calls.
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
-            return image.convert("RGB")
+        return path.read_bytes()
     except FileNotFoundError:
         raise UnusableImageError(path, "no such file") from None
-    # Pillow's decoders raise SyntaxError and ValueError too, depending on the format.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnusableImageError(path, f"cannot be decoded ({error})") from None
+    except OSError as error:
+        raise UnusableImageError(path, f"cannot be read ({error.strerror})") from None
+
+
+@contextmanager
+def naming_file(file: Path | str) -> Iterator[None]:
+    """Turns whatever a decoder raises into an error that names the file.
+
+    Raises:
+        UnusableImageError: The block failed to decode.
+    """
+    try:
+        yield
+    except UnidentifiedImageError:  # its own message shows an address in memory
+        raise UnusableImageError(
+            file, "cannot be decoded (not an image of a known format)"
+        ) from None
+    # Pillow raises SyntaxError and ValueError too, depending on the format; torchvision
+    # RuntimeError.
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UnusableImageError(file, f"cannot be decoded ({reason})") from None
 
 
 def read_json(path: Path | str, what: str) -> Any:

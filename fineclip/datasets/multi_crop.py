@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from fineclip.datasets.decoding import DecodedImage
+from fineclip.datasets.resampling import stack_images
 from fineclip.datasets.transforms import ImageTransform
 
 _ATTEMPTS = 10
+
+
+class View(NamedTuple):
+    """A part of an image that becomes a view.
+
+    Attributes:
+        box: xyxy in pixels of the image.
+        flip: Whether it is flipped left to right.
+    """
+
+    box: tuple[float, float, float, float]
+    flip: bool
+
+
+ViewPlan = tuple[list[View], list[View]]
+"""The global and the local views of an image."""
 
 
 class MultiCrop:
@@ -63,30 +82,65 @@ class MultiCrop:
         self.local_transform = ImageTransform(local_size, "squash", interpolation)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Draws the views of one RGB image.
+        """Draws the views of one RGB image and cuts them out.
 
         Returns:
             (num_global, 3, global_size, global_size) and (num_local, 3, local_size, local_size)
             uint8.
         """
-        return (
-            self._views(image, self.num_global, self.global_scale, self.global_transform, rng),
-            self._views(image, self.num_local, self.local_scale, self.local_transform, rng),
+        return self.cut(image, self.draw(*image.size, rng))
+
+    def draw(self, width: int, height: int, rng: np.random.Generator) -> ViewPlan:
+        """Draws the views of an image, which need not be decoded for it.
+
+        Args:
+            width: Image width in pixels.
+            height: Image height in pixels.
+            rng: Source of the draws.
+        """
+        return tuple(
+            [
+                View(random_part(width, height, scale, rng), bool(rng.random() < self.flip))
+                for _ in range(number)
+            ]
+            for number, scale in (
+                (self.num_global, self.global_scale),
+                (self.num_local, self.local_scale),
+            )
         )
 
-    def _views(
-        self,
-        image: Image.Image,
-        number: int,
-        scale: tuple[float, float],
-        transform: ImageTransform,
-        rng: np.random.Generator,
-    ) -> Tensor:
-        views = []
-        for _ in range(number):
-            view = transform(image, random_part(*image.size, scale, rng))
-            views.append(view.flip(2) if rng.random() < self.flip else view)
-        return torch.stack(views)
+    def cut(self, image: Image.Image | DecodedImage, plan: ViewPlan) -> tuple[Tensor, Tensor]:
+        """Cuts the views that :meth:`draw` has drawn out of the image; shapes as for a call."""
+        return tuple(
+            stack_images([_cut_view(image, view, transform) for view in views])
+            for views, transform in zip(plan, self._transforms, strict=True)
+        )
+
+    def shrinks(self, plan: ViewPlan) -> list[float]:
+        """By which factor each view shrinks the image, see :meth:`ImageTransform.shrink`."""
+        return [
+            transform.shrink(view.box[2] - view.box[0], view.box[3] - view.box[1])
+            for views, transform in zip(plan, self._transforms, strict=True)
+            for view in views
+        ]
+
+    def none(self) -> tuple[Tensor, Tensor]:
+        """The views of no image: (0, num, 3, size, size) each."""
+        return tuple(
+            torch.zeros(0, number, 3, transform.size, transform.size, dtype=torch.uint8)
+            for number, transform in zip(
+                (self.num_global, self.num_local), self._transforms, strict=True
+            )
+        )
+
+    @property
+    def _transforms(self) -> tuple[ImageTransform, ImageTransform]:
+        return self.global_transform, self.local_transform
+
+
+def _cut_view(image: Image.Image | DecodedImage, view: View, transform: ImageTransform) -> Tensor:
+    pixels = transform(image, view.box)
+    return pixels.flip(2) if view.flip else pixels
 
 
 def random_part(

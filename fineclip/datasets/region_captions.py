@@ -40,7 +40,10 @@ class RegionCaptions:
         caption = self._captions.get(str(annotation.get("id")))
         if caption is not None:
             return caption
-        box = "_".join(str(int(value)) for value in annotation["bbox"])
+        try:
+            box = "_".join(str(int(value)) for value in annotation["bbox"])
+        except (TypeError, ValueError, OverflowError):
+            return None  # such a box is of no use anyway
         path = PurePosixPath(file_name)
         for name in (file_name, path.name, path.stem):
             caption = self._captions.get(f"{name}_{box}.jpg")

@@ -57,7 +57,9 @@ def collate_region_text(samples: Sequence[RegionTextBatch]) -> RegionTextBatch:
     batch: RegionTextBatch = {"skipped": [item for s in samples for item in s["skipped"]]}
     for name in _ROWS:
         if name in samples[0]:
-            batch[name] = torch.cat([sample[name] for sample in samples])
+            rows = [sample[name] for sample in samples]
+            # An empty tensor among them could decide on the memory format of all.
+            batch[name] = torch.cat([part for part in rows if len(part)] or rows[:1])
     if "region_image" in samples[0]:
         shift, rows = 0, []
         for sample in samples:

@@ -13,16 +13,18 @@ for CC2.5M is not public).
 _base_ = "./coco.py"
 
 data_root = "data/cc2.5m"
+shards = None  # folder of tools/make_shards.py to train on in place of the files above
 val_root = "data/coco"
 max_epochs = 10
 num_images = None  # 1000, 100_000, 500_000 for the paper's subsets
 
 train_dataloader = dict(
     dataset=dict(
-        image_root=f"{data_root}/images",
-        annotations=f"{data_root}/proposals.json",
-        captions=f"{data_root}/captions.json",
-        region_captions=f"{data_root}/region_captions.json",
+        shards=shards,
+        image_root=None if shards else f"{data_root}/images",
+        annotations=None if shards else f"{data_root}/proposals.json",
+        captions=None if shards else f"{data_root}/captions.json",
+        region_captions=None if shards else f"{data_root}/region_captions.json",
         num_images=num_images,
     )
 )

@@ -22,11 +22,18 @@ warmup_iters = 1000
 lr = 1e-5
 weight_decay = 0.1
 accumulate = 1  # steps whose gradients are added up before an update
+chunk_sizes = "auto"  # rows encoded at a time: all that fit into memory_budget; or a dict
+memory_budget = None  # bytes of activations; None: half of the memory that is free
+grad_checkpointing = False
+compile_blocks = False
 num_workers = 4
+prefetch = 2  # batches that each worker loads ahead
+backend = "tensor"  # what resizes images; "pil": as the release does, at half the speed
 num_images = None  # train on this many images only
 seed = 0
 
 data_root = "data/coco"
+shards = None  # folder of tools/make_shards.py to train on in place of the files below
 annotations = "annotations/instances_train2017.json"  # boxes; below data_root
 captions = "annotations/captions_train2017.json"
 region_captions = None  # JSON by annotation id, or with keys NAME_x_y_w_h.jpg
@@ -45,22 +52,30 @@ model = dict(
         dict(type="SelfDistillation"),
     ],
     trainable=("image", "logit_scale"),
+    chunk_sizes=chunk_sizes,
+    memory_budget=memory_budget,
+    grad_checkpointing=grad_checkpointing,
+    compile_blocks=compile_blocks,
 )
 
 train_dataloader = dict(
     batch_size=batch_size,
     num_workers=num_workers,
     persistent_workers=num_workers > 0,
+    prefetch_factor=prefetch if num_workers > 0 else None,
     pin_memory=True,
     drop_last=True,
     sampler=dict(type="EpochSampler", shuffle=True, seed=seed),
     collate_fn=dict(type="fineclip.collate_region_text"),
     dataset=dict(
         type="RegionTextDataset",
-        image_root=f"{data_root}/{train_split}",
-        annotations=f"{data_root}/{annotations}",
-        captions=f"{data_root}/{captions}",
-        region_captions=region_captions and f"{data_root}/{region_captions}",
+        shards=shards,
+        image_root=None if shards else f"{data_root}/{train_split}",
+        annotations=None if shards else f"{data_root}/{annotations}",
+        captions=None if shards else f"{data_root}/{captions}",
+        region_captions=f"{data_root}/{region_captions}"
+        if region_captions and not shards
+        else None,
         tokenizer=model_name,
         transform=dict(size=image_size, resize="squash", interpolation="bilinear"),
         crop_transform=dict(size=crop_size, resize="squash", interpolation="bilinear"),
@@ -69,10 +84,11 @@ train_dataloader = dict(
         max_area=1024 * 1024,
         crop_scale=crop_scale,
         num_images=num_images,
+        backend=backend,
         seed=seed,
     ),
 )
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
+train_cfg = dict(type="ResumableEpochLoop", max_epochs=max_epochs, val_interval=1)
 optim_wrapper = dict(
     type="OptimWrapper",
     constructor="CLIPOptimWrapperConstructor",

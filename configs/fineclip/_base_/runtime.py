@@ -1,13 +1,19 @@
 """Logging, checkpoints and hooks that every pretraining run shares."""
 
 default_scope = "fineclip"
-log_interval = 50
+log_interval = 50  # steps; lines hold the time of a step, and as data_time its wait for data
+checkpoint_steps = None  # save every so many steps, resumable within an epoch; None: every epoch
 
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=log_interval),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=3),
+    checkpoint=dict(
+        type="CheckpointHook",
+        interval=checkpoint_steps or 1,
+        by_epoch=checkpoint_steps is None,
+        max_keep_ckpts=3,
+    ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
 )
 custom_hooks = [dict(type="ClampLogitScaleHook"), dict(type="SkippedSamplesHook")]
@@ -16,6 +22,7 @@ visualizer = dict(
     vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")],
 )
 log_processor = dict(window_size=log_interval, by_epoch=True)
+fully_sharded = False  # several processes: divide the model between them (FSDP), not copy it
 # An objective may leave a parameter without gradient: a region loss alone never uses the
 # attention of the last block.
 model_wrapper_cfg = dict(

@@ -1,0 +1,186 @@
+"""Where region-text data come from: image files with annotation files, or shards."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fineclip.datasets.files import read_bytes, read_json, require_keys
+from fineclip.datasets.packed_strings import PackedStrings
+from fineclip.datasets.region_captions import RegionCaptions
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """All that is known about one image.
+
+    Attributes:
+        image: COCO's entry: ``id``, ``file_name``, ``width`` and ``height`` in pixels.
+        captions: Its captions, none of them empty.
+        annotations: COCO's entries: ``bbox`` xywh in pixels, possibly ``id``, ``category_id``,
+            ``iscrowd``.
+        region_captions: One per annotation, None where there is none; empty if not asked for.
+    """
+
+    image: Mapping[str, Any]
+    captions: Sequence[str]
+    annotations: Sequence[Mapping[str, Any]]
+    region_captions: Sequence[str | None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which parts of the records are to be read; the others stay empty and are not required.
+
+    Attributes:
+        captions: Captions of the images.
+        annotations: Boxes.
+        region_captions: Captions of the boxes, if the source has them.
+        categories: The list of categories.
+    """
+
+    captions: bool = True
+    annotations: bool = True
+    region_captions: bool = True
+    categories: bool = False
+
+
+class RegionSource(Protocol):
+    """Images by number, and what is known about them."""
+
+    where: str
+    """What messages call the source."""
+
+    has_region_captions: bool
+    """Whether boxes have captions of their own."""
+
+    def open(self, wanted: Wanted) -> RegionRecords:
+        """Reads what is known about the images."""
+
+    def file(self, number: int) -> str:
+        """What messages call an image."""
+
+    def read(self, number: int) -> bytes:
+        """The file of an image, undecoded.
+
+        Raises:
+            UnusableImageError: There is no such file.
+        """
+
+
+class RegionRecords(Protocol):
+    """What a source knows about its images, held only while it is indexed."""
+
+    categories: Sequence[Mapping[str, Any]]
+
+    def __len__(self) -> int: ...
+
+    def records(self, numbers: Sequence[int]) -> Iterator[ImageRecord]:
+        """The records of these images."""
+
+
+class AnnotationFiles:
+    """A folder of images and files in COCO's formats.
+
+    Args:
+        image_root: Folder of the images.
+        annotations: COCO instances or proposals JSON (images, annotations with bbox xywh pixels).
+        captions: COCO captions JSON.
+        region_captions: JSON of :class:`RegionCaptions`.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+    """
+
+    def __init__(
+        self,
+        image_root: str | Path,
+        annotations: str | Path,
+        *,
+        captions: str | Path | None = None,
+        region_captions: str | Path | None = None,
+    ) -> None:
+        self.image_root = Path(image_root)
+        if not self.image_root.is_dir():
+            raise FileNotFoundError(f"image folder {self.image_root} does not exist")
+        self.annotations, self.captions = annotations, captions
+        self.region_captions = region_captions
+        self.where = str(annotations)
+        self.has_region_captions = region_captions is not None
+        self._files: PackedStrings | None = None
+
+    def open(self, wanted: Wanted) -> _AnnotationRecords:
+        """Reads the files.
+
+        Raises:
+            FileNotFoundError: A file does not exist.
+            ValueError: A file has not the format it should.
+        """
+        data = _AnnotationRecords(self, wanted)
+        self._files = PackedStrings(image["file_name"] for image in data.images)
+        return data
+
+    def file(self, number: int) -> str:
+        """Path of an image."""
+        return str(self.image_root / self._files[number])
+
+    def read(self, number: int) -> bytes:
+        """The file of an image, undecoded.
+
+        Raises:
+            UnusableImageError: There is no such file.
+        """
+        return read_bytes(self.image_root / self._files[number])
+
+
+class _AnnotationRecords:
+    def __init__(self, source: AnnotationFiles, wanted: Wanted) -> None:
+        where = f"annotations: {source.annotations}"
+        data = read_json(source.annotations, "annotations")
+        require_keys(data, ["images"], where)
+        self.images = data["images"]
+        for image in self.images:
+            require_keys(image, ["id", "file_name", "width", "height"], f"{where}: image")
+        if wanted.categories:
+            require_keys(data, ["categories"], f"{where}: labels")
+        self.categories = data.get("categories", ())
+        self._captions = _read_captions(source.captions) if wanted.captions else {}
+        self._annotations: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+        if wanted.annotations:
+            require_keys(data, ["annotations"], where)
+            for annotation in data["annotations"]:
+                require_keys(annotation, ["image_id", "bbox"], f"{where}: annotation")
+                self._annotations[annotation["image_id"]].append(annotation)
+        self._region_captions = None
+        if wanted.region_captions and source.region_captions is not None:
+            self._region_captions = RegionCaptions(source.region_captions)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def records(self, numbers: Sequence[int]) -> Iterator[ImageRecord]:
+        lookup = self._region_captions
+        for number in numbers:
+            image = self.images[number]
+            annotations = self._annotations.get(image["id"], ())
+            captions = lookup and [lookup.get(a, image["file_name"]) for a in annotations]
+            yield ImageRecord(
+                image, self._captions.get(image["id"], ()), annotations, captions or ()
+            )
+
+
+def _read_captions(path: str | Path) -> dict[Any, list[str]]:
+    data = read_json(path, "captions")
+    require_keys(data, ["annotations"], f"captions: {path}")
+    captions: dict[Any, list[str]] = defaultdict(list)
+    for annotation in data["annotations"]:
+        require_keys(annotation, ["image_id", "caption"], f"captions: {path}: annotation")
+        caption = annotation["caption"]
+        if not isinstance(caption, str):
+            raise ValueError(f"captions: {path}: a caption must be a string, got {caption!r}")
+        if caption.strip():
+            captions[annotation["image_id"]].append(caption.strip())
+    return captions

@@ -1,0 +1,251 @@
+"""Images per second and core: this package's loading against decoding and cropping with Pillow."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+from typing import Any, TypedDict
+
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from fineclip.datasets.decoding import DecodedImage
+from fineclip.datasets.files import read_json, require_keys
+from fineclip.datasets.multi_crop import ViewPlan
+from fineclip.datasets.region_text import RegionTextDataset
+from fineclip.datasets.region_text_batch import RegionTextBatch, collate_region_text
+
+REFERENCE = "reference"
+_MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's
+_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class PathResult(TypedDict):
+    """One way to load.
+
+    Attributes:
+        path: "reference", "pil" or "tensor".
+        images_per_second_per_core: Median over the rounds.
+        seconds_per_image: CPU time of each round.
+        speedup: Median over the rounds of the reference's time by this path's in the same round.
+    """
+
+    path: str
+    images_per_second_per_core: float
+    seconds_per_image: list[float]
+    speedup: float
+
+
+class LoadingResult(TypedDict):
+    """What :func:`measure_loading` returns.
+
+    Attributes:
+        images: Number of different images.
+        boxes: Boxes of each.
+        size: Side of the image view and of the crops in pixels.
+        rounds: Times each path went through all images.
+        paths: The paths.
+    """
+
+    images: int
+    boxes: int
+    size: int
+    rounds: int
+    paths: list[PathResult]
+
+
+class PillowPerBoxDataset(RegionTextDataset):
+    """The same samples, pixels as the releases of CLIPSelf and FineCLIP make them.
+
+    Pillow decodes the image; image and each box, cut out with ``Image.crop``, go through
+    torchvision's ``Resize``, ``ToTensor`` and ``Normalize`` to float32. Draws, captions and tokens
+    are left to the base class, whose costs the releases exceed.
+    """
+
+    def _decode(
+        self, index: int, crop_boxes: Sequence[Sequence[float]], plan: ViewPlan | None
+    ) -> DecodedImage:
+        with Image.open(self.source.file(int(self._index.numbers[index]))) as image:
+            return DecodedImage.of(image.convert("RGB"))
+
+    def _add_pixels(
+        self,
+        sample: RegionTextBatch,
+        image: DecodedImage | None,
+        crop_boxes: Sequence[Sequence[float]],
+        plan: ViewPlan | None,
+    ) -> None:
+        pixels = image.pixels
+        sample["images"] = self._reference(pixels)[None]
+        if "crops" in self.fields:
+            crops = [self._reference(pixels.crop(tuple(box))) for box in crop_boxes]
+            sample["crops"] = torch.stack(crops)
+
+    @property
+    def _reference(self) -> Callable[[Image.Image], torch.Tensor]:
+        if not hasattr(self, "_compose"):
+            size = self.transform.size
+            mode = transforms.InterpolationMode(self.transform.interpolation)
+            self._compose = transforms.Compose(
+                [
+                    transforms.Resize((size, size), mode),
+                    transforms.ToTensor(),
+                    transforms.Normalize(_MEAN, _STD),
+                ]
+            )
+        return self._compose
+
+
+def measure_loading(
+    image_root: str | Path,
+    annotations: str | Path,
+    *,
+    boxes: int = 10,
+    captions: str | Path | None = None,
+    tokenizer: str = "ViT-B-16",
+    size: int = 224,
+    interpolation: str = "bilinear",
+    batch_size: int = 10,
+    max_images: int | None = None,
+    rounds: int = 5,
+    progress: Callable[[int, int], None] | None = None,
+) -> LoadingResult:
+    """Times three ways to make the same training batches, in this process and one thread.
+
+    Each image gets exactly ``boxes`` of its annotated boxes, repeated as needed; images without a
+    box are left out. Time is the processor time of this process, so that other work on the machine
+    counts little, and paths take turns within each round. A first round, in which files and
+    tokens are cached, does not count.
+
+    The reference path ends with normalised float32 pixels; the others with uint8, which the
+    pretrainer normalises on its device.
+
+    Args:
+        image_root: Folder of the images.
+        annotations: COCO instances or proposals JSON. Names of categories are the boxes' captions.
+        boxes: Boxes per image.
+        captions: COCO captions JSON; without it there are no captions of images.
+        tokenizer: Model whose tokenizer is taken.
+        size: Side of the image view and of the crops in pixels.
+        interpolation: "bilinear" or "bicubic".
+        batch_size: Images that are collated at a time.
+        max_images: Use this many images, the first with a box; None: all.
+        rounds: Times each path goes through all images.
+        progress: Called with the number of passes done and in all.
+
+    Returns:
+        The times, as plain values for JSON; the first path is the reference.
+
+    Raises:
+        FileNotFoundError: A file or folder does not exist.
+        ValueError: A malformed file, no image with a box, or a number below 1.
+    """
+    for name, value in (("boxes", boxes), ("rounds", rounds), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    with tempfile.TemporaryDirectory() as folder, _one_thread():
+        chosen = Path(folder) / "annotations.json"
+        data = _with_boxes(annotations, boxes, max_images)
+        chosen.write_text(json.dumps(data))
+        named = {category["id"] for category in data["categories"]}
+        fields = ["boxes", "crops"]
+        fields += ["texts"] if captions is not None else []
+        if all(box.get("category_id") in named for box in data["annotations"]):
+            fields.append("region_texts")
+        options = {
+            "image_root": image_root,
+            "annotations": chosen,
+            "captions": captions,
+            "tokenizer": tokenizer,
+            "fields": fields,
+            "transform": {"size": size, "interpolation": interpolation},
+            "max_boxes": boxes,
+            "min_area": 0,
+            "max_area": float("inf"),
+        }
+        datasets = {
+            REFERENCE: PillowPerBoxDataset(**options),
+            "pil": RegionTextDataset(**options, backend="pil"),
+            "tensor": RegionTextDataset(**options, backend="tensor"),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in datasets}
+        total = (rounds + 1) * len(datasets)
+        for number in range(rounds + 1):
+            for place, (name, dataset) in enumerate(datasets.items()):
+                seconds[name].append(_seconds_per_image(dataset, number, batch_size))
+                if progress is not None:
+                    progress(number * len(datasets) + place + 1, total)
+    paths: list[PathResult] = []
+    for name, (_, *times) in seconds.items():
+        ratios = [a / b for a, b in zip(seconds[REFERENCE][1:], times, strict=True)]
+        paths.append(
+            {
+                "path": name,
+                "images_per_second_per_core": 1 / median(times),
+                "seconds_per_image": times,
+                "speedup": median(ratios),
+            }
+        )
+    return {
+        "images": len(datasets[REFERENCE]),
+        "boxes": boxes,
+        "size": size,
+        "rounds": rounds,
+        "paths": paths,
+    }
+
+
+def format_loading(result: LoadingResult) -> str:
+    """The result as a table."""
+    lines = [
+        f"{result['images']} images, {result['boxes']} boxes each, {result['size']} pixels, "
+        f"median of {result['rounds']} rounds, one thread",
+        f"{'path':<12}{'images/s per core':>20}{'ms per image':>16}{'speedup':>10}",
+    ]
+    for path in result["paths"]:
+        rate = path["images_per_second_per_core"]
+        lines.append(f"{path['path']:<12}{rate:>20.1f}{1000 / rate:>16.2f}{path['speedup']:>9.2f}x")
+    return "\n".join(lines)
+
+
+def _with_boxes(annotations: str | Path, boxes: int, max_images: int | None) -> dict[str, Any]:
+    """The annotations with exactly ``boxes`` boxes for each image that has any."""
+    data = read_json(annotations, "annotations")
+    require_keys(data, ["images", "annotations"], f"annotations: {annotations}")
+    own: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in data["images"]}
+    for annotation in data["annotations"]:
+        if not annotation.get("iscrowd") and min(annotation["bbox"][2:]) >= 1:
+            own.get(annotation["image_id"], []).append(annotation)
+    images = [image for image in data["images"] if own[image["id"]]][:max_images]
+    if not images:
+        raise ValueError(f"annotations: {annotations}: no image has a box")
+    return {
+        "images": images,
+        "annotations": [box for image in images for box in islice(cycle(own[image["id"]]), boxes)],
+        "categories": data.get("categories", []),
+    }
+
+
+def _seconds_per_image(dataset: RegionTextDataset, epoch: int, batch_size: int) -> float:
+    start = time.process_time()
+    for first in range(0, len(dataset), batch_size):
+        last = min(first + batch_size, len(dataset))
+        collate_region_text([dataset[epoch, index] for index in range(first, last)])
+    return (time.process_time() - start) / len(dataset)
+
+
+@contextmanager
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

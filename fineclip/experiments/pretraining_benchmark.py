@@ -1,0 +1,345 @@
+"""Time and memory of one pretraining step, mode by mode.
+
+Every mode is measured in a process of its own, so that its memory is its own. The batch is random:
+what a step costs does not depend on what is in the pictures.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from fineclip.embeddings import Embeddings
+from fineclip.engine.optim import parameter_groups
+from fineclip.experiments.measured_training import peak_memory_bytes
+from fineclip.models import DenseCLIP, FineCLIPPretrainer
+from fineclip.models.pooling import pool_boxes
+from fineclip.objectives import GlobalContrastive, RegionContrastive, SelfDistillation
+
+_CAPTION_TOKENS = (8, 24)  # shortest and longest, start and end included
+_REGION_CAPTION_TOKENS = (5, 14)
+
+MODES = {
+    "plain": "shared trunk, trimmed text, packed crops: all activations are kept",
+    "chunked": "the same, encoded chunk by chunk and once more in the backward pass",
+    "auto": "the same, chunked as little as the memory budget allows",
+    "checkpointing": "plain, every transformer block recomputed in the backward pass",
+    "detach_teacher": "plain, crops are a fixed target of the self-distillation",
+    "compiled": "plain, transformer blocks through torch.compile",
+    "chunked_compiled": "chunked, transformer blocks through torch.compile",
+    "padded": "image encoded twice, crops padded to the box limit, texts to the full context",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step to measure.
+
+    Attributes:
+        mode: One of :data:`MODES`.
+        model: open_clip name; weights are random.
+        batch: Images.
+        boxes: Box slots per image.
+        filled: Share of the slots that hold a box.
+        image_size: Side of images and crops in pixels; None: the model's own.
+        trainable: Parts that train, see :class:`fineclip.models.FineCLIPPretrainer`.
+        amp: "bf16" or "fp16" autocast; None: float32.
+        device: A torch device.
+        chunk_sizes: Rows at a time of the chunked modes; None: a tenth of the crops, a quarter of
+            images and texts.
+        memory_budget: Bytes of activations in mode "auto"; None: half of the free memory.
+        steps: Steps whose time is taken, after one that is not; memory is that of one more.
+        threads: CPU threads; None: torch's choice.
+    """
+
+    mode: str
+    model: str
+    batch: int
+    boxes: int
+    filled: float = 1.0
+    image_size: int | None = None
+    trainable: tuple[str, ...] = ("image", "logit_scale")
+    amp: str | None = None
+    device: str = "cpu"
+    chunk_sizes: dict[str, int] | None = None
+    memory_budget: float | None = None
+    steps: int = 3
+    threads: int | None = None
+
+
+class PaddedPretrainer(FineCLIPPretrainer):
+    """FineCLIP's step without its savings, for comparison: the way of the frozen forks.
+
+    The image passes through the tower twice, crops and region captions fill all box slots (those
+    without a box are cut away from the embeddings), texts have the full context.
+
+    Attributes:
+        box_limit: Slots per image.
+    """
+
+    box_limit: int
+
+    def embed(self, **batch: Tensor) -> Embeddings:
+        """See :meth:`FineCLIPPretrainer.embed`."""
+        images, crops, texts = batch["images"], batch["crops"], batch["texts"]
+        region_texts = batch["region_texts"]
+        slots = len(images) * self.box_limit
+        all_crops = crops.new_zeros(slots, *crops.shape[1:])
+        all_crops[: len(crops)] = crops
+        all_texts = region_texts.new_zeros(slots, region_texts.shape[1])
+        all_texts[: len(crops)] = region_texts
+        clip = self.clip.clip
+        result = Embeddings(logit_scale=self.clip.logit_scale)
+        result.image = self.clip.encode_image(images)
+        dense = self.clip.encode_dense(images)
+        result.region = pool_boxes(dense, batch["boxes"], batch["region_image"])
+        result.region_image = batch["region_image"]
+        result.crop = self.clip.encode_image(all_crops)[: len(crops)]
+        with torch.set_grad_enabled("text" in self.trainable):
+            result.text = clip.encode_text(texts, normalize=True).float()
+            region_text = clip.encode_text(all_texts, normalize=True).float()
+            result.region_text = region_text[: len(crops)]
+        return result
+
+
+def make_batch(clip: DenseCLIP, step: Step, seed: int = 0) -> dict[str, Tensor]:
+    """A random batch with as many boxes per image as the step fills of its slots."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = (step.image_size,) * 2 if step.image_size else clip.image_size
+    per_image = round(step.boxes * step.filled)
+    regions = step.batch * per_image
+    low = torch.rand(regions, 2, generator=generator) * 0.5
+
+    def pixels(rows: int) -> Tensor:
+        return torch.randn(rows, 3, height, width, generator=generator)
+
+    def texts(rows: int, shortest: int, longest: int) -> Tensor:
+        tokens = torch.zeros(rows, clip.context_length, dtype=torch.int64)
+        longest = min(longest, clip.context_length)
+        for row in tokens:
+            length = int(
+                torch.randint(min(shortest, longest), longest + 1, (), generator=generator)
+            )
+            row[:length] = torch.randint(1, 400, (length,), generator=generator)
+            row[length - 1] = clip.text_tower.tower.token_embedding.num_embeddings - 1
+        return tokens
+
+    batch = {
+        "images": pixels(step.batch),
+        "texts": texts(step.batch, *_CAPTION_TOKENS),
+        "boxes": torch.cat([low, low + 0.4], dim=1),
+        "region_image": torch.arange(step.batch).repeat_interleave(per_image),
+        "crops": pixels(regions),
+        "region_texts": texts(regions, *_REGION_CAPTION_TOKENS),
+    }
+    return {name: rows.to(step.device) for name, rows in batch.items()}
+
+
+def build_model(step: Step) -> FineCLIPPretrainer:
+    """FineCLIP with the step's mode, random weights, on its device."""
+    torch.manual_seed(0)
+    clip = DenseCLIP.create(step.model)
+    crops = max(1, round(step.batch * step.boxes * step.filled))
+    sizes = step.chunk_sizes or {
+        "images": -(-step.batch // 4),
+        "crops": -(-crops // 10),
+        "texts": -(-(crops + step.batch) // 4),
+    }
+    options: dict[str, Any] = {}
+    if step.mode in ("chunked", "chunked_compiled"):
+        options["chunk_sizes"] = sizes
+    if step.mode == "auto":
+        options |= {"chunk_sizes": "auto", "memory_budget": step.memory_budget}
+    if step.mode == "checkpointing":
+        options["grad_checkpointing"] = True
+    if step.mode in ("compiled", "chunked_compiled"):
+        options["compile_blocks"] = True
+    distillation = SelfDistillation(detach_teacher=step.mode == "detach_teacher")
+    objectives = [GlobalContrastive(), RegionContrastive(), distillation]
+    kind = PaddedPretrainer if step.mode == "padded" else FineCLIPPretrainer
+    model = kind(clip, objectives, trainable=step.trainable, **options)
+    model.box_limit = step.boxes
+    return model.to(step.device).train()
+
+
+def measure_step(step: Step) -> dict[str, Any]:
+    """Measures one mode in this process.
+
+    Returns:
+        ``seconds_per_step`` (median), ``images_per_second``, ``peak_bytes`` (of a step: allocated
+        on the CUDA device, else resident in the process), ``activation_bytes`` (what a step adds
+        to parameters, gradients, optimizer state and batch, which are there before it),
+        ``step_flops`` (multiply-adds counted twice; what the mode computes) and ``losses``.
+    """
+    if step.threads:
+        torch.set_num_threads(step.threads)
+    device = torch.device(step.device)
+    model = build_model(step)
+    batch = make_batch(model.clip, step)
+    optimizer = torch.optim.AdamW(parameter_groups(model, 0.1), lr=1e-6)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(step.amp)
+    outputs: dict[str, Tensor] = {}
+
+    def run() -> None:
+        # Gradients are kept allocated: they belong to the model, not to the step.
+        optimizer.zero_grad(set_to_none=False)
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            outputs.update(model(**batch, mode="loss"))
+        sum(value for name, value in outputs.items() if name.startswith("loss_")).backward()
+        optimizer.step()
+
+    compiled = "compiled" in step.mode  # the counter would see through to the plain operations
+    counter = FlopCounterMode(display=False)
+    with nullcontext() if compiled else counter:
+        run()
+    seconds = []
+    for _ in range(step.steps):
+        start = time.perf_counter()
+        run()
+        _synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    outputs.clear()
+    before = _start_memory(device)
+    run()
+    peak = peak_memory_bytes()
+    typical = sorted(seconds)[len(seconds) // 2]
+    return {
+        "mode": step.mode,
+        "seconds_per_step": typical,
+        "images_per_second": step.batch / typical,
+        "activation_bytes": peak - before,
+        "peak_bytes": peak,
+        "step_flops": None if compiled else counter.get_total_flops(),
+        "losses": {n: v.item() for n, v in outputs.items() if n.startswith("loss_")},
+    }
+
+
+def measure_in_process(step: Step) -> dict[str, Any]:
+    """:func:`measure_step` in a fresh process.
+
+    Raises:
+        RuntimeError: The process failed; its last line says why.
+    """
+    result = subprocess.run(
+        [sys.executable, "-m", __name__, json.dumps(dataclasses.asdict(step))],
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+        raise RuntimeError(f"mode {step.mode}: {lines[-1]}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def matrix_rate(device: torch.device, amp: str | None = None, seconds: float = 1.0) -> float:
+    """FLOP/s of large square matrix products, the device's practical peak in this precision."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, None: torch.float32}[amp]
+    side = 1024 if device.type == "cpu" else 8192
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    best = 0.0
+    end = time.perf_counter() + seconds
+    while best == 0 or time.perf_counter() < end:
+        start = time.perf_counter()
+        for _ in range(8):
+            left @ right
+        _synchronize(device)
+        best = max(best, 8 * 2 * side**3 / (time.perf_counter() - start))
+    return best
+
+
+def benchmark(
+    step: Step, modes: list[str], report: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Measures modes one after the other.
+
+    Args:
+        step: What all modes share.
+        modes: Names out of :data:`MODES`.
+        report: Called with one line per mode.
+
+    Returns:
+        Settings, ``matrix_flops_per_second``, and ``modes``: per mode the figures of
+        :func:`measure_step` and ``matrix_share``: FLOP/s over the matrix rate, where only the
+        plain step's operations count, so that recomputation and padding are no achievement.
+
+    Raises:
+        ValueError: Unknown mode.
+        RuntimeError: A mode failed.
+    """
+    if unknown := sorted(set(modes) - set(MODES)):
+        raise ValueError(f"unknown mode {', '.join(unknown)}; known: {', '.join(MODES)}")
+    if step.threads:
+        torch.set_num_threads(step.threads)
+    rate = matrix_rate(torch.device(step.device), step.amp)
+    results = []
+    for mode in modes:
+        found = measure_in_process(dataclasses.replace(step, mode=mode))
+        results.append(found)
+        report(
+            f"{mode}: {found['seconds_per_step']:.2f} s a step, "
+            f"{found['activation_bytes'] / 2**30:.2f} GiB of activations"
+        )
+    plain = next((r for r in results if r["mode"] == "plain"), None)
+    for found in results:
+        useful = plain and plain["step_flops"]
+        found["matrix_share"] = useful and useful / found["seconds_per_step"] / rate
+    settings = dataclasses.asdict(step)
+    del settings["mode"]
+    return {**settings, "matrix_flops_per_second": rate, "modes": results}
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The modes as a table."""
+    lines = [
+        "| mode | s / step | images / s | activations GiB | peak GiB | share of matrix rate |",
+        "|---|---|---|---|---|---|",
+    ]
+    for mode in result["modes"]:
+        share = "-" if mode["matrix_share"] is None else f"{mode['matrix_share']:.0%}"
+        lines.append(
+            f"| {mode['mode']} | {mode['seconds_per_step']:.2f} | {mode['images_per_second']:.2f} "
+            f"| {mode['activation_bytes'] / 2**30:.2f} | {mode['peak_bytes'] / 2**30:.2f} "
+            f"| {share} |"
+        )
+    return "\n".join(lines)
+
+
+def _start_memory(device: torch.device) -> int:
+    """Starts the count of the peak anew and returns the bytes in use now."""
+    _synchronize(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    if sys.platform == "linux":
+        # Freed blocks leave the process at once: what glibc would keep of them is not in use. Time
+        # is not taken any more, which this would cost.
+        libc = ctypes.CDLL(None)
+        for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+            libc.mallopt(parameter, 1 << 16)
+        libc.malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM
+    return peak_memory_bytes()
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
+if __name__ == "__main__":
+    settings = json.loads(sys.argv[1])
+    settings["trainable"] = tuple(settings["trainable"])
+    print(json.dumps(measure_step(Step(**settings))))
