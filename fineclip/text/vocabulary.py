@@ -114,11 +114,16 @@ class Vocabulary:
         return tuple(index for index, value in enumerate(self.split) if value == split)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], origin: str = "vocabulary") -> Vocabulary:
-        """Builds a vocabulary from the content of one of this package's JSON files.
+    def from_dict(
+        cls, data: Mapping[str, Any] | Sequence[Any], origin: str = "vocabulary"
+    ) -> Vocabulary:
+        """Builds a vocabulary from the content of a JSON file.
 
         Args:
-            data: Mapping with ``"categories"``, a list of mappings with at least ``"name"``.
+            data: Mapping with ``"categories"``, a list of names or of mappings with at least
+                ``"name"``, as in this package's files. Or, shorter, that list alone. Or a mapping
+                from each name to null, to its id, to the list of its synonyms, or to a mapping
+                with the other keys of a category.
             origin: What error messages call the data, normally the file's path.
 
         Returns:
@@ -127,8 +132,7 @@ class Vocabulary:
         Raises:
             ValueError: A missing or malformed key; the message names ``origin`` and the key.
         """
-        if not isinstance(data, Mapping) or "categories" not in data:
-            raise ValueError(f"{origin}: expected a JSON object with the key 'categories'")
+        data = _long_form(data, origin)
         try:
             return cls(
                 name=str(data.get("name", Path(origin).stem)),
@@ -158,20 +162,59 @@ class Vocabulary:
             ValueError: Not JSON, or its categories lack a name or an integer id.
         """
         if isinstance(source, Mapping):
-            data, origin = source, "annotations"
-        else:
-            data, origin = _read_json(Path(source)), str(source)
+            return cls._from_coco(source, "annotations")
+        return cls._from_coco(_read_json(Path(source)), str(source))
+
+    @classmethod
+    def _from_coco(cls, data: Any, origin: str) -> Vocabulary:
+        if not isinstance(data, Mapping) or "categories" not in data:
+            raise ValueError(
+                f"{origin}: annotations without the key 'categories', a list of objects with "
+                "'id' and 'name'"
+            )
         vocabulary = cls.from_dict(
-            {"name": Path(origin).stem, "categories": data.get("categories")}
-            if isinstance(data, Mapping)
-            else data,
-            origin,
+            {"name": Path(origin).stem, "categories": data["categories"]}, origin
         )
         for category in vocabulary.categories:
             if category.id is None:
                 raise ValueError(f"{origin}: categories: {category.name!r} has no id")
         ordered = sorted(vocabulary.categories, key=lambda category: category.id)
         return cls(name=vocabulary.name, categories=tuple(ordered), source=origin)
+
+
+def _is_annotations(data: Any) -> bool:
+    return isinstance(data, Mapping) and ("images" in data or "annotations" in data)
+
+
+def _long_form(data: Any, origin: str) -> Mapping[str, Any]:
+    """Content with the key "categories", from any of the forms that ``from_dict`` takes."""
+    if isinstance(data, Mapping):
+        if "categories" in data:
+            return data
+        if not _is_annotations(data):
+            return {"categories": [_named(name, data[name], origin) for name in data]}
+    elif isinstance(data, Sequence) and not isinstance(data, str):
+        return {"categories": data}
+    raise ValueError(
+        f"{origin}: expected a JSON object with the key 'categories', a list of names, or an "
+        "object of names"
+    )
+
+
+def _named(name: str, value: Any, origin: str) -> Mapping[str, Any]:
+    """One entry of the form {name: value}."""
+    if value is None:
+        return {"name": name}
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"name": name, "id": value}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return {"name": name, "synonyms": value}
+    if isinstance(value, Mapping) and value.get("name", name) == name:
+        return {**value, "name": name}
+    raise ValueError(
+        f"{origin}: {name!r}: expected null, an id, a list of synonyms or an object with keys of "
+        f"a category, got {value!r}"
+    )
 
 
 def _read_json(path: Path) -> Any:
@@ -192,8 +235,10 @@ def _categories(entries: Any, origin: str) -> tuple[Category, ...]:
 
 
 def _category(entry: Any, origin: str) -> Category:
+    if isinstance(entry, str):
+        entry = {"name": entry}
     if not isinstance(entry, Mapping):
-        raise ValueError(f"{origin}: expected an object, got {type(entry).__name__}")
+        raise ValueError(f"{origin}: expected a name or an object, got {type(entry).__name__}")
     name = entry.get("name")
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"{origin}: 'name' must be a non-empty string, got {name!r}")
@@ -232,9 +277,9 @@ def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
     """Loads a vocabulary by name or from a file.
 
     Args:
-        name_or_path: One of :func:`known_vocabularies`, or the path of a JSON file with
-            ``"categories"``: a vocabulary file (see the files in ``fineclip/text/vocabularies``),
-            taken in its order. For annotation files prefer :meth:`Vocabulary.from_coco`.
+        name_or_path: One of :func:`known_vocabularies`, or the path of a JSON file: a vocabulary
+            (see :meth:`Vocabulary.from_dict`), taken in its order; or COCO-format annotations
+            (known by the key ``"images"`` or ``"annotations"``), taken in ascending order of ids.
 
     Returns:
         The vocabulary.
@@ -251,8 +296,35 @@ def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
         )
     path = Path(name_or_path)
     if path.is_file() or path.suffix == ".json":
-        return Vocabulary.from_dict(_read_json(path), str(path))
+        data = _read_json(path)
+        if _is_annotations(data):
+            return Vocabulary._from_coco(data, str(path))
+        return Vocabulary.from_dict(data, str(path))
     raise ValueError(
         f"unknown vocabulary {str(name_or_path)!r}: expected one of {', '.join(known)}, "
         "or the path of a JSON file"
     )
+
+
+def as_vocabulary(
+    source: str | Path | Vocabulary | Mapping[str, Any] | Sequence[Any],
+) -> Vocabulary:
+    """The vocabulary that a setting names or spells out.
+
+    Args:
+        source: A vocabulary, returned as it is; anything :func:`load_vocabulary` takes; or, as a
+            config or a command line would write it, anything :meth:`Vocabulary.from_dict` takes,
+            for example ``["a red ring", "a dog"]``.
+
+    Returns:
+        The vocabulary.
+
+    Raises:
+        ValueError: Unknown name or malformed content.
+        FileNotFoundError: A path that does not exist.
+    """
+    if isinstance(source, Vocabulary):
+        return source
+    if isinstance(source, str | Path):
+        return load_vocabulary(source)
+    return Vocabulary.from_dict(source)

@@ -60,7 +60,26 @@ def test_a_class_may_have_its_own_number_of_prompts():
     assert embeddings.shape == (2, 2)
 
 
-@pytest.mark.parametrize(("names", "message"), [([], "no class"), (["a", " "], "class 1 has")])
+def test_synonyms_of_a_class_are_averaged():
+    embeddings = build_class_embeddings(
+        LetterCounts(), [["a", "bbb"], "bbb"], lambda name: [name]
+    )  # (1, 1) and (3, 0), each of unit length, then their mean
+    mean = torch.tensor([1 + 0.5**0.5, 0.5**0.5])
+    assert torch.allclose(embeddings, torch.stack([mean / mean.norm(), torch.tensor([1.0, 0.0])]))
+
+
+def test_progress_counts_prompts():
+    seen = []
+    build_class_embeddings(
+        LetterCounts(), ["a", "b"], lambda n: [n] * 3, 4, lambda *counts: seen.append(counts)
+    )
+    assert seen == [(4, 6), (6, 6)]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [([], "no class"), (["a", " "], "class 1 has"), (["a", []], "class 1 has")],
+)
 def test_names_are_checked(names, message):
     with pytest.raises(ValueError, match=message):
         build_class_embeddings(LetterCounts(), names)

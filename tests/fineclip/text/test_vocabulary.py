@@ -2,17 +2,26 @@ import json
 
 import pytest
 
-from fineclip.text.vocabulary import Vocabulary, known_vocabularies, load_vocabulary
+from fineclip.datasets.scenes import THING_CATEGORIES
+from fineclip.text.vocabulary import (
+    Vocabulary,
+    as_vocabulary,
+    known_vocabularies,
+    load_vocabulary,
+)
 
 COUNTS = {
     "ade150": 150,
     "ade847": 847,
+    "coco": 80,
     "coco_panoptic": 133,
     "coco_stuff171": 171,
     "lvis_v1": 1203,
+    "objects365v1": 365,
     "ov_coco": 65,
     "pc459": 459,
     "pc59": 59,
+    "scenes_things": 36,
     "voc20": 20,
 }
 
@@ -35,6 +44,20 @@ def test_ov_coco_splits_48_base_17_novel_and_keeps_the_15_unused():
     assert len(vocabulary.indices("novel")) == 17
     assert len(vocabulary.unused) == 15
     assert vocabulary.split[vocabulary.index_of_id[5]] == "novel"  # airplane
+
+
+def test_coco_is_ov_coco_and_its_unused_classes():
+    ov_coco = load_vocabulary("ov_coco")
+    expected = {c.id: c.name for c in (*ov_coco.categories, *ov_coco.unused)}
+    coco = load_vocabulary("coco")
+    assert dict(zip(coco.ids, coco.names, strict=True)) == expected
+    assert list(coco.ids) == sorted(coco.ids)
+
+
+def test_scenes_things_are_those_of_the_built_in_world():
+    assert [
+        (c.id, c.name, c.split, c.frequency) for c in load_vocabulary("scenes_things").categories
+    ] == [(c.id, c.name, c.split, c.frequency) for c in THING_CATEGORIES]
 
 
 def test_lvis_novel_classes_are_the_337_rare_ones_and_bull_keeps_its_name():
@@ -79,9 +102,50 @@ def test_a_file_keeps_its_own_order(tmp_path):
     assert (vocabulary.name, vocabulary.names) == ("mine", ("b", "a"))
 
 
+SHORT_FORMS = [
+    (["cat", "dog"], (None, None), (("cat",), ("dog",))),
+    ({"cat": None, "dog": 7}, (None, 7), (("cat",), ("dog",))),
+    ({"cat": ["cat", "kitten"], "dog": {"id": 7}}, (None, 7), (("cat", "kitten"), ("dog",))),
+    ({"categories": ["cat", {"name": "dog", "id": 7}]}, (None, 7), (("cat",), ("dog",))),
+    (["cat", {"name": "dog", "id": 7}], (None, 7), (("cat",), ("dog",))),
+]
+
+
+@pytest.mark.parametrize(("data", "ids", "synonyms"), SHORT_FORMS)
+def test_short_forms(tmp_path, data, ids, synonyms):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(data))
+    for vocabulary in (load_vocabulary(file), as_vocabulary(data), as_vocabulary(str(file))):
+        assert vocabulary.names == ("cat", "dog")
+        assert vocabulary.ids == ids
+        assert vocabulary.synonyms == synonyms
+
+
+def test_as_vocabulary_returns_a_vocabulary_as_it_is():
+    vocabulary = load_vocabulary("voc20")
+    assert as_vocabulary(vocabulary) is vocabulary
+    assert as_vocabulary("voc20") == vocabulary
+
+
+def test_annotations_are_a_vocabulary_in_ascending_ids(tmp_path):
+    file = tmp_path / "instances.json"
+    categories = [{"id": 7, "name": "b"}, {"id": 2, "name": "a", "split": "novel"}]
+    file.write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+    vocabulary = load_vocabulary(file)
+    assert vocabulary.names == ("a", "b")
+    assert vocabulary.split == ("novel", None)
+
+
+def test_annotations_without_categories_are_no_list_of_names(tmp_path):
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps({"images": [], "annotations": []}))
+    with pytest.raises(ValueError, match=r"instances\.json.*without the key 'categories'"):
+        load_vocabulary(file)
+
+
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown vocabulary 'coco'.*coco_panoptic.*voc20"):
-        load_vocabulary("coco")
+    with pytest.raises(ValueError, match=r"unknown vocabulary 'cocoa'.*coco_panoptic.*voc20"):
+        load_vocabulary("cocoa")
 
 
 def test_missing_file_is_named(tmp_path):
@@ -93,7 +157,15 @@ def test_missing_file_is_named(tmp_path):
     ("content", "message"),
     [
         ("{", "not valid JSON"),
-        ("[]", "key 'categories'"),
+        ("[]", "has no categories"),
+        ("{}", "has no categories"),
+        ("3", "key 'categories', a list of names"),
+        ('"cat"', "key 'categories', a list of names"),
+        ('["cat", 3]', r"categories\[1\]: expected a name or an object"),
+        ('["cat", " "]', r"categories\[1\]: 'name' must be"),
+        ('{"cat": "kitten"}', "'cat': expected null, an id, a list of synonyms"),
+        ('{"cat": {"name": "dog"}}', "'cat': expected null"),
+        ('{"cat": true}', "'cat': expected null"),
         ('{"categories": {}}', "expected a list"),
         ('{"categories": []}', "has no categories"),
         ('{"categories": [{"id": 1}]}', r"categories\[0\]: 'name' must be"),

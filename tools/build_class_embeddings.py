@@ -1,0 +1,129 @@
+#!/usr/bin/env python
+"""Embeds the classes of a vocabulary with the text tower of any CLIP and writes one file.
+
+Prompts are filled into templates, each embedding is normalised, averaged over the prompts of a
+class and normalised again. The result is cached by content: model, weights and prompts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fineclip.text import (
+    BACKGROUND,
+    TEMPLATES,
+    ClassEmbeddings,
+    known_vocabularies,
+    resolve_class_embeddings,
+    write_class_embeddings,
+)
+from fineclip.text.class_embedding_files import CACHE_VARIABLE, SUFFIX
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit code 2 and one line on standard error for bad usage or bad input; nothing is "
+        "written then.",
+    )
+    parser.add_argument(
+        "vocabulary",
+        metavar="VOCABULARY",
+        help=f"one of {', '.join(known_vocabularies())}; or a JSON file: a list of names, an "
+        "object {name: null, id or list of synonyms} or with 'categories', or COCO annotations",
+    )
+    parser.add_argument("out", metavar="OUT", type=Path, help=f"file to write, {SUFFIX}")
+    parser.add_argument("--model", required=True, metavar="M", help="a model name open_clip knows")
+    parser.add_argument(
+        "--pretrained", required=True, metavar="P", help="open_clip tag, or path of a checkpoint"
+    )
+    parser.add_argument(
+        "--templates",
+        nargs="+",
+        default=["vild"],
+        metavar="T",
+        help=f"one of {', '.join(TEMPLATES)}; or strings with {{}} where the name goes and, if "
+        "wanted, {article} (default: vild, the 63 templates of F-ViT, CLIPSelf and FineCLIP)",
+    )
+    parser.add_argument(
+        "--background",
+        nargs="?",
+        const=BACKGROUND,
+        metavar="WORD",
+        help=f"add a last row for a word that means no class (plain --background: {BACKGROUND})",
+    )
+    parser.add_argument(
+        "--synonyms", action="store_true", help="average over all names of a class, not the first"
+    )
+    parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="default: 256")
+    parser.add_argument("--device", default="cpu", help="default: cpu")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="D",
+        help=f"default: ${CACHE_VARIABLE}/class_embeddings, else the user's cache folder",
+    )
+    group.add_argument("--no-cache", action="store_true", help="neither read nor fill the cache")
+    args = parser.parse_args(argv)
+    if args.batch_size < 1:
+        parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
+    return args
+
+
+def run(args: argparse.Namespace) -> ClassEmbeddings:
+    """Builds and writes what the command line asks for.
+
+    Raises:
+        ValueError: Bad input; FileNotFoundError where a file or folder is missing.
+    """
+    if args.out.suffix != SUFFIX:
+        raise ValueError(f"OUT: {args.out} must end in {SUFFIX}")
+    if not args.out.resolve().parent.is_dir():
+        raise FileNotFoundError(f"OUT: folder {args.out.resolve().parent} does not exist")
+    if Path(args.vocabulary).suffix == SUFFIX:
+        raise ValueError(f"VOCABULARY: {args.vocabulary} holds class embeddings already")
+    with tqdm(desc="prompts", delay=0.5) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        embeddings = resolve_class_embeddings(
+            args.vocabulary,
+            args.model,
+            args.pretrained,
+            args.templates[0] if len(args.templates) == 1 else args.templates,
+            background=args.background,
+            synonyms=args.synonyms,
+            cache_dir=args.cache_dir,
+            cache=not args.no_cache,
+            batch_size=args.batch_size,
+            device=args.device,
+            progress=show,
+        )
+    write_class_embeddings(args.out, embeddings)
+    return embeddings
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        result = run(args)
+    # torch's answer to an unusable device is a RuntimeError, or an AssertionError.
+    except (ValueError, OSError, RuntimeError, AssertionError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    rows, width = result.embeddings.shape
+    background = f", the last for {result.background!r}" if result.background else ""
+    print(f"wrote {args.out}: {rows} embeddings of width {width}{background}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
