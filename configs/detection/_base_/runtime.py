@@ -1,0 +1,26 @@
+"""Logging, checkpoints and imports that every detection run shares."""
+
+default_scope = "mmdet"
+custom_imports = dict(imports=["detection"])
+log_interval = 50
+seed = 0
+
+default_hooks = dict(
+    timer=dict(type="IterTimerHook"),
+    logger=dict(type="LoggerHook", interval=log_interval),
+    param_scheduler=dict(type="ParamSchedulerHook"),
+    checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=3),
+    sampler_seed=dict(type="DistSamplerSeedHook"),
+    visualization=dict(type="DetVisualizationHook"),
+)
+visualizer = dict(
+    type="DetLocalVisualizer",
+    name="visualizer",
+    vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")],
+)
+log_processor = dict(type="LogProcessor", window_size=log_interval, by_epoch=True)
+randomness = dict(seed=seed)
+env_cfg = dict(mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0))
+sync_bn = (
+    None  # "torch": batch norms of all GPUs use the statistics of all; CPUs have no such kernel
+)

@@ -1,0 +1,11 @@
+"""F-ViT on OV-LVIS with EVA02-CLIP-L/14-336, refined by FineCLIP.
+
+The weights are a checkpoint of FineCLIP's in any format that tools/convert_checkpoint.py knows:
+--cfg-options pretrained=FILE. Not measured here: no GPU, no LVIS.
+"""
+
+_base_ = "./ov-lvis_eva02-l-14-336_original.py"
+
+pretrained = "checkpoints/fineclip_eva02-l-14-336.pt"
+
+model = dict(backbone=dict(pretrained=pretrained))

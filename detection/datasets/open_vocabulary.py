@@ -1,0 +1,206 @@
+"""Detection data sets whose classes come from a vocabulary with a base/novel split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mmdet.datasets import CocoDataset, LVISV1Dataset
+from mmdet.registry import DATASETS
+from mmdet.visualization import get_palette
+from mmengine.fileio import get_local_path
+
+from detection.datasets.annotations import CocoAnnotations, LvisAnnotations
+from fineclip.text.vocabulary import Vocabulary, as_vocabulary
+
+
+@DATASETS.register_module()
+class OpenVocabularyCocoDataset(CocoDataset):
+    """COCO-format boxes and masks with the classes, order and split of a vocabulary.
+
+    The label of a box is the position of its class in the vocabulary, whatever the order of the
+    file (stock ``CocoDataset`` numbers by the file). Classes are found in the file by name. The
+    file may list fewer classes than the vocabulary, as training files of base classes do.
+
+    ``metainfo`` holds ``classes`` (K names in label order), ``base_classes`` and
+    ``novel_classes`` (names; both empty if the vocabulary has no split) and ``palette``.
+
+    Args:
+        ann_file: Annotation file, below ``data_root`` unless absolute.
+        data_root: Root of the data set.
+        data_prefix: ``img``: folder of the images below ``data_root``.
+        vocabulary: Anything :func:`fineclip.text.vocabulary.as_vocabulary` takes: ``"ov_coco"``,
+            ``"coco"``, ``"objects365v1"``, ``"scenes_things"``, a JSON file, a list of names.
+            None: the categories of the annotation file in ascending order of ids.
+        base_only: Leave out boxes of novel classes, for training with files that hold them.
+        metainfo: Overrides of the entries above.
+        **kwargs: As for ``CocoDataset``.
+
+    Raises:
+        FileNotFoundError: The annotation or vocabulary file does not exist.
+        ValueError: A malformed file; a vocabulary that names a class twice, that lacks an
+            annotated class, or that shares no class with the file.
+    """
+
+    METAINFO: ClassVar[dict[str, Any]] = {}
+    COCOAPI = CocoAnnotations
+
+    def __init__(
+        self,
+        *,
+        ann_file: str,
+        data_root: str = "",
+        data_prefix: Mapping[str, str] | None = None,
+        vocabulary: str | Path | Vocabulary | Mapping[str, Any] | Sequence[Any] | None = None,
+        base_only: bool = False,
+        metainfo: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if vocabulary is None:
+            # mmengine joins the two as well, but too late for the class list.
+            self.vocabulary = Vocabulary.from_coco(Path(data_root or "") / ann_file)
+        else:
+            self.vocabulary = as_vocabulary(vocabulary)
+        self.base_only = base_only
+        super().__init__(
+            ann_file=ann_file,
+            data_root=data_root,
+            data_prefix=dict(data_prefix or {"img": ""}),
+            metainfo={**metainfo_of(self.vocabulary), **(metainfo or {})},
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Reads the annotation file.
+
+        Returns:
+            One dict per image, in the order of the file, as ``CocoDataset`` makes them.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: See the class.
+        """
+        with get_local_path(self.ann_file, backend_args=self.backend_args) as path:
+            annotations = self.COCOAPI(path)
+        left_out = {category.name for category in self.vocabulary.unused}
+        if self.base_only:
+            left_out |= set(self.metainfo["novel_classes"])
+        # By id, for parse_data_info and for filter_data.
+        self.cat2label = match_categories(
+            annotations.dataset["categories"],
+            annotations.cat_img_map,
+            self.metainfo["classes"],
+            left_out,
+            f"{self.ann_file}: vocabulary {self.vocabulary.name!r}",
+        )
+        self.cat_ids = list(self.cat2label)
+        self.cat_img_map = {key: list(annotations.cat_img_map[key]) for key in self.cat_ids}
+        return [
+            self.parse_data_info(
+                {
+                    "raw_img_info": {**image, "img_id": image_id},
+                    "raw_ann_info": annotations.img_ann_map[image_id],
+                }
+            )
+            for image_id, image in annotations.imgs.items()
+        ]
+
+
+@DATASETS.register_module()
+class OpenVocabularyLVISDataset(OpenVocabularyCocoDataset, LVISV1Dataset):
+    """LVIS v1 boxes and masks; file names are the last two parts of an image's address.
+
+    As :class:`OpenVocabularyCocoDataset`; ``"lvis_v1"`` is the vocabulary with the rare classes
+    for novel.
+
+    Raises:
+        FileNotFoundError: See there.
+        ValueError: See there.
+    """
+
+    COCOAPI = LvisAnnotations
+
+    def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any]:
+        """Makes the entry of one image.
+
+        Args:
+            raw_data_info: ``raw_img_info`` and ``raw_ann_info`` as the file has them.
+
+        Returns:
+            The entry; its path is ``<data_prefix>/train2017/000000391895.jpg`` for an address
+            that ends so.
+        """
+        image = raw_data_info["raw_img_info"]
+        file_name = "/".join(image["coco_url"].split("/")[-2:])
+        return super().parse_data_info(
+            {**raw_data_info, "raw_img_info": {**image, "file_name": file_name}}
+        )
+
+
+def metainfo_of(vocabulary: Vocabulary) -> dict[str, Any]:
+    """What a data set of a vocabulary tells detector, metric and visualizer.
+
+    Args:
+        vocabulary: The vocabulary.
+
+    Returns:
+        ``classes``, ``base_classes``, ``novel_classes`` and ``palette``.
+
+    Raises:
+        ValueError: A name given twice; detections are exchanged by name.
+    """
+    names = vocabulary.names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"vocabulary {vocabulary.name!r}: several classes are called {twice[0]!r}")
+    return {
+        "classes": names,
+        "base_classes": tuple(names[i] for i in vocabulary.indices("base")),
+        "novel_classes": tuple(names[i] for i in vocabulary.indices("novel")),
+        "palette": [tuple(map(int, color)) for color in get_palette("random", len(names))],
+    }
+
+
+def match_categories(
+    categories: Sequence[Mapping[str, Any]],
+    images_by_category: Mapping[int, Sequence[int]],
+    classes: Sequence[str],
+    left_out: set[str],
+    where: str,
+) -> dict[int, int]:
+    """Finds the classes of a vocabulary in an annotation file.
+
+    Args:
+        categories: Category entries of the file.
+        images_by_category: Images that each category id has annotations in.
+        classes: Class names in label order.
+        left_out: Names whose annotations are left out on purpose.
+        where: File and vocabulary, for messages.
+
+    Returns:
+        Label by category id, in label order, without the classes left out.
+
+    Raises:
+        ValueError: No class is in the file, or an annotated one is neither a class nor left out.
+    """
+    label_of = {name: label for label, name in enumerate(classes) if name not in left_out}
+    missing = [
+        c["name"]
+        for c in categories
+        if c["name"] not in label_of
+        and c["name"] not in left_out
+        and images_by_category.get(c["id"])
+    ]
+    if missing:
+        shown = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise ValueError(
+            f"{where} lacks {len(missing)} annotated categories ({shown}); add them to its "
+            "'categories', or to 'unused_categories' if their boxes are to be left out"
+        )
+    found = {label_of[c["name"]]: c["id"] for c in categories if c["name"] in label_of}
+    if not found:
+        raise ValueError(
+            f"{where} shares no class with the file, which has {categories[0]['name']!r} and "
+            f"{len(categories) - 1} more; is it the right vocabulary?"
+        )
+    return {found[label]: label for label in sorted(found)}

@@ -1,0 +1,168 @@
+"""F-ViT: a two-stage detector on a frozen CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmdet.models.detectors import TwoStageDetector
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from mmengine.config import ConfigDict
+from torch import Tensor
+
+from detection.models.backbone import FViTBackbone
+from fineclip.checkpoints.conversion import convert_source
+from fineclip.checkpoints.source import source_from
+
+
+@MODELS.register_module()
+class FViT(TwoStageDetector):
+    """Open-vocabulary two-stage detector on a frozen CLIP image tower (CLIPSelf, sec. 4.2).
+
+    mmdet's two-stage detector; at test time the tower's dense map, from the same pass as the
+    pyramid, is handed to the RoI head as well. A state dict in the naming of the release (mmdet
+    2.x, EVA-CLIP tower) is converted as it is loaded.
+
+    Args:
+        backbone: An :class:`~detection.models.FViTBackbone`.
+        neck: mmdet's ``FPN``.
+        rpn_head: mmdet's ``RPNHead`` or :class:`~detection.models.FViTRPNHead`.
+        roi_head: An :class:`~detection.models.FViTRoIHead`.
+        train_cfg: As for mmdet's ``TwoStageDetector``.
+        test_cfg: Likewise.
+        data_preprocessor: mmdet's ``DetDataPreprocessor``; released weights want ImageNet's pixel
+            mean and std and RGB. Its ``pad_size_divisor`` makes sides multiples of the patch.
+        init_cfg: mmengine's initialisation.
+
+    Raises:
+        ValueError: Strides, channels or embedding widths of the parts that contradict each other.
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        neck: Mapping[str, Any],
+        rpn_head: Mapping[str, Any],
+        roi_head: Mapping[str, Any],
+        train_cfg: Mapping[str, Any] | None = None,
+        test_cfg: Mapping[str, Any] | None = None,
+        data_preprocessor: Mapping[str, Any] | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            neck=neck,
+            rpn_head=rpn_head,
+            # mmdet writes its settings into this one.
+            roi_head=ConfigDict(roi_head),
+            train_cfg=None if train_cfg is None else ConfigDict(train_cfg),
+            test_cfg=None if test_cfg is None else ConfigDict(test_cfg),
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Finds what would otherwise fail late, or not at all and detect nothing."""
+        if not isinstance(self.backbone, FViTBackbone):
+            raise ValueError(f"FViT needs an FViTBackbone, got {type(self.backbone).__name__}")
+        strides = self.backbone.strides
+        expected = tuple(self.neck.in_channels)
+        if expected != self.backbone.out_channels:
+            raise ValueError(
+                f"neck.in_channels is {expected}; the backbone's levels have "
+                f"{self.backbone.out_channels} channels"
+            )
+        of_parts = {"rpn_head.anchor_generator.strides": _first(self.rpn_head.prior_generator)}
+        of_parts["roi_head.bbox_roi_extractor.featmap_strides"] = list(
+            self.roi_head.bbox_roi_extractor.featmap_strides
+        )
+        if self.roi_head.with_mask:
+            of_parts["roi_head.mask_roi_extractor.featmap_strides"] = list(
+                self.roi_head.mask_roi_extractor.featmap_strides
+            )
+        for name, found in of_parts.items():
+            shared = min(len(found), len(strides))
+            if list(found[:shared]) != list(strides[:shared]):
+                raise ValueError(
+                    f"{name} is {list(found)}, but the levels of the backbone have the strides "
+                    f"{list(strides)} (patch {self.backbone.patch_size[0]})"
+                )
+        width = self.roi_head.bbox_head.embed_dim
+        if width != self.backbone.embed_dim:
+            raise ValueError(
+                f"roi_head.bbox_head.fc_out_channels is {width}; it must be the width of the "
+                f"CLIP's embedding, {self.backbone.embed_dim}"
+            )
+
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
+        """Detections of a batch, in the data samples' ``pred_instances``.
+
+        Args:
+            batch_inputs: (B, 3, H, W) normalised, sides multiples of the patch.
+            batch_data_samples: The images' data samples; ``proposals`` in them replace the RPN's.
+            rescale: Boxes and masks in pixels of the original images instead of the input.
+        """
+        levels, clip_map = self.backbone.forward_with_dense(batch_inputs)
+        features = self.neck(levels)
+        if batch_data_samples[0].get("proposals", None) is None:
+            proposals = self.rpn_head.predict(features, batch_data_samples, rescale=False)
+        else:
+            proposals = [sample.proposals for sample in batch_data_samples]
+        results = self.roi_head.predict(
+            features,
+            proposals,
+            batch_data_samples,
+            rescale=rescale,
+            clip_map=clip_map,
+            patch_size=self.backbone.patch_size,
+        )
+        return self.add_pred_to_datasample(batch_data_samples, results)
+
+    def set_vocabulary(
+        self,
+        class_names: Sequence[str],
+        class_embeddings: Tensor,
+        *,
+        novel_classes: Sequence[str | int] | None = None,
+        background: Tensor | None = None,
+    ) -> None:
+        """Changes the classes to detect, and how many there are, without training.
+
+        Also sets ``dataset_meta["classes"]``, where mmdet's visualisers look for names.
+
+        Args:
+            class_names: The K' names.
+            class_embeddings: (K', D) their text embeddings.
+            novel_classes: See :meth:`detection.models.FViTBBoxHead.set_vocabulary`, also for the
+                rest.
+            background: (D,) text embedding of the background; None: as it is.
+        """
+        self.roi_head.bbox_head.set_vocabulary(
+            class_embeddings, class_names, novel_classes=novel_classes, background=background
+        )
+        if self.roi_head.with_mask:
+            self.roi_head.mask_head.num_classes = len(class_names)
+        meta = {k: v for k, v in getattr(self, "dataset_meta", {}).items() if k != "palette"}
+        self.dataset_meta = {**meta, "classes": tuple(class_names)}
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        if f"{prefix}backbone.visual.cls_token" in state_dict:
+            release = {
+                key.removeprefix(prefix): state_dict.pop(key)
+                for key in list(state_dict)
+                if key.startswith(prefix)
+            }
+            converted = convert_source(source_from(release, "released F-ViT"), to="fvit").tensors
+            state_dict.update({f"{prefix}{key}": value for key, value in converted.items()})
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _first(prior_generator: Any) -> list[float]:
+    """Horizontal strides of the anchors."""
+    return [stride[0] for stride in prior_generator.strides]

@@ -1,0 +1,104 @@
+"""The second stage of F-ViT: boxes classified by detector and frozen CLIP together."""
+
+from __future__ import annotations
+
+from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.utils import empty_instances
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import ConfigType, InstanceList
+from torch import Tensor
+
+from fineclip.models.pooling import pool_boxes
+
+
+@MODELS.register_module()
+class FViTRoIHead(StandardRoIHead):
+    """mmdet's standard RoI head; at test time it also pools the dense CLIP map at each proposal.
+
+    Its ``bbox_head`` must be an :class:`~detection.models.FViTBBoxHead`. A mask head is mmdet's
+    ``FCNMaskHead`` with ``class_agnostic=True``.
+    """
+
+    def predict(
+        self,
+        x: tuple[Tensor, ...],
+        rpn_results_list: InstanceList,
+        batch_data_samples: SampleList,
+        rescale: bool = False,
+        *,
+        clip_map: Tensor | None = None,
+        patch_size: tuple[int, int] | None = None,
+    ) -> InstanceList:
+        """Detections of a batch.
+
+        Args:
+            x: Levels of the neck, (B, C, h_i, w_i).
+            rpn_results_list: Proposals of each image, ``bboxes`` xyxy in pixels of the input.
+            batch_data_samples: The images' data samples.
+            rescale: Results in pixels of the original images instead of the input.
+            clip_map: (B, D, h, w) dense map of the frozen CLIP. None: the detector's own
+                probabilities alone are the scores.
+            patch_size: (height, width) in pixels of a location of ``clip_map``.
+
+        Returns:
+            For each image ``bboxes`` (n, 4) xyxy in pixels, ``scores`` (n,), ``labels`` (n,) and,
+            with a mask head, ``masks`` (n, H, W).
+        """
+        image_metas = [sample.metainfo for sample in batch_data_samples]
+        results = self.predict_bbox(
+            x,
+            image_metas,
+            rpn_results_list,
+            self.test_cfg,
+            rescale=rescale and not self.with_mask,  # the mask head rescales both
+            clip_map=clip_map,
+            patch_size=patch_size,
+        )
+        if self.with_mask:
+            results = self.predict_mask(x, image_metas, results, rescale=rescale)
+        return results
+
+    def predict_bbox(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        rpn_results_list: InstanceList,
+        rcnn_test_cfg: ConfigType,
+        rescale: bool = False,
+        *,
+        clip_map: Tensor | None = None,
+        patch_size: tuple[int, int] | None = None,
+    ) -> InstanceList:
+        """The boxes of :meth:`predict`, with the same arguments."""
+        proposals = [result.bboxes for result in rpn_results_list]
+        rois = bbox2roi(proposals)  # (R, 5) image index, xyxy in pixels
+        if not len(rois):
+            return empty_instances(
+                batch_img_metas,
+                rois.device,
+                task_type="bbox",
+                box_type=self.bbox_head.predict_box_type,
+                num_classes=self.bbox_head.num_classes,
+                score_per_cls=rcnn_test_cfg is None,
+            )
+        outputs = self._bbox_forward(x, rois)
+        clip_features = None if clip_map is None else _pool(clip_map, rois, patch_size)
+        scores = self.bbox_head.class_probabilities(outputs["cls_score"], clip_features)
+        counts = [len(boxes) for boxes in proposals]
+        return self.bbox_head.predict_by_feat(
+            rois=rois.split(counts),
+            cls_scores=scores.split(counts),
+            bbox_preds=outputs["bbox_pred"].split(counts),
+            batch_img_metas=batch_img_metas,
+            rcnn_test_cfg=rcnn_test_cfg,
+            rescale=rescale,
+        )
+
+
+def _pool(clip_map: Tensor, rois: Tensor, patch_size: tuple[int, int]) -> Tensor:
+    """(B, D, h, w) and (R, 5) boxes in pixels of the input -> (R, D)."""
+    height, width = (n * side for n, side in zip(clip_map.shape[-2:], patch_size, strict=True))
+    boxes = rois[:, 1:] / rois.new_tensor([width, height, width, height])
+    return pool_boxes(clip_map, boxes, rois[:, 0].long())
