@@ -1,1 +1,14 @@
-"""CatSeg open-vocabulary segmenters for detectron2; registers its classes on import."""
+"""CatSeg open-vocabulary segmenters; registers its classes with detectron2 where that is installed.
+
+:mod:`segmentation.modeling` is plain torch and needs no detectron2.
+"""
+
+from importlib.util import find_spec
+
+if find_spec("detectron2") is not None:
+    from segmentation.detectron2_config import add_cat_seg_config
+    from segmentation.detectron2_head import CATSegHead
+    from segmentation.detectron2_meta_arch import CATSeg
+    from segmentation.detectron2_solver import build_optimizer
+
+    __all__ = ["CATSeg", "CATSegHead", "add_cat_seg_config", "build_optimizer"]

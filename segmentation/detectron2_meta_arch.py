@@ -1,0 +1,75 @@
+"""``CATSeg`` in detectron2's registry of meta-architectures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, build_sem_seg_head
+from torch import Tensor
+
+from segmentation.modeling.predictor import SegmentationHead
+from segmentation.modeling.segmenter import Segmenter
+from segmentation.modeling.windows import SlidingWindows
+
+
+@META_ARCH_REGISTRY.register()
+class CATSeg(Segmenter):
+    """:class:`Segmenter` behind detectron2's contract: lists of dicts in, losses or results out.
+
+    Args:
+        sem_seg_head: CLIP and the aggregation network.
+        **segmenter: Arguments of :class:`Segmenter`.
+    """
+
+    @configurable
+    def __init__(self, sem_seg_head: SegmentationHead, **segmenter: Any) -> None:
+        super().__init__(sem_seg_head, **segmenter)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Reads ``MODEL`` and ``TEST``."""
+        head = build_sem_seg_head(cfg, None)
+        patch = head.predictor.trunk.patch_size
+        grid = cfg.MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION
+        windows = None
+        if cfg.TEST.SLIDING_WINDOW:
+            windows = SlidingWindows(
+                tuple(cfg.TEST.SLIDING_WINDOW_CANVAS),
+                cfg.TEST.SLIDING_WINDOW_SIZE,
+                cfg.TEST.SLIDING_WINDOW_OVERLAP,
+            )
+        return {
+            "sem_seg_head": head,
+            "upsample_dims": cfg.MODEL.SEM_SEG_HEAD.DECODER_GUIDANCE_DIMS,
+            "clip_resolution": (grid[0] * patch[0], grid[1] * patch[1]),
+            "pixel_mean": cfg.MODEL.CLIP_PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.CLIP_PIXEL_STD,
+            "size_divisibility": cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY,
+            "ignored_as_negatives": cfg.MODEL.SEM_SEG_HEAD.IGNORED_AS_NEGATIVES,
+            "windows": windows,
+            "memory_budget": cfg.TEST.MEMORY_BUDGET_MB * 1024**2,
+        }
+
+    def forward(
+        self, batched_inputs: list[dict[str, Any]]
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Trains or answers.
+
+        Args:
+            batched_inputs: One dict per image. ``image``: (3, H, W) RGB in 0..255. In training
+                ``sem_seg``: (H, W) int64 labels. Otherwise ``height`` and ``width``, in pixels, of
+                the result; by default the image's, or the canvas's with sliding windows.
+
+        Returns:
+            In training ``{"loss_sem_seg": ()}``, otherwise one dict per image with ``sem_seg``:
+            (T, height, width) probabilities of the test classes.
+        """
+        images = [x["image"] for x in batched_inputs]
+        if self.training:
+            return {"loss_sem_seg": self.loss(images, [x["sem_seg"] for x in batched_inputs])}
+        sizes = [
+            (x["height"], x["width"]) if "height" in x and "width" in x else None
+            for x in batched_inputs
+        ]
+        return [{"sem_seg": scores} for scores in self.predict(images, sizes)]

@@ -1,0 +1,113 @@
+"""Attention with separate query, key and value weights, so that each can be trained by itself."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SplitAttention(nn.Module):
+    """``torch.nn.MultiheadAttention`` of one width, its packed weight cut in three.
+
+    CAT-Seg trains query and value weights alone, and its files hold them under these names. The
+    three biases stay in one vector. Called like the module it replaces.
+
+    Args:
+        attention: The packed, batch-first module; its values are taken over.
+
+    Raises:
+        ValueError: For attention of another form: not batch-first, extra key or value biases,
+            differing widths, or dropout.
+    """
+
+    def __init__(self, attention: nn.MultiheadAttention) -> None:
+        super().__init__()
+        plain = (
+            attention.in_proj_weight is not None
+            and attention.batch_first
+            and attention.bias_k is None
+            and not attention.add_zero_attn
+            and not attention.dropout
+        )
+        if not plain:
+            raise ValueError(
+                "only batch-first attention of one width without dropout and added keys has "
+                "query, key and value weights to separate"
+            )
+        self.embed_dim = attention.embed_dim
+        self.num_heads = attention.num_heads
+        for name, part in zip("qkv", attention.in_proj_weight.detach().chunk(3), strict=True):
+            self.register_parameter(f"{name}_proj_weight", nn.Parameter(part.clone()))
+        # As in torch's module with separate weights: absent, not stored.
+        self.register_parameter("in_proj_weight", None)
+        self.in_proj_bias = attention.in_proj_bias
+        self.out_proj = attention.out_proj
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        need_weights: bool = False,
+        attn_mask: Tensor | None = None,
+    ) -> tuple[Tensor, None]:
+        """Attends.
+
+        Args:
+            query: (B, L, C).
+            key: (B, S, C).
+            value: (B, S, C).
+            need_weights: Must be false.
+            attn_mask: (L, S), added to the logits.
+
+        Returns:
+            (B, L, C) and None.
+        """
+        if need_weights:
+            raise ValueError("SplitAttention does not return attention weights")
+        weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        heads = (
+            F.linear(x, weight, bias).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
+        )  # (B, heads, L, C / heads) each
+        mixed = F.scaled_dot_product_attention(*heads, attn_mask=attn_mask)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2)), None
+
+
+def split_attention_weights(model: nn.Module) -> int:
+    """Replaces every packed ``MultiheadAttention`` of residual blocks by :class:`SplitAttention`.
+
+    Those are the modules named ``attn``: all of an OpenAI-style image tower, and of every
+    open_clip text tower. timm's EVA towers have separate weights to begin with.
+
+    Args:
+        model: An open_clip model; changed in place, its outputs stay what they were.
+
+    Returns:
+        How many were replaced.
+    """
+    found = [
+        (module, name)
+        for module in model.modules()
+        for name, child in module.named_children()
+        if name == "attn" and isinstance(child, nn.MultiheadAttention)
+    ]
+    for module, name in found:
+        setattr(module, name, SplitAttention(getattr(module, name)))
+    return len(found)
+
+
+def connected(output: Tensor, module: nn.Module) -> Tensor:
+    """``output``, with a gradient of zero for those weights of ``module`` it does not depend on.
+
+    A trained parameter without gradient stops DistributedDataParallel; with zero it is merely
+    decayed, as in the release.
+    """
+    if not torch.is_grad_enabled():
+        return output
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            output = output + 0 * parameter.sum()
+    return output

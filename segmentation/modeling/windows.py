@@ -1,0 +1,94 @@
+"""Sliding-window inference: where the windows lie, and how their maps become one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SlidingWindows:
+    """Square windows over a resized image, and the whole image as one input more.
+
+    Args:
+        canvas: (height, width) in pixels every image is resized to, whatever its aspect.
+        window: Side of a window in pixels.
+        overlap: Share of a window that its neighbour covers as well.
+
+    Raises:
+        ValueError: A window larger than the canvas, or an overlap outside of [0, 1).
+    """
+
+    canvas: tuple[int, int] = (640, 640)
+    window: int = 384
+    overlap: float = 0.333
+
+    def __post_init__(self) -> None:
+        if not 0 < self.window <= min(self.canvas):
+            raise ValueError(f"a window of {self.window} pixels does not fit into {self.canvas}")
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap must be in [0, 1), got {self.overlap}")
+
+    @property
+    def stride(self) -> int:
+        """Pixels between windows."""
+        return max(1, int(self.window * (1 - self.overlap)))
+
+    def offsets(self) -> list[tuple[int, int]]:
+        """(top, left) in canvas pixels, row by row; the last of a line ends with the canvas."""
+
+        def along(side: int) -> list[int]:
+            last = side - self.window
+            return [*range(0, last, self.stride), last]
+
+        return [(top, left) for top in along(self.canvas[0]) for left in along(self.canvas[1])]
+
+    def cut(self, image: Tensor) -> Tensor:
+        """Makes the network's inputs.
+
+        Args:
+            image: (3, H, W) float pixels.
+
+        Returns:
+            (n + 1, 3, window, window): the windows in the order of :meth:`offsets`, then the whole
+            image.
+        """
+        canvas = _resize(image[None], self.canvas)
+        side = self.window
+        windows = [
+            canvas[:, :, top : top + side, left : left + side] for top, left in self.offsets()
+        ]
+        return torch.cat([*windows, _resize(image[None], (side, side))])
+
+    def merge(self, logits: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """Puts the answers together; per class, so that classes may come in pieces.
+
+        Args:
+            logits: n + 1 maps (T, *, *) of the inputs of :meth:`cut`.
+            size: (height, width) of the result.
+
+        Returns:
+            (T, height, width) probabilities: windows averaged where they overlap, the mean of that
+            and the whole image's answer, resized.
+        """
+        *windows, whole = logits
+        side = self.window
+        merged = whole.new_zeros(len(whole), *self.canvas)
+        coverage = whole.new_zeros(self.canvas)
+        for (top, left), answer in zip(self.offsets(), windows, strict=True):
+            place = (slice(top, top + side), slice(left, left + side))
+            merged[(..., *place)] += _resize(answer[None], (side, side))[0].sigmoid()
+            coverage[place] += 1
+        merged /= coverage
+        # At the window's size first, as every other input; then the probabilities grow.
+        whole = _resize(whole[None], (side, side)).sigmoid()
+        merged += _resize(whole, self.canvas)[0]
+        return _resize(merged[None] / 2, size)[0]
+
+
+def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
