@@ -75,7 +75,7 @@ def test_only_what_objectives_need_is_computed(clip, monkeypatch, objectives, ex
     model = FineCLIPPretrainer(clip, [objective() for objective in objectives])
     recorder = Recorder(monkeypatch, clip)
     model(**make_batch(), mode="loss")
-    assert recorder.calls == expected
+    assert sorted(recorder.calls) == sorted(expected)
 
 
 def test_batch_without_regions_trains(clip):
