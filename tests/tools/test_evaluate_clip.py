@@ -114,7 +114,7 @@ def test_larger_padded_input(root, tmp_path):
     [
         (["--split", "test"], "has no image folder test/"),
         (["--image-size", "50"], "not a multiple of the patch size 16"),
-        (["--vocabulary", "coco"], "unknown vocabulary 'coco'"),
+        (["--vocabulary", "no_such_list"], "unknown vocabulary 'no_such_list'"),
         (["--vocabulary", "voc20"], "but 'aeroplane' in the vocabulary 'voc20'"),
         (["--templates", "vidl"], "unknown templates 'vidl'"),
         (["--pretrained", "nowhere/weights.pt"], "nowhere/weights.pt does not exist"),
