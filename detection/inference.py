@@ -1,0 +1,164 @@
+"""Detecting anything that can be named, with a trained F-ViT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from mmdet.apis import inference_detector, init_detector
+from mmengine.config import Config
+from PIL import Image
+from torch import Tensor
+
+from fineclip.checkpoints import install_safe_loader
+from fineclip.text import BACKGROUND, Vocabulary, resolve_class_embeddings
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+class Detection(TypedDict):
+    """One detected object.
+
+    Attributes:
+        category: Its name in the vocabulary.
+        index: Its place there.
+        score: In [0, 1].
+        bbox: x, y, width, height in pixels of the image (COCO's results format).
+    """
+
+    category: str
+    index: int
+    score: float
+    bbox: list[float]
+
+
+class OpenVocabularyDetector:
+    """A trained detector whose classes are names given at test time.
+
+    Args:
+        config: Config of the detector, complete.
+        checkpoint: Its trained weights; the image tower is among them.
+        vocabulary: What to detect.
+        text_pretrained: Weights of the text tower, which a detector's checkpoint does not hold;
+            None: those that the config names.
+        device: Where it runs.
+
+    Attributes:
+        names: Names of the classes.
+
+    Raises:
+        FileNotFoundError: The checkpoint, or the weights of the text tower, do not exist.
+        ValueError: A config that is no F-ViT's or does not say whose text tower it belongs to.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        checkpoint: str | Path,
+        vocabulary: Vocabulary,
+        *,
+        text_pretrained: str | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        if not Path(checkpoint).is_file():
+            raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
+        config = config.copy()
+        head = config.model.get("roi_head", {}).get("bbox_head", {})
+        source = head.get("class_embeddings")
+        if config.model.get("type") != "FViT" or not isinstance(source, dict):
+            raise ValueError(
+                f"{config.filename}: expected an FViT whose roi_head.bbox_head.class_embeddings "
+                "names the model of its text tower, such as dict(model=..., pretrained=...)"
+            )
+        if text_pretrained is not None:
+            source = {**source, "pretrained": text_pretrained}
+        # The checkpoint has the image tower and the classes of training, which are replaced.
+        config.model.backbone.pretrained = None
+        head.class_embeddings = None
+        install_safe_loader()
+        self.model = init_detector(config, str(checkpoint), device=str(device))
+        found = resolve_class_embeddings(
+            vocabulary,
+            **source,
+            background=BACKGROUND,
+            width=self.model.roi_head.bbox_head.embed_dim,
+            device=device,
+        )
+        self.names = vocabulary.names
+        self._set_classes(found.embeddings.to(device))
+
+    def _set_classes(self, embeddings: Tensor) -> None:
+        """Embeddings (K + 1, D), background last."""
+        self.model.set_vocabulary(self.names, embeddings[:-1], background=embeddings[-1])
+
+    def detect(self, image: Image.Image, score_threshold: float = 0.0) -> list[Detection]:
+        """Detects in one RGB image, best first."""
+        pixels = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])  # mmdet reads BGR
+        found = inference_detector(self.model, pixels).pred_instances.cpu()
+        order = found.scores.argsort(descending=True)
+        detections: list[Detection] = []
+        for score, label, (x0, y0, x1, y1) in zip(
+            found.scores[order].tolist(),
+            found.labels[order].tolist(),
+            found.bboxes[order].tolist(),
+            strict=True,
+        ):
+            if score >= score_threshold:
+                detections.append(
+                    {
+                        "category": self.names[label],
+                        "index": label,
+                        "score": score,
+                        "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    }
+                )
+        return detections
+
+
+def list_images(paths: Sequence[str | Path]) -> list[Path]:
+    """Image files, those of folders in alphabetical order.
+
+    Raises:
+        FileNotFoundError: A path does not exist.
+        ValueError: A folder without images.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+            if not inside:
+                raise ValueError(
+                    f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))} are looked for)"
+                )
+            files.extend(inside)
+        elif path.exists():
+            files.append(path)
+        else:
+            raise FileNotFoundError(f"{path} does not exist")
+    return files
+
+
+def coco_results(
+    file: Path, image_id: int, detections: Sequence[Detection]
+) -> list[dict[str, Any]]:
+    """Detections of an image in COCO's results format, with names beside the numbers.
+
+    Args:
+        file: The image.
+        image_id: Its number.
+        detections: What was found; category ids are places in the vocabulary, counted from 1.
+    """
+    return [
+        {
+            "image_id": image_id,
+            "file_name": file.name,
+            "category_id": found["index"] + 1,
+            "category_name": found["category"],
+            "bbox": [round(value, 2) for value in found["bbox"]],
+            "score": round(found["score"], 5),
+        }
+        for found in detections
+    ]

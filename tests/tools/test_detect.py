@@ -1,0 +1,85 @@
+"""A tiny detector from training to named boxes on pictures, through the command line."""
+
+import json
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("mmdet")
+
+CONFIG = "configs/detection/scenes_fvit.py"
+OPTIONS = ["pretrained=None", "max_epochs=1", "warmup_iters=1", "batch_size=4", "image_size=64"]
+
+
+@pytest.fixture(scope="module")
+def options(scenes):
+    return ["--cfg-options", f"data_root={scenes}", *OPTIONS]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(run_tool, options, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("detector")
+    done = run_tool("train.py", CONFIG, "--work-dir", folder, *options)
+    assert done.returncode == 0, done.stderr
+    return folder / "epoch_1.pth"
+
+
+def detect(run_tool, checkpoint, options, *args):
+    return run_tool("detect.py", *args, "--config", CONFIG, "--checkpoint", checkpoint, *options)
+
+
+def test_metrics_of_a_checkpoint(run_tool, checkpoint, options, tmp_path):
+    done = run_tool("test.py", CONFIG, checkpoint, "--out", tmp_path / "r.json", *options)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "r.json").read_text())
+    assert {"coco/novel_ap50", "coco/base_ap50", "coco/all_ap50"} <= metrics.keys()
+
+
+def test_names_are_found_and_drawn(run_tool, checkpoint, options, scenes, tmp_path):
+    images = sorted((scenes / "val").iterdir())[:2]
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(images[0].read_bytes()[:300])
+    done = detect(
+        run_tool,
+        checkpoint,
+        options,
+        *images,
+        broken,
+        *["--vocabulary", "a red ring", "a zebra", "--score-threshold", "0"],
+        *["--out", tmp_path / "out"],
+    )
+    # The other images are done all the same.
+    assert done.returncode == 2
+    assert f"error: {broken}: cannot be decoded" in done.stderr
+    found = json.loads((tmp_path / "out/detections.json").read_text())
+    assert {item["image_id"] for item in found} == {1, 2}
+    names = {1: "a red ring", 2: "a zebra"}
+    assert all(item["category_name"] == names[item["category_id"]] for item in found)
+    for item in found:
+        x, y, width, height = item["bbox"]
+        assert x >= 0 and y >= 0 and x + width <= 64.1 and y + height <= 64.1
+    scores = [item["score"] for item in found if item["image_id"] == 1]
+    assert scores == sorted(scores, reverse=True)
+    drawn = Image.open(tmp_path / "out" / f"0001_{images[0].stem}.png")
+    assert drawn.size == Image.open(images[0]).size
+
+
+@pytest.mark.parametrize(
+    ("images", "names", "message"),
+    [
+        ("empty", ["--vocabulary", "a ring"], "holds no images"),
+        ("missing.jpg", ["--vocabulary", "a ring"], "missing.jpg does not exist"),
+        (".", ["--vocabulary-file", "no_such_list"], "unknown vocabulary 'no_such_list'"),
+        ("image.png", ["--vocabulary", "a ring"], "nowhere.pth does not exist"),
+    ],
+)
+def test_bad_input(run_tool, options, tmp_path, images, names, message):
+    (tmp_path / "empty").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    done = detect(
+        run_tool, "nowhere.pth", options, tmp_path / images, *names, "--out", tmp_path / "out"
+    )
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and message in last
+    assert not (tmp_path / "out").exists()
