@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -209,14 +210,17 @@ class DenseCLIP(nn.Module):
                 if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
                     module.eval()
 
-    def compile_blocks(self) -> None:
+    def compile_blocks(self, **options: Any) -> None:
         """Runs the blocks of both towers through ``torch.compile``, from their next call on.
 
         In place, parameters keep their names. Blocks of a kind share one compilation, which takes
         seconds where a whole tower takes minutes.
+
+        Args:
+            **options: Of ``torch.compile``, such as ``mode`` or ``backend``.
         """
         for block in (*self.trunk.stages, *self.text_tower.blocks):
-            block.compile()
+            block.compile(**options)
 
     def encode_image(self, images: Tensor, normalize: bool = True) -> Tensor:
         """Global embeddings.

@@ -85,7 +85,7 @@ class FineCLIPPretrainer(BaseModel):
             free on the device at the first step.
         grad_checkpointing: Recompute transformer blocks in the backward pass.
         compile_blocks: Run the blocks of both towers through ``torch.compile``, which compiles
-            one block for all of a kind.
+            one block for all of a kind; a dict: with these options of ``torch.compile``.
         channels_last: Keep convolution weights in channels-last order, as fast kernels of
             convolutional towers (ResNet) want them.
         local_loss: With several processes, each evaluates the losses of its own rows against all
@@ -111,7 +111,7 @@ class FineCLIPPretrainer(BaseModel):
         chunk_sizes: Mapping[str, int | None] | Literal["auto"] | None = None,
         memory_budget: float | None = None,
         grad_checkpointing: bool = False,
-        compile_blocks: bool = False,
+        compile_blocks: bool | Mapping[str, Any] = False,
         channels_last: bool = False,
         local_loss: bool = False,
         data_preprocessor: nn.Module | dict[str, Any] | None = None,
@@ -135,7 +135,7 @@ class FineCLIPPretrainer(BaseModel):
         if channels_last:
             clip.clip.visual.to(memory_format=torch.channels_last)
         if compile_blocks:
-            clip.compile_blocks()
+            clip.compile_blocks(**({} if compile_blocks is True else compile_blocks))
         if "logit_bias" in self.needs and clip.logit_bias is None:
             raise ValueError(
                 f"{self._who_needs('logit_bias')}: sigmoid losses need a model with a bias; create "

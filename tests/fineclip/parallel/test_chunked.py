@@ -227,6 +227,16 @@ def test_fixed_target_needs_no_graph():
     assert model.embed(**batch).crop.requires_grad
 
 
+def test_compiled_blocks_take_the_same_step():
+    """Graphs and their derivatives as for any backend, without the C++ compiler's minutes."""
+    clip, batch = DenseCLIP.create("EVA02-Ti-16"), make_batch()
+    expected = gradients_of(clip, batch)[1]
+    found = gradients_of(clip, batch, compile_blocks={"backend": "aot_eager"})[1]
+    assert all(block._compiled_call_impl for block in clip.trunk.stages)
+    assert differences(found, expected)[1] < 1e-6
+    assert differences(gradients_of(clip, batch, chunk_sizes=CHUNKS)[1], expected)[1] < 1e-6
+
+
 def test_each_text_is_encoded_once(monkeypatch):
     clip, batch = DenseCLIP.create("ViT-Ti-16"), make_batch()
     seen = []
