@@ -171,7 +171,8 @@ def build_model(step: Step) -> FineCLIPPretrainer:
     objectives = [GlobalContrastive(), RegionContrastive(), distillation]
     kind = PaddedPretrainer if step.mode == "padded" else FineCLIPPretrainer
     model = kind(clip, objectives, trainable=step.trainable, **options)
-    model.box_limit = step.boxes
+    if isinstance(model, PaddedPretrainer):
+        model.box_limit = step.boxes
     return model.to(step.device).train()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -267,7 +268,7 @@ class FineCLIPPretrainer(BaseModel):
             images: (B, 3, H, W).
             texts: (B, T) int64 caption tokens.
             boxes: (R, 4) xyxy normalised to [0, 1] of the input.
-            region_image: (R,) int64 image index of each box.
+            region_image: (R,) int64 image index of each box, ascending.
             crops: (R, 3, h, w), read by the model and by the frozen teacher.
             region_texts: (R, T) int64 region caption tokens.
             region_labels: (R,) int64 index into the vocabulary, -1 for none. Where there is
@@ -381,12 +382,18 @@ class FineCLIPPretrainer(BaseModel):
             pooled = [pool_boxes(found["dense"], *regions)] if with_regions else []
             return (*(found[name] for name in fields), *pooled)
 
+        @cache  # once a step, and only if there are chunks: it waits for the device
+        def first_regions() -> list[int]:
+            starts = torch.arange(len(images) + 1, device=region_image.device)
+            return torch.searchsorted(region_image, starts).tolist()
+
         def inputs(start: int, end: int) -> tuple[Tensor, ...]:
-            if not with_regions or (start, end) == (0, len(images)):
-                regions = (boxes, region_image) if with_regions else ()
-                return (images[start:end], *regions)
-            inside = (region_image >= start) & (region_image < end)
-            return images[start:end], boxes[inside], region_image[inside] - start
+            if not with_regions:
+                return (images[start:end],)
+            if (start, end) == (0, len(images)):
+                return images, boxes, region_image
+            rows = slice(first_regions()[start], first_regions()[end])
+            return images[start:end], boxes[rows], region_image[rows] - start
 
         yield Encoding(
             "images",
@@ -404,7 +411,7 @@ class FineCLIPPretrainer(BaseModel):
             ("teacher_crop", lambda rows: (self.teacher.encode_crops(rows),)),
         ):
             if name in self.needs:
-                # Nobody who needs it, or only those that take it as a fixed target.
+                # Not if all who read it take it as a fixed target.
                 learns = any(name in o.needs - o.detached for o in self.objectives)
                 yield Encoding(
                     "crops",

@@ -3,17 +3,16 @@
 Source: F-ViT (CLIPSelf, ICLR 2024), ViT-B/16 at 1024 px. The training file, below data_root:
     python tools/prepare_ov_lvis.py data/coco/annotations data/coco/annotations
 Image paths are the last two parts of their addresses: data_root holds train2017/ and val2017/.
-Images leave the pipeline at most image_size a side; the model's data preprocessor makes them square
-after normalising, with pad_size_divisor=image_size (what F-ViT calls padding to the square).
+Otherwise as ov_coco.py; mmengine replaces lists as a whole, so the pipelines stand here once more.
 """
+
+_base_ = "./ov_coco.py"
 
 data_root = "data/coco"
 train_annotations = "annotations/lvis_v1_train_base.json"
 val_annotations = "annotations/lvis_v1_val.json"
 vocabulary = "lvis_v1"
 image_size = 1024
-batch_size = 8  # per process
-num_workers = 4
 
 train_pipeline = [
     dict(type="LoadImageFromFile"),
@@ -45,38 +44,16 @@ test_pipeline = [
     ),
 ]
 
+dataset = dict(
+    type="OpenVocabularyLVISDataset",
+    vocabulary=vocabulary,
+    data_root=data_root,
+    data_prefix=dict(img=""),
+)
 train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=num_workers,
-    persistent_workers=num_workers > 0,
-    sampler=dict(type="DefaultSampler", shuffle=True),
-    batch_sampler=None,
-    dataset=dict(
-        type="OpenVocabularyLVISDataset",
-        vocabulary=vocabulary,
-        data_root=data_root,
-        ann_file=train_annotations,
-        data_prefix=dict(img=""),
-        filter_cfg=dict(filter_empty_gt=True, min_size=32),
-        pipeline=train_pipeline,
-    ),
+    dataset=dict(ann_file=train_annotations, pipeline=train_pipeline, **dataset)
 )
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=num_workers,
-    persistent_workers=num_workers > 0,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="OpenVocabularyLVISDataset",
-        vocabulary=vocabulary,
-        data_root=data_root,
-        ann_file=val_annotations,
-        data_prefix=dict(img=""),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
+val_dataloader = dict(dataset=dict(ann_file=val_annotations, pipeline=test_pipeline, **dataset))
 test_dataloader = val_dataloader
 val_evaluator = dict(
     type="OpenVocabularyLVISMetric",
@@ -84,3 +61,4 @@ val_evaluator = dict(
     metric=["bbox", "segm"],
 )
 test_evaluator = val_evaluator
+del dataset
