@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Makes scenes, trains a tiny CLIP, continues it with and without FineCLIP, and compares them."""
+"""Makes scenes, trains a tiny CLIP, continues it with and without FineCLIP, and compares them.
+
+They are compared as classifiers of regions, and as the start of an open-vocabulary detector.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import time
 import warnings
 from pathlib import Path
 
+from fineclip.experiments.downstream import Task, run_task, summarize_task, task_table
 from fineclip.experiments.scenes import (
     STAGES,
     Settings,
@@ -20,6 +24,9 @@ from fineclip.experiments.scenes import (
     table,
 )
 from fineclip.files import write_atomically
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+TASKS = ("detection",)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -33,10 +40,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--stages",
         nargs="+",
-        choices=STAGES,
-        default=list(STAGES),
+        choices=(*STAGES, *TASKS),
+        default=[*STAGES, *TASKS],
         metavar="STAGE",
-        help=f"run only some of: {', '.join(STAGES)}",
+        help=f"run only some of: {', '.join((*STAGES, *TASKS))}",
     )
     defaults = Settings()
     sizes = parser.add_argument_group("size of the experiment")
@@ -44,8 +51,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     sizes.add_argument("--val-images", type=int, default=defaults.val_images, metavar="N")
     sizes.add_argument("--pretrain-epochs", type=int, default=defaults.pretrain_epochs, metavar="N")
     sizes.add_argument("--epochs", type=int, default=defaults.epochs, metavar="N")
+    sizes.add_argument("--detection-epochs", type=int, default=2, metavar="N")
     args = parser.parse_args(argv)
-    for name in ("images", "val_images", "pretrain_epochs", "epochs"):
+    for name in ("images", "val_images", "pretrain_epochs", "epochs", "detection_epochs"):
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
     return args
@@ -62,31 +70,66 @@ def main() -> int:
         pretrain_epochs=args.pretrain_epochs,
         epochs=args.epochs,
     )
+    tasks = make_tasks(args)
     start = time.monotonic()
-    by_seed = {}
+    by_seed: dict[int, dict] = {}
+    by_task: dict[str, dict[int, dict]] = {task.name: {} for task in tasks}
     try:
         for seed in dict.fromkeys(args.seeds):
             by_seed[seed] = run_scenes(
                 args.work_dir,
                 seed=seed,
                 settings=settings,
-                stages=args.stages,
-                report=lambda line: print(line, flush=True),
+                stages=[stage for stage in args.stages if stage in STAGES],
+                report=show,
             )
+            for task in tasks:
+                by_task[task.name][seed] = run_task(
+                    task,
+                    args.work_dir,
+                    seed=seed,
+                    settings=settings,
+                    train=task.name in args.stages,
+                    report=show,
+                )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from the last epoch", file=sys.stderr)
         return 130
-    write_atomically(
-        args.work_dir / "summary.json", json.dumps(summarize(by_seed), indent=2) + "\n"
-    )
+    summary = summarize(by_seed)
+    for task in tasks:
+        summary[task.name] = summarize_task(by_task[task.name])
+        for seed, results in by_task[task.name].items():
+            summary["seeds"][str(seed)][task.name] = results
+    write_atomically(args.work_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
     curves = args.work_dir / "training_curves.png"
     plot_curves(args.work_dir, next(iter(by_seed)), curves)
     print(f"\n{table(by_seed)}\n")
+    for task in tasks:
+        if summary[task.name]:
+            print(f"{task_table(task, by_task[task.name])}\n")
     print(f"{args.work_dir / 'summary.json'} and {curves} ({time.monotonic() - start:.0f} s)")
     return 0
+
+
+def make_tasks(args: argparse.Namespace) -> list[Task]:
+    """What is trained on top of the CLIPs."""
+    folder = CONFIGS / "detection"
+    return [
+        Task(
+            "detection",
+            "detection.experiments.scenes:train_detector",
+            ("novel_ap50", "base_ap50", "all_ap50"),
+            {"epochs": args.detection_epochs},
+            (folder / "scenes_fvit.py", *folder.glob("_base_/*/*.py"), *folder.glob("_base_/*.py")),
+        )
+    ]
+
+
+def show(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

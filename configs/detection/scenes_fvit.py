@@ -13,13 +13,13 @@ _base_ = [
 
 model_name = "ViT-Ti-8-scenes"
 pretrained = "work_dirs/scenes_fineclip/epoch_20.pth"
-strides = [2, 4, 8, 16, 32]
+strides = [4, 8, 16, 32]  # no object is so small that it would need a quarter of the patch
 width = 128
 embed_dim = 128
 channels = 64
-num_rois = 64
+num_rois = 32
 batch_size = 16
-max_epochs = 4
+max_epochs = 2
 warmup_iters = 50
 lr = 1e-3
 beta = 0.8
@@ -32,13 +32,18 @@ model = dict(
         std=[68.501, 66.632, 70.323],
         pad_size_divisor={{_base_.image_size}},
     ),
-    backbone=dict(model=model_name, pretrained=pretrained, out_indices=(0, 1, 2, 3)),
-    neck=dict(in_channels=[width] * 4, out_channels=channels),
+    backbone=dict(model=model_name, pretrained=pretrained, first_level=1, out_indices=(1, 2, 3)),
+    neck=dict(in_channels=[width] * 3, out_channels=channels, num_outs=len(strides)),
     rpn_head=dict(
-        in_channels=channels, feat_channels=channels, anchor_generator=dict(strides=strides)
+        in_channels=channels,
+        feat_channels=channels,
+        num_convs=1,
+        anchor_generator=dict(scales=[6, 9, 13], ratios=[1.0], strides=strides),
     ),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=channels, featmap_strides=strides[:4]),
+        bbox_roi_extractor=dict(
+            roi_layer=dict(sampling_ratio=1), out_channels=channels, featmap_strides=strides[:3]
+        ),
         bbox_head=dict(
             in_channels=channels,
             conv_out_channels=channels,
@@ -53,10 +58,10 @@ model = dict(
     ),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
-        rpn_proposal=dict(nms_pre=500, max_per_img=200),
+        rpn_proposal=dict(nms_pre=200, max_per_img=100),
         rcnn=dict(sampler=dict(num=num_rois)),
     ),
-    test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=100)),
+    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=50)),
 )
 train_dataloader = dict(batch_size=batch_size)
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)

@@ -42,7 +42,8 @@ def read_annotations(path: str | Path, *, lvis: bool = False) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not JSON or lacks a key; the message names file, place and key.
+        ValueError: It is not JSON, lacks a key, or has an annotation of no category; the message
+            names file, place and key.
     """
     data = read_json(path, "annotations")
     kind = "LVIS" if lvis else "COCO"
@@ -61,6 +62,13 @@ def read_annotations(path: str | Path, *, lvis: bool = False) -> dict[str, Any]:
     _check_entries(data["categories"], category_keys, f"{path}: categories")
     _check_entries(data["images"], image_keys, f"{path}: images")
     _check_entries(annotations, _ANNOTATION_KEYS, f"{path}: annotations")
+    known = {category["id"] for category in data["categories"]}
+    for index, annotation in enumerate(annotations):
+        if annotation["category_id"] not in known:
+            raise ValueError(
+                f"{path}: annotations[{index}]: category_id {annotation['category_id']} is not "
+                "among the file's categories"
+            )
     return data
 
 

@@ -24,7 +24,7 @@ class FViTBackbone(BaseModule):
     """Image tower of any CLIP that :class:`~fineclip.models.DenseCLIP` knows, with a pyramid.
 
     The tower is frozen from construction on: no gradient, always in eval mode, also while the
-    detector trains. Four of its blocks are tapped (patch tokens, before the final norm; the last
+    detector trains. Some of its blocks are tapped (patch tokens, before the final norm; the last
     block without attention) and brought to four strides by layers that train (F-ViT in CLIPSelf,
     sec. 4.2)::
 
@@ -45,11 +45,13 @@ class FViTBackbone(BaseModule):
     Args:
         model: An open_clip name, or a :class:`~fineclip.models.DenseCLIP` (its text tower is not
             kept).
-        out_indices: The four taps, counted from 0, ascending (a tiny tower may repeat one). The
-            release takes (3, 5, 7, 11) of 12 blocks and (6, 10, 14, 23) of 24.
+        out_indices: The taps, one per level made, counted from 0, ascending (a tiny tower may
+            repeat one). The release takes (3, 5, 7, 11) of 12 blocks and (6, 10, 14, 23) of 24.
         pretrained: The tower's weights, read once, here: a tag of open_clip's, or a local file in
             any format :mod:`fineclip.checkpoints` reads, F-ViT detectors included. None: random.
         norm_cfg: mmcv's config of the one norm of the pyramid; None: batch norm.
+        first_level: The finest level to make. Finer ones, the costliest, are left out where no
+            object is small enough to need them.
         unfreeze_blocks: Train this many blocks (stages of a ResNet), counted back from the last
             tap. Their dense map then moves away from the text embeddings that the detector
             compares it with.
@@ -68,6 +70,7 @@ class FViTBackbone(BaseModule):
         *,
         pretrained: str | None = None,
         norm_cfg: Mapping[str, Any] | None = None,
+        first_level: int = 0,
         unfreeze_blocks: int = 0,
         clip_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -76,28 +79,35 @@ class FViTBackbone(BaseModule):
         self.visual = clip.clip.visual
         self.visual.is_init = True  # mmengine's init_weights leaves the tower alone
         self.embed_dim = clip.embed_dim
-        self._trunk = clip.trunk  # no module: it reaches into self.visual
-        self.out_indices = _checked_taps(out_indices, len(self._trunk.stages))
-        self._tap_strides = _square([self._trunk.tap_stride(i) for i in self.out_indices])
-        self.out_channels = tuple(self._trunk.tap_channels(i) for i in self.out_indices)
+        self.trunk = clip.trunk  # no module: it reaches into self.visual
+        self.first_level = _checked_level(first_level)
+        self.out_indices = _checked_taps(
+            out_indices, _NUM_LEVELS - first_level, len(self.trunk.stages)
+        )
+        self._tap_strides = _square([self.trunk.tap_stride(i) for i in self.out_indices])
+        self.out_channels = tuple(self.trunk.tap_channels(i) for i in self.out_indices)
         self._is_pyramid = len(set(self._tap_strides)) > 1
         if not self._is_pyramid:
             self._make_pyramid(self.out_channels[0], dict(norm_cfg or {"type": "BN"}))
         self._freeze(unfreeze_blocks)
 
     def _make_pyramid(self, width: int, norm_cfg: dict[str, Any]) -> None:
-        self.interpolate1 = nn.Sequential(
-            nn.ConvTranspose2d(width, width, kernel_size=2, stride=2),
-            build_norm_layer(norm_cfg, width)[1],
-            nn.GELU(),
-            nn.ConvTranspose2d(width, width, kernel_size=2, stride=2),
-        )
-        self.interpolate2 = nn.Sequential(nn.ConvTranspose2d(width, width, kernel_size=2, stride=2))
+        if self.first_level == 0:
+            self.interpolate1 = nn.Sequential(
+                nn.ConvTranspose2d(width, width, kernel_size=2, stride=2),
+                build_norm_layer(norm_cfg, width)[1],
+                nn.GELU(),
+                nn.ConvTranspose2d(width, width, kernel_size=2, stride=2),
+            )
+        if self.first_level <= 1:
+            self.interpolate2 = nn.Sequential(
+                nn.ConvTranspose2d(width, width, kernel_size=2, stride=2)
+            )
         self.interpolate3 = nn.Identity()
         self.interpolate4 = nn.MaxPool2d(kernel_size=2, stride=2)
 
     def _freeze(self, unfreeze_blocks: int) -> None:
-        stages = list(self._trunk.stages)[: self.out_indices[-1] + 1]
+        stages = list(self.trunk.stages)[: self.out_indices[-1] + 1]
         if not 0 <= unfreeze_blocks <= len(stages):
             raise ValueError(
                 f"unfreeze_blocks is {unfreeze_blocks}; up to the last tap the tower has "
@@ -107,7 +117,7 @@ class FViTBackbone(BaseModule):
         for stage in stages[len(stages) - unfreeze_blocks :]:
             stage.requires_grad_(True)
         # A parameter without gradient would stop DistributedDataParallel.
-        for parameter in self._trunk.parameters_unused_by_dense():
+        for parameter in self.trunk.parameters_unused_by_dense():
             parameter.requires_grad_(False)
         self._is_frozen = not any(p.requires_grad for p in self.visual.parameters())
         self.visual.eval()
@@ -115,14 +125,15 @@ class FViTBackbone(BaseModule):
     @property
     def patch_size(self) -> tuple[int, int]:
         """(height, width) in pixels of a location of the dense map."""
-        return self._trunk.patch_size
+        return self.trunk.patch_size
 
     @property
     def strides(self) -> tuple[float, ...]:
-        """Pixels per location of the four levels; fractional where 4 does not divide the patch."""
+        """Pixels per location of the levels; fractional where 4 does not divide the patch."""
         if self._is_pyramid:
             return tuple(float(stride) for stride in self._tap_strides)
-        return tuple(self._tap_strides[0] * factor for factor in (0.25, 0.5, 1.0, 2.0))
+        factors = (0.25, 0.5, 1.0, 2.0)[self.first_level :]
+        return tuple(self._tap_strides[0] * factor for factor in factors)
 
     def train(self, mode: bool = True) -> FViTBackbone:
         """The pyramid follows ``mode``; the tower stays in eval mode."""
@@ -137,7 +148,7 @@ class FViTBackbone(BaseModule):
             images: (B, 3, H, W) normalised, sides multiples of the patch.
 
         Returns:
-            Four (B, C_i, h_i, w_i) maps, finest first, at :attr:`strides`.
+            (B, C_i, h_i, w_i) maps, finest first, at :attr:`strides`.
 
         Raises:
             ValueError: If a side is not a multiple of the patch.
@@ -159,12 +170,15 @@ class FViTBackbone(BaseModule):
 
     def _run(self, images: Tensor, *, dense: bool) -> tuple[tuple[Tensor, ...], Tensor | None]:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen):
-            maps, dense_map = self._trunk.forward_taps(images, self.out_indices, dense=dense)
+            maps, dense_map = self.trunk.forward_taps(images, self.out_indices, dense=dense)
         # Tokens turned into maps have their channels innermost, and convolutions keep that. mmcv's
         # RoIAlign reads memory as if channels were outermost, without a word.
         maps = tuple(level.contiguous() for level in maps)
         if not self._is_pyramid:
-            layers = (self.interpolate1, self.interpolate2, self.interpolate3, self.interpolate4)
+            layers = [
+                getattr(self, f"interpolate{level + 1}")
+                for level in range(self.first_level, _NUM_LEVELS)
+            ]
             maps = tuple(layer(level) for layer, level in zip(layers, maps, strict=True))
         return maps, dense_map
 
@@ -191,10 +205,20 @@ def _make_clip(
     return clip
 
 
-def _checked_taps(out_indices: Sequence[int], number: int) -> tuple[int, ...]:
+def _checked_level(first_level: int) -> int:
+    if not 0 <= first_level < _NUM_LEVELS:
+        raise ValueError(
+            f"first_level is {first_level}; the levels are counted from 0 to {_NUM_LEVELS - 1}"
+        )
+    return first_level
+
+
+def _checked_taps(out_indices: Sequence[int], levels: int, number: int) -> tuple[int, ...]:
     taps = tuple(out_indices)
-    if len(taps) != _NUM_LEVELS or list(taps) != sorted(taps):
-        raise ValueError(f"out_indices must be {_NUM_LEVELS} ascending indices, got {taps}")
+    if len(taps) != levels or list(taps) != sorted(taps):
+        raise ValueError(
+            f"out_indices must be {levels} ascending indices, one per level, got {taps}"
+        )
     if taps[0] < 0 or taps[-1] >= number:
         raise ValueError(
             f"out_indices {taps} do not fit: the image tower has {number} blocks (stages of a "

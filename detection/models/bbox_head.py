@@ -228,12 +228,15 @@ class FViTBBoxHead(ConvFCBBoxHead):
             x: (R, C, s, s) pooled features.
 
         Returns:
-            (R, K + 1) logits, background last, and (R, 4) deltas, or (R, 4 K) with a box per class.
+            (R, K + 1) logits, background last, and (R, 4) deltas, or (R, 4 K) with a box per class;
+            float32, also under autocast.
         """
         features, deltas = super().forward(x)
         # A feature of zeros has no direction: cosine 0 with everything.
         direction = F.normalize(features.float(), dim=1, eps=1e-6)
-        return self.temperature * (direction @ self.text_embeddings), deltas
+        # Autocast would compute the cosines in half precision again, under a factor of 50.
+        with torch.autocast(direction.device.type, enabled=False):
+            return self.temperature * (direction @ self.text_embeddings), deltas.float()
 
     def class_probabilities(self, logits: Tensor, clip_features: Tensor | None = None) -> Tensor:
         """Scores of the classes.
@@ -248,7 +251,8 @@ class FViTBBoxHead(ConvFCBBoxHead):
         probabilities = logits.float().softmax(dim=1)
         if clip_features is None:
             return probabilities
-        cosine = F.normalize(clip_features.float(), dim=1) @ self.text_embeddings
+        with torch.autocast(clip_features.device.type, enabled=False):
+            cosine = F.normalize(clip_features.float(), dim=1) @ self.text_embeddings
         of_clip = (self.vlm_temperature * cosine).softmax(dim=1)
         share = torch.where(self._is_novel, self.beta, self.alpha)  # (K + 1,)
         return probabilities.pow(1 - share) * of_clip.pow(share)

@@ -96,6 +96,22 @@ class FViT(TwoStageDetector):
                 f"CLIP's embedding, {self.backbone.embed_dim}"
             )
 
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """The neck's levels.
+
+        Args:
+            batch_inputs: (B, 3, H, W) normalised, sides multiples of the patch.
+
+        Returns:
+            (B, C, h_i, w_i) float32 maps, finest first.
+        """
+        return self._neck(self.backbone(batch_inputs))
+
+    def _neck(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        # Also under autocast: mmdet rounds the boxes it pools to the maps' precision, by half a
+        # pixel or more, and mmcv's RoIAlign has no bfloat16.
+        return tuple(level.float() for level in self.neck(levels))
+
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
@@ -107,7 +123,7 @@ class FViT(TwoStageDetector):
             rescale: Boxes and masks in pixels of the original images instead of the input.
         """
         levels, clip_map = self.backbone.forward_with_dense(batch_inputs)
-        features = self.neck(levels)
+        features = self._neck(levels)
         if batch_data_samples[0].get("proposals", None) is None:
             proposals = self.rpn_head.predict(features, batch_data_samples, rescale=False)
         else:

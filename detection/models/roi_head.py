@@ -84,7 +84,7 @@ class FViTRoIHead(StandardRoIHead):
                 score_per_cls=rcnn_test_cfg is None,
             )
         outputs = self._bbox_forward(x, rois)
-        clip_features = None if clip_map is None else _pool(clip_map, rois, patch_size)
+        clip_features = None if clip_map is None else self.clip_features(clip_map, rois, patch_size)
         scores = self.bbox_head.class_probabilities(outputs["cls_score"], clip_features)
         counts = [len(boxes) for boxes in proposals]
         return self.bbox_head.predict_by_feat(
@@ -96,9 +96,18 @@ class FViTRoIHead(StandardRoIHead):
             rescale=rescale,
         )
 
+    @staticmethod
+    def clip_features(clip_map: Tensor, rois: Tensor, patch_size: tuple[int, int]) -> Tensor:
+        """CLIP's own view of each box.
 
-def _pool(clip_map: Tensor, rois: Tensor, patch_size: tuple[int, int]) -> Tensor:
-    """(B, D, h, w) and (R, 5) boxes in pixels of the input -> (R, D)."""
-    height, width = (n * side for n, side in zip(clip_map.shape[-2:], patch_size, strict=True))
-    boxes = rois[:, 1:] / rois.new_tensor([width, height, width, height])
-    return pool_boxes(clip_map, boxes, rois[:, 0].long())
+        Args:
+            clip_map: (B, D, h, w) dense map of the frozen CLIP.
+            rois: (R, 5) image index and xyxy in pixels of the input.
+            patch_size: (height, width) in pixels of a location of ``clip_map``.
+
+        Returns:
+            (R, D), of any length.
+        """
+        height, width = (n * side for n, side in zip(clip_map.shape[-2:], patch_size, strict=True))
+        boxes = rois[:, 1:] / rois.new_tensor([width, height, width, height])
+        return pool_boxes(clip_map, boxes, rois[:, 0].long())

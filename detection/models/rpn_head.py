@@ -10,7 +10,7 @@ from typing import Any
 from mmcv.cnn import ConvModule
 from mmdet.models.dense_heads import RPNHead
 from mmdet.registry import MODELS
-from torch import nn
+from torch import Tensor, nn
 
 
 @MODELS.register_module()
@@ -53,3 +53,16 @@ class FViTRPNHead(RPNHead):
                     for inp, out in pairwise(widths)
                 )
             )
+
+    def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and deltas of one level.
+
+        Args:
+            x: (B, C, h, w) map.
+
+        Returns:
+            (B, A, h, w) logits and (B, 4 A, h, w) deltas of A anchors per location; float32, also
+            under autocast: mmcv's NMS has no bfloat16, and half precision rounds boxes.
+        """
+        scores, deltas = super().forward_single(x)
+        return scores.float(), deltas.float()

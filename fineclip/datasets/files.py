@@ -11,6 +11,8 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+
 
 class UnusableImageError(Exception):
     """One file of a data set cannot be used; the evaluation goes on without it.
@@ -74,6 +76,32 @@ def naming_file(file: Path | str) -> Iterator[None]:
     except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnusableImageError(file, f"cannot be decoded ({reason})") from None
+
+
+def list_images(paths: Sequence[str | Path]) -> list[Path]:
+    """Image files, those of folders in alphabetical order.
+
+    Args:
+        paths: Files of any name, and folders, of which those with :data:`IMAGE_SUFFIXES` count.
+
+    Raises:
+        FileNotFoundError: A path does not exist.
+        ValueError: A folder without images.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+            if not inside:
+                raise ValueError(
+                    f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))} are looked for)"
+                )
+            files.extend(inside)
+        elif path.exists():
+            files.append(path)
+        else:
+            raise FileNotFoundError(f"{path} does not exist")
+    return files
 
 
 def read_json(path: Path | str, what: str) -> Any:

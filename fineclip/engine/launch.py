@@ -35,7 +35,8 @@ def build_runner(
             ``work_dirs/<name of the config>``.
         resume: Continue from the last checkpoint of the work dir, if there is one, or from this
             file.
-        amp: Train in mixed precision.
+        amp: Train in mixed precision; fp16 scales the loss by the config's ``loss_scale``, or
+            dynamically.
         launcher: "none", or "pytorch" under ``torchrun``; without an accelerator its processes
             talk through gloo.
 
@@ -126,7 +127,11 @@ def _set_precision(config: Config, amp: Precision) -> None:
         raise ValueError("--amp: the config has no optim_wrapper to train with")
     mixed: dict[str, Any] = {
         "bf16": {"type": "fineclip.AutocastOptimWrapper", "dtype": "bfloat16"},
-        "fp16": {"type": "AmpOptimWrapper", "dtype": "float16", "loss_scale": "dynamic"},
+        "fp16": {
+            "type": "AmpOptimWrapper",
+            "dtype": "float16",
+            "loss_scale": config.get("loss_scale", "dynamic"),
+        },
     }[amp]
     if amp == "fp16" and default_device().type == "cpu":
         raise ValueError("--amp fp16 needs a GPU; use --amp bf16 on a CPU")

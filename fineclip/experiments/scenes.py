@@ -102,6 +102,27 @@ def run_scenes(
     return results
 
 
+def finished_run(
+    work_dir: str | Path, name: str, *, seed: int, settings: Settings
+) -> tuple[Path, str] | None:
+    """The trained weights of a run, and a text that changes whenever they would.
+
+    Args:
+        work_dir: Folder given to :func:`run_scenes`.
+        name: One of :data:`RUNS`.
+        seed: Which seed's.
+        settings: Settings of the experiment.
+
+    Returns:
+        Checkpoint and fingerprint; None if the run is not finished.
+    """
+    root = Path(work_dir) / f"seed{seed}"
+    run = _Run(name, root, root / "scenes", seed, settings)
+    if run.result(train=False) is None or not run.checkpoint.is_file():
+        return None
+    return run.checkpoint, run.fingerprint
+
+
 @dataclass(frozen=True)
 class _Run:
     """One of the three trainings."""
@@ -127,7 +148,7 @@ class _Run:
     def result(self, train: bool) -> dict[str, float] | None:
         """Metrics of the finished run; trains and evaluates first where that is wanted."""
         marker, file = self.folder / "fingerprint", self.folder / "result.json"
-        fingerprint = self._fingerprint()
+        fingerprint = self.fingerprint
         current = marker.is_file() and marker.read_text() == fingerprint
         if current and file.is_file():
             return json.loads(file.read_text())
@@ -156,13 +177,13 @@ class _Run:
         first = self.name == "clip"
         start_from = None
         if not first:
-            clip = _Run("clip", self.root, self.data, self.seed, self.settings)
-            if clip.result(train=False) is None or not clip.checkpoint.is_file():
+            clip = finished_run(self.root.parent, "clip", seed=self.seed, settings=self.settings)
+            if clip is None:
                 raise ValueError(
-                    f"stage {self.name} needs stage clip with the same settings: {clip.folder} "
-                    "does not hold it"
+                    f"stage {self.name} needs stage clip with the same settings: "
+                    f"{self.root / 'clip'} does not hold it"
                 )
-            start_from = str(clip.checkpoint)
+            start_from = str(clip[0])
         if not self.data.is_dir():
             raise ValueError(f"stage {self.name} needs stage scenes: {self.data} is missing")
         config = load_config(
@@ -188,7 +209,8 @@ class _Run:
     def _recipe(self) -> str:
         return "scenes_fineclip.py" if self.name == "fineclip" else "scenes_clip.py"
 
-    def _fingerprint(self) -> str:
+    @property
+    def fingerprint(self) -> str:
         """Changes whenever the run would."""
         facts = [self.name, self.seed, asdict(self.settings)]
         sources = [CONFIGS / self._recipe, *sorted(CONFIGS.glob("_base_/*.py"))]

@@ -140,7 +140,7 @@ def test_unfrozen_blocks_and_nothing_else_get_a_gradient(clips, name):
     # so that DistributedDataParallel waits for none that never comes
     assert with_gradient == {key for key, p in visual.items() if p.requires_grad}
     stages = clips[name].trunk.stages
-    inside = {id(p) for s in list(backbone._trunk.stages)[-2:] for p in s.parameters()}
+    inside = {id(p) for s in list(backbone.trunk.stages)[-2:] for p in s.parameters()}
     assert with_gradient
     assert {id(visual[key]) for key in with_gradient} <= inside
     assert len(stages) >= 3
@@ -215,3 +215,19 @@ def test_a_checkpoint_of_another_tower(tmp_path, clips):
 def test_sides_that_are_no_multiple_of_the_patch(clips):
     with pytest.raises(ValueError, match="multiples of the patch"):
         make(clips, TINY)(torch.rand(1, 3, 60, 64))
+
+
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_finer_levels_can_be_left_out(clips, first):
+    whole = make(clips, TINY)
+    part = FViTBackbone(copy.deepcopy(clips[TINY]), TINY_TAPS[first:], first_level=first)
+    missing, left = part.load_state_dict(whole.state_dict(), strict=False)
+    assert not missing
+    assert left and all(key.startswith("interpolate") for key in left if first > 1)
+    assert part.strides == whole.strides[first:]
+    images = torch.randn(1, 3, 32, 48)
+    whole.eval(), part.eval()
+    with torch.no_grad():
+        levels, expected = part(images), whole(images)[first:]
+    assert len(levels) == 4 - first
+    assert all(torch.equal(a, b) for a, b in zip(levels, expected, strict=True))

@@ -225,7 +225,7 @@ def test_no_proposals(name, detector):
 def test_the_tower_runs_once_per_image(name, detector):
     detector.eval()
     calls = []
-    block = detector.backbone._trunk.blocks[0]
+    block = detector.backbone.trunk.blocks[0]
     hook = block.register_forward_hook(lambda *_: calls.append(1))
     detector.predict(tensors(name)["input.images"], data_samples(name))
     hook.remove()
@@ -263,3 +263,23 @@ def test_parts_that_contradict_each_other(part, change, message):
 
 def test_registered_under_mmdet():
     assert detection.models.FViT is MODELS.get("FViT")
+
+
+def test_mixed_precision_trains_and_detects(name, detector):
+    """mmcv's operators know no bfloat16, and boxes must not be rounded to it."""
+    stored = tensors(name)
+    images = stored["input.images"]
+    detector.train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = flat(detector.loss(images, data_samples(name)))
+        assert all(value.dtype == torch.float32 for value in losses.values())
+    sum(value for key, value in losses.items() if "loss" in key).backward()
+    grads = [p.grad for p in detector.parameters() if p.grad is not None]
+    assert all(grad.isfinite().all() for grad in grads)
+    detector.eval()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        results = detector.predict(images, data_samples(name))
+    for sample in results:
+        found = sample.pred_instances
+        assert len(found) and found.scores.min() >= 0 and found.scores.max() <= 1
+        assert not torch.equal(found.bboxes, found.bboxes.bfloat16().float())

@@ -3,7 +3,7 @@
 import torch
 from torchvision.ops import roi_align
 
-from detection.models.roi_head import _pool
+from detection.models import FViTRoIHead
 
 
 def test_pooling_is_roi_align_at_the_stride_of_the_patch():
@@ -13,4 +13,6 @@ def test_pooling_is_roi_align_at_the_stride_of_the_patch():
         [[0, 3.0, 2.0, 40.0, 50.0], [1, 0.0, 0.0, 126.0, 56.0], [1, 100.0, 30.0, 130.0, 31.0]]
     )
     expected = roi_align(clip_map, rois, 1, 1 / 14, sampling_ratio=-1, aligned=True)
-    torch.testing.assert_close(_pool(clip_map, rois, (14, 14)), expected.flatten(1))
+    torch.testing.assert_close(
+        FViTRoIHead.clip_features(clip_map, rois, (14, 14)), expected.flatten(1)
+    )

@@ -13,6 +13,9 @@ strides = [4, 8, 16, 32, 64]  # a quarter, a half, once, twice and four times th
 width = 768  # of the tower's tokens
 embed_dim = 512  # of the CLIP
 taps = (3, 5, 7, 11)  # blocks, counted from 0
+channels = 256  # of the pyramid behind the FPN, and of the heads
+num_proposals = 1000
+num_rois = 512  # proposals per image that train the box head
 norm_cfg = dict(type="BN")
 
 model = dict(
@@ -31,11 +34,13 @@ model = dict(
         out_indices=taps,
         norm_cfg=norm_cfg,
     ),
-    neck=dict(type="FPN", in_channels=[width] * 4, out_channels=256, num_outs=5, norm_cfg=norm_cfg),
+    neck=dict(
+        type="FPN", in_channels=[width] * 4, out_channels=channels, num_outs=5, norm_cfg=norm_cfg
+    ),
     rpn_head=dict(
         type="FViTRPNHead",
-        in_channels=256,
-        feat_channels=256,
+        in_channels=channels,
+        feat_channels=channels,
         num_convs=2,
         anchor_generator=dict(
             type="AnchorGenerator", scales=[8], ratios=[0.5, 1.0, 2.0], strides=strides
@@ -49,12 +54,13 @@ model = dict(
         bbox_roi_extractor=dict(
             type="SingleRoIExtractor",
             roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=0),
-            out_channels=256,
+            out_channels=channels,
             featmap_strides=strides[:4],
         ),
         bbox_head=dict(
             type="FViTBBoxHead",
-            in_channels=256,
+            in_channels=channels,
+            conv_out_channels=channels,
             fc_out_channels=embed_dim,
             roi_feat_size=7,
             class_embeddings=dict(model=model_name, pretrained=text_pretrained),
@@ -90,7 +96,10 @@ model = dict(
             debug=False,
         ),
         rpn_proposal=dict(
-            nms_pre=2000, max_per_img=1000, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0
+            nms_pre=2000,
+            max_per_img=num_proposals,
+            nms=dict(type="nms", iou_threshold=0.7),
+            min_bbox_size=0,
         ),
         rcnn=dict(
             assigner=dict(
@@ -103,7 +112,7 @@ model = dict(
             ),
             sampler=dict(
                 type="RandomSampler",
-                num=512,
+                num=num_rois,
                 pos_fraction=0.25,
                 neg_pos_ub=-1,
                 add_gt_as_proposals=True,
@@ -114,7 +123,10 @@ model = dict(
     ),
     test_cfg=dict(
         rpn=dict(
-            nms_pre=2000, max_per_img=1000, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0
+            nms_pre=2000,
+            max_per_img=num_proposals,
+            nms=dict(type="nms", iou_threshold=0.7),
+            min_bbox_size=0,
         ),
         rcnn=dict(score_thr=0.01, nms=dict(type="nms", iou_threshold=0.4), max_per_img=100),
     ),

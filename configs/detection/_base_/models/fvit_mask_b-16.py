@@ -8,6 +8,7 @@ _base_ = "./fvit_b-16.py"
 
 strides = [4, 8, 16, 32]
 num_classes = 1203
+channels = 256
 beta = 0.6
 norm_cfg = dict(type="BN")
 
@@ -22,14 +23,14 @@ model = dict(
         mask_roi_extractor=dict(
             type="SingleRoIExtractor",
             roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=0),
-            out_channels=256,
+            out_channels=channels,
             featmap_strides=strides,
         ),
         mask_head=dict(
             type="FCNMaskHead",
             num_convs=4,
-            in_channels=256,
-            conv_out_channels=256,
+            in_channels=channels,
+            conv_out_channels=channels,
             num_classes=num_classes,
             class_agnostic=True,
             norm_cfg=norm_cfg,

@@ -6,6 +6,7 @@ Source: F-ViT's release.
 max_epochs = 3
 lr = 1e-4
 warmup_iters = 250
+loss_scale = 512.0  # with --amp fp16
 
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type="ValLoop")

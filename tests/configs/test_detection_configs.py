@@ -1,0 +1,58 @@
+"""The detectors of configs/detection are complete and their parts fit together."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mmdet")
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.registry import DefaultScope
+
+import detection  # noqa: F401  (registers its classes)
+from fineclip.engine import load_config
+
+FOLDER = Path(__file__).parents[2] / "configs" / "detection"
+TOWERS = ("eva02-b-16", "eva02-l-14-336", "vit-b-16", "vit-l-14-336")
+WEIGHTS = ("original", "clipself", "regionclip", "fineclip")
+NAMES = [f"{d}_{t}_{w}" for d in ("ov-coco", "ov-lvis") for t in TOWERS for w in WEIGHTS]
+
+
+def build(config):
+    """The detector without a single weight in memory."""
+    config.model.backbone.update(pretrained=None, clip_options={"device": "meta"})
+    config.model.roi_head.bbox_head.class_embeddings = None
+    with DefaultScope.overwrite_default_scope("mmdet"), torch.device("meta"):
+        return MODELS.build(config.model)
+
+
+def test_every_config_is_listed():
+    assert sorted(f.stem for f in FOLDER.glob("*.py")) == sorted([*NAMES, "scenes_fvit"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parts_fit_together(name):
+    config = load_config(FOLDER / f"{name}.py")
+    head = config.model.roi_head.bbox_head
+    assert head.class_embeddings.model == config.model.backbone.model
+    if name.endswith("original"):
+        assert config.model.backbone.pretrained == head.class_embeddings.pretrained is not None
+    detector = build(config)
+    assert detector.roi_head.bbox_head.num_classes == (65 if "coco" in name else 1203)
+    assert detector.with_mask == ("lvis" in name)
+    large = "-l-" in name
+    assert detector.backbone.strides == ((3.5, 7, 14, 28) if large else (4, 8, 16, 32))
+    assert detector.backbone.out_indices == ((6, 10, 14, 23) if large else (3, 5, 7, 11))
+
+
+def test_sizes_are_variables():
+    config = load_config(
+        FOLDER / "ov-lvis_vit-b-16_original.py", {"channels": 32, "num_rois": 8, "num_proposals": 9}
+    )
+    detector = build(config)
+    assert detector.neck.out_channels == 32
+    assert detector.roi_head.mask_head.convs[0].in_channels == 32
+    assert detector.roi_head.bbox_head.shared_convs[0].in_channels == 32
+    assert detector.train_cfg.rcnn.sampler.num == 8
+    assert detector.test_cfg.rpn.max_per_img == detector.train_cfg.rpn_proposal.max_per_img == 9
