@@ -1,14 +1,21 @@
-"""CatSeg open-vocabulary segmenters; registers its classes with detectron2 where that is installed.
+"""CatSeg open-vocabulary segmenters; registers its classes and data sets with detectron2.
 
-:mod:`segmentation.modeling` is plain torch and needs no detectron2.
+Without detectron2 nothing is registered. :mod:`segmentation.modeling` is plain torch and needs no detectron2.
 """
 
 from importlib.util import find_spec
 
 if find_spec("detectron2") is not None:
+    from segmentation.data import register_datasets
     from segmentation.detectron2_config import add_cat_seg_config
     from segmentation.detectron2_head import CATSegHead
     from segmentation.detectron2_meta_arch import CATSeg
     from segmentation.detectron2_solver import build_optimizer
 
-    __all__ = ["CATSeg", "CATSegHead", "add_cat_seg_config", "build_optimizer"]
+    __all__ = [
+        "CATSeg",
+        "CATSegHead",
+        "add_cat_seg_config",
+        "build_optimizer",
+        "register_datasets",
+    ]

@@ -21,8 +21,11 @@ COUNTS = {
     "ov_coco": 65,
     "pc459": 459,
     "pc59": 59,
+    "scenes": 42,
+    "scenes_base": 30,
     "scenes_things": 36,
     "voc20": 20,
+    "voc20b": 59,
 }
 
 

@@ -1,0 +1,182 @@
+"""The benchmarks: names, folders, class lists and ignore labels, as CAT-Seg's release has them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fineclip.text import load_vocabulary
+from segmentation.data.seen_classes import seen_classes
+
+
+def default_root() -> Path:
+    """Where data sets lie: ``$DETECTRON2_DATASETS``, or ``datasets`` below the current folder."""
+    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One data set.
+
+    Args:
+        name: In detectron2's catalogs.
+        images: Folder of images, below the root of data sets.
+        labels: Folder of label maps, below the root of data sets.
+        vocabulary: Its classes, a vocabulary of :mod:`fineclip.text`.
+        made_by: Tool that makes the label maps.
+        ignore_label: Label of pixels without a class.
+        label_suffix: Of the label maps.
+        complete: Every image of the folder has a label map.
+        training_vocabulary: What models are trained with that are evaluated here.
+        background: The class behind the vocabulary's into which every prediction from there on
+            falls, or None.
+        prompt_vocabulary: What models are asked for, where that is not ``vocabulary``.
+        stored_vocabulary: Classes that the label maps hold, where they hold more than those of
+            ``vocabulary``; the others are ignored.
+    """
+
+    name: str
+    images: str
+    labels: str
+    vocabulary: str
+    made_by: str
+    ignore_label: int = 255
+    label_suffix: str = ".png"
+    complete: bool = True
+    training_vocabulary: str = "coco_stuff171"
+    background: str | None = None
+    prompt_vocabulary: str | None = None
+    stored_vocabulary: str | None = None
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes; synonyms are joined by ", ", for names alone may repeat (ADE20K-847)."""
+        names = _names(self.vocabulary)
+        return names if self.background is None else (*names, self.background)
+
+    @cached_property
+    def label_map(self) -> tuple[int, ...] | None:
+        """Class of each value of the label maps; None: values are classes."""
+        if self.stored_vocabulary is None:
+            return None
+        index_of_id = load_vocabulary(self.vocabulary).index_of_id
+        stored = load_vocabulary(self.stored_vocabulary)
+        return tuple(index_of_id.get(id_, self.ignore_label) for id_ in stored.ids)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What detectron2's ``MetadataCatalog`` says besides folders."""
+        seen = seen_classes(self.class_names, _names(self.training_vocabulary))
+        metadata = {
+            "stuff_classes": list(self.class_names),
+            "prompt_classes": list(_names(self.prompt_vocabulary or self.vocabulary)),
+            "ignore_label": self.ignore_label,
+            "evaluator_type": "sem_seg",
+            # Of stuff_classes, those that the training vocabulary names.
+            "seen_classes": list(itertools.compress(self.class_names, seen)),
+        }
+        if self.background is not None:
+            # Predictions of this class and all behind it are one class.
+            metadata["background_class"] = len(self.class_names) - 1
+        return metadata
+
+
+def _names(vocabulary: str) -> tuple[str, ...]:
+    return tuple(", ".join(synonyms) for synonyms in load_vocabulary(vocabulary).synonyms)
+
+
+_COCO = "prepare_coco_stuff.py"
+_CONTEXT = "VOCdevkit/VOC2010"
+_VOC = "VOCdevkit/VOC2012"
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark(
+        "coco_2017_train_stuff_all_sem_seg",
+        "coco-stuff/images/train2017",
+        "coco-stuff/annotations_detectron2/train2017",
+        "coco_stuff171",
+        _COCO,
+    ),
+    Benchmark(
+        "coco_2017_test_stuff_all_sem_seg",
+        "coco-stuff/images/val2017",
+        "coco-stuff/annotations_detectron2/val2017",
+        "coco_stuff171",
+        _COCO,
+    ),
+    Benchmark(
+        "ade20k_150_test_sem_seg",
+        "ADEChallengeData2016/images/validation",
+        "ADEChallengeData2016/annotations_detectron2/validation",
+        "ade150",
+        "prepare_ade20k_150.py",
+    ),
+    Benchmark(
+        "ade20k_full_sem_seg_freq_val_all",
+        "ADE20K_2021_17_01/images_detectron2/validation",
+        "ADE20K_2021_17_01/annotations_detectron2/validation",
+        "ade847",
+        "prepare_ade20k_847.py",
+        ignore_label=65535,
+        label_suffix=".tif",
+    ),
+    Benchmark(
+        "context_59_test_sem_seg",
+        f"{_CONTEXT}/JPEGImages",
+        f"{_CONTEXT}/annotations_detectron2/pc59_val",
+        "pc59",
+        "prepare_pascal_context.py",
+        complete=False,
+    ),
+    Benchmark(
+        "context_459_test_sem_seg",
+        f"{_CONTEXT}/JPEGImages",
+        f"{_CONTEXT}/annotations_detectron2/pc459_val",
+        "pc459",
+        "prepare_pascal_context.py",
+        ignore_label=459,
+        label_suffix=".tif",
+        complete=False,
+    ),
+    Benchmark(
+        "voc_2012_test_sem_seg",
+        f"{_VOC}/JPEGImages",
+        f"{_VOC}/annotations_detectron2/val",
+        "voc20",
+        "prepare_voc20.py",
+        complete=False,
+    ),
+    Benchmark(
+        "voc_2012_test_background_sem_seg",
+        f"{_VOC}/JPEGImages",
+        f"{_VOC}/annotations_detectron2_bg/val",
+        "voc20",
+        "prepare_voc20.py",
+        complete=False,
+        background="background",
+        prompt_vocabulary="voc20b",
+    ),
+    Benchmark(
+        "scenes_train_base_sem_seg",
+        "scenes/train",
+        "scenes/annotations/semantic_train",
+        "scenes_base",
+        "make_scenes.py",
+        training_vocabulary="scenes_base",
+        stored_vocabulary="scenes",
+    ),
+    Benchmark(
+        "scenes_val_sem_seg",
+        "scenes/val",
+        "scenes/annotations/semantic_val",
+        "scenes",
+        "make_scenes.py",
+        training_vocabulary="scenes_base",
+    ),
+)
+"""Those of CAT-Seg's release, and the built-in scenes."""

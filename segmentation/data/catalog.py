@@ -1,0 +1,125 @@
+"""The benchmarks in detectron2's catalogs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from segmentation.class_names import read_class_names
+from segmentation.data.benchmarks import BENCHMARKS, Benchmark, default_root
+from segmentation.data.pairs import list_pairs
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Names of all data sets that :func:`register_datasets` registers."""
+    return tuple(benchmark.name for benchmark in BENCHMARKS)
+
+
+def register_datasets(root: str | Path | None = None) -> None:
+    """Registers every benchmark with detectron2; nothing is read before a data set is asked for.
+
+    A second call with another root moves the data sets there. A process started afresh (multi-GPU
+    training) has the root of the environment again until it calls this itself.
+
+    Metadata of each: ``stuff_classes``, ``ignore_label``, ``evaluator_type`` "sem_seg",
+    ``image_root``, ``sem_seg_root``; ``seen_classes``, those of ``stuff_classes`` that models are
+    trained with (COCO-Stuff's, or the base classes of the scenes); ``prompt_classes``, the names
+    to ask a model for, in the order of ``stuff_classes``; and where there is a background its index
+    ``background_class``: this class of the prompts and all behind it are the background.
+
+    Args:
+        root: Folder of data sets; None: :func:`default_root`.
+    """
+    root = default_root() if root is None else Path(root).expanduser()
+    for benchmark in BENCHMARKS:
+        name = benchmark.name
+        folders = {
+            "image_root": str(root / benchmark.images),
+            "sem_seg_root": str(root / benchmark.labels),
+        }
+        if name in DatasetCatalog:
+            DatasetCatalog.remove(name)
+            # A value of metadata can be set once only.
+            MetadataCatalog.pop(name, None)
+        DatasetCatalog.register(name, functools.partial(load_benchmark, benchmark, root))
+        MetadataCatalog.get(name).set(**folders, **benchmark.metadata)
+
+
+def load_benchmark(benchmark: Benchmark, root: Path) -> list[dict[str, Any]]:
+    """Lists the images of a benchmark.
+
+    Args:
+        benchmark: Which one.
+        root: Folder of data sets.
+
+    Returns:
+        One dict per image: ``file_name``, ``sem_seg_file_name`` and, where values of the label
+        maps are not the classes, ``label_map`` (see
+        :func:`segmentation.data.label_maps.read_label_map`).
+
+    Raises:
+        FileNotFoundError: A folder or file is missing; the message names it and the tool that
+            makes it.
+    """
+    records = list_pairs(
+        root / benchmark.images,
+        root / benchmark.labels,
+        label_suffix=benchmark.label_suffix,
+        complete=benchmark.complete,
+        name=f"data set {benchmark.name}",
+        advice=(
+            f"; tools/{benchmark.made_by} makes the label maps, and its --help says what belongs "
+            f"where below the folder of data sets, {root} (environment variable "
+            "DETECTRON2_DATASETS)"
+        ),
+    )
+    if benchmark.label_map is not None:
+        records = [{**record, "label_map": benchmark.label_map} for record in records]
+    return records
+
+
+def check_class_lists(cfg: CfgNode, parts: Sequence[str] = ("TRAIN", "TEST")) -> None:
+    """Checks that a configuration's class lists and data sets belong together.
+
+    Args:
+        cfg: ``MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON`` must have as many names as each of
+            ``DATASETS.TRAIN`` has classes, ``TEST_CLASS_JSON`` as each of ``DATASETS.TEST`` (at
+            least as many as stand in front of a background class where there is one), and
+            ``IGNORE_VALUE`` must be the training sets' ignore label. Wording is free.
+        parts: What to check.
+
+    Raises:
+        ValueError: They do not; the message names the list and the data set.
+        FileNotFoundError: A class list that does not exist.
+        KeyError: A data set that is not registered.
+    """
+    head = cfg.MODEL.SEM_SEG_HEAD
+    for part in parts:
+        source = head[f"{part}_CLASS_JSON"]
+        found = len(read_class_names(source))
+        for name in cfg.DATASETS[part]:
+            if name not in DatasetCatalog:
+                known = ", ".join(DatasetCatalog.list())
+                raise KeyError(
+                    f"DATASETS.{part}: data set {name!r} is not registered; known: {known}"
+                )
+            metadata = MetadataCatalog.get(name)
+            expected = len(metadata.stuff_classes)
+            background = metadata.get("background_class")
+            if found != expected and (background is None or found < background):
+                raise ValueError(
+                    f"MODEL.SEM_SEG_HEAD.{part}_CLASS_JSON: {source} has {found} names, data set "
+                    f"{name} of DATASETS.{part} has {expected} classes "
+                    f"({metadata.stuff_classes[0]!r} to {metadata.stuff_classes[-1]!r}); name the "
+                    "list that belongs to it"
+                )
+            if part == "TRAIN" and metadata.ignore_label != head.IGNORE_VALUE:
+                raise ValueError(
+                    f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {head.IGNORE_VALUE}, but data set {name} "
+                    f"marks ignored pixels with {metadata.ignore_label}: set it to that"
+                )

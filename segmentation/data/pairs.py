@@ -1,0 +1,78 @@
+"""Finding the images of a folder and their label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+_SHOWN = 3
+
+
+def list_pairs(
+    image_root: Path,
+    label_root: Path,
+    *,
+    image_suffix: str = ".jpg",
+    label_suffix: str = ".png",
+    complete: bool = True,
+    name: str = "data set",
+    advice: str = "",
+) -> list[dict[str, str]]:
+    """Pairs images with label maps of the same name.
+
+    Args:
+        image_root: Folder of images.
+        label_root: Folder of label maps.
+        image_suffix: Of the image files.
+        label_suffix: Of the label maps.
+        complete: Every image must have a label map. False: images without one are left out.
+        name: What messages call the data set.
+        advice: How to get the files, for messages.
+
+    Returns:
+        One dict per label map in the order of names, with ``file_name`` and ``sem_seg_file_name``.
+
+    Raises:
+        FileNotFoundError: A folder is missing or empty, or a file lacks its partner; the message
+            names them.
+    """
+    images = _files(image_root, image_suffix, "images", name, advice)
+    labels = _files(label_root, label_suffix, "label maps", name, advice)
+    if missing := sorted(labels.keys() - images.keys()):
+        raise FileNotFoundError(
+            f"{name}: {image_root} lacks the images of {len(missing)} label maps in {label_root}: "
+            f"{_shown(missing, image_suffix)}{advice}"
+        )
+    if complete and (missing := sorted(images.keys() - labels.keys())):
+        raise FileNotFoundError(
+            f"{name}: {label_root} lacks the label maps of {len(missing)} images in {image_root}: "
+            f"{_shown(missing, label_suffix)}{advice}"
+        )
+    return [
+        {"file_name": str(images[stem]), "sem_seg_file_name": str(labels[stem])}
+        for stem in sorted(labels)
+    ]
+
+
+def _files(folder: Path, suffix: str, what: str, name: str, advice: str) -> dict[str, Path]:
+    """Files of a folder by their names without the suffix."""
+    if not folder.is_dir():
+        problem = "does not exist"
+    else:
+        files = {
+            path.name.removesuffix(suffix): path
+            for path in folder.iterdir()
+            if path.name.endswith(suffix) and not path.name.startswith(".")
+        }
+        if files:
+            return files
+        problem = "holds none"
+    raise FileNotFoundError(
+        f"{name}: folder {folder} should hold the {what} (*{suffix}), but {problem}{advice}"
+    )
+
+
+def _shown(stems: Iterable[str], suffix: str) -> str:
+    stems = list(stems)
+    shown = ", ".join(stem + suffix for stem in stems[:_SHOWN])
+    return f"{shown}, ..." if len(stems) > _SHOWN else shown

@@ -1,0 +1,384 @@
+"""From the public downloads to label maps of class indices.
+
+Folders are those of CAT-Seg's release, below one folder of data sets. Nothing that exists is made
+again: an interrupted preparation goes on where it stopped. Until it is finished, a new folder of
+results has ``.incomplete`` at the end of its name, so that no half data set is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fineclip.datasets.files import UnusableImageError, open_image
+from fineclip.text import load_vocabulary
+from segmentation.data.label_maps import read_indices
+from segmentation.data.pascal_context import context_images, decode_segmentation
+from segmentation.data.preparation_run import (
+    LEFT_OUT,
+    WRITTEN,
+    Job,
+    Prepared,
+    Progress,
+    find_files,
+    find_named,
+    finished,
+    read_names,
+    run_jobs,
+    save,
+)
+
+COCO_STUFF_SPLITS = ("train2017", "val2017")
+
+_NOTHING = 255  # "no class" in 8-bit label maps
+_NOTHING_16 = 65535  # and in those of ADE20K-847
+_INVALID = -1
+_ADE847_SIDE = 512  # longest shorter side of ADE20K-847 images, in pixels
+
+
+def prepare_coco_stuff(
+    root: Path,
+    *,
+    splits: Sequence[str] = COCO_STUFF_SPLITS,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> list[Prepared]:
+    """COCO-Stuff 164k: ids of the stuffthingmaps become positions in ``coco_stuff171``.
+
+    Args:
+        root: Folder of data sets, with ``coco-stuff/annotations/SPLIT/*.png``.
+        splits: Of ``train2017`` and ``val2017``.
+        workers: Processes.
+        progress: Called with (files done, files in all) now and then, anew for each folder.
+
+    Returns:
+        One entry per split, made as ``coco-stuff/annotations_detectron2/SPLIT``.
+
+    Raises:
+        FileNotFoundError: The download is not where it should be.
+        ValueError: A file of it cannot be used; the message names it.
+    """
+    folder = root / "coco-stuff"
+    table = np.full(256, _INVALID, dtype=np.int64)
+    # A few ids below the last were never used in an image.
+    table[: max(load_vocabulary("coco_stuff171").ids)] = _NOTHING
+    for index, id_ in enumerate(load_vocabulary("coco_stuff171").ids):
+        table[id_ - 1] = index
+    table[255] = _NOTHING
+    # All before any: a missing split should not show up after an hour.
+    sources = [
+        find_files(
+            folder / "annotations" / split,
+            "*.png",
+            "COCO-Stuff's label maps, stuffthingmaps_trainval2017.zip "
+            "(https://github.com/nightrome/cocostuff)",
+        )
+        for split in splits
+    ]
+    return [
+        _relabel(files, folder / "annotations_detectron2" / split, table, workers, progress)
+        for split, files in zip(splits, sources, strict=True)
+    ]
+
+
+def prepare_ade20k_150(
+    root: Path, *, workers: int = 1, progress: Progress | None = None
+) -> list[Prepared]:
+    """ADE20K SceneParsing 150: 1 to 150 become 0 to 149, 0 is ignored.
+
+    Args:
+        root: Folder of data sets, with ``ADEChallengeData2016/annotations/validation/*.png``.
+        workers: See :func:`prepare_coco_stuff`.
+        progress: See :func:`prepare_coco_stuff`.
+
+    Returns:
+        One entry, made as ``ADEChallengeData2016/annotations_detectron2/validation``.
+
+    Raises:
+        FileNotFoundError: The download is not where it should be.
+        ValueError: A file of it cannot be used; the message names it.
+    """
+    folder = root / "ADEChallengeData2016"
+    files = find_files(
+        folder / "annotations" / "validation",
+        "*.png",
+        "the label maps of ADEChallengeData2016.zip (http://sceneparsing.csail.mit.edu)",
+    )
+    target = folder / "annotations_detectron2" / "validation"
+    return [_relabel(files, target, _from_one("ade150"), workers, progress)]
+
+
+def prepare_voc20(
+    root: Path, *, workers: int = 1, progress: Progress | None = None
+) -> list[Prepared]:
+    """PASCAL VOC 2012, without and with background.
+
+    Args:
+        root: Folder of data sets, with ``VOCdevkit/VOC2012/SegmentationClassAug/*.png`` and
+            ``VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt``.
+        workers: See :func:`prepare_coco_stuff`.
+        progress: See :func:`prepare_coco_stuff`.
+
+    Returns:
+        Two entries, made as ``VOCdevkit/VOC2012/annotations_detectron2/val`` (1 to 20 become 0 to
+        19, the rest is ignored, images with nothing else are left out) and
+        ``annotations_detectron2_bg/val`` (background becomes 20, borders are ignored).
+
+    Raises:
+        FileNotFoundError: The download is not where it should be.
+        ValueError: A file of it cannot be used; the message names it.
+    """
+    folder = root / "VOCdevkit" / "VOC2012"
+    names = read_names(
+        folder / "ImageSets" / "Segmentation" / "val.txt",
+        "the validation list of VOCtrainval_11-May-2012.tar "
+        "(http://host.robots.ox.ac.uk/pascal/VOC/voc2012)",
+    )
+    files = find_named(
+        folder / "SegmentationClassAug",
+        names,
+        ".png",
+        "the label maps of SegmentationClassAug.zip (VOC 2012's with those of SBD)",
+    )
+    objects = _from_one("voc20")
+    objects[255] = _NOTHING
+    background = objects.copy()
+    background[0] = len(load_vocabulary("voc20"))
+    return [
+        _relabel(files, folder / part / "val", table, workers, progress, leave_out=True)
+        for part, table in (
+            ("annotations_detectron2", objects),
+            ("annotations_detectron2_bg", background),
+        )
+    ]
+
+
+def prepare_ade20k_847(
+    root: Path, *, workers: int = 1, progress: Progress | None = None
+) -> list[Prepared]:
+    """ADE20K's full annotation: object ids become positions in ``ade847``, all others 65535.
+
+    As in the benchmark, images and label maps whose shorter side has more than 512 pixels are
+    shrunk to that, and all images are encoded anew.
+
+    Args:
+        root: Folder of data sets, with ``ADE20K_2021_17_01/images/ADE/validation``: below it, at
+            any depth, ``NAME.jpg`` beside ``NAME_seg.png``.
+        workers: See :func:`prepare_coco_stuff`.
+        progress: See :func:`prepare_coco_stuff`.
+
+    Returns:
+        One entry, made as ``ADE20K_2021_17_01/annotations_detectron2/validation`` (16-bit TIFF),
+        with images in ``ADE20K_2021_17_01/images_detectron2/validation``.
+
+    Raises:
+        FileNotFoundError: The download is not where it should be.
+        ValueError: A file of it cannot be used; the message names it.
+    """
+    folder = root / "ADE20K_2021_17_01"
+    source = folder / "images" / "ADE" / "validation"
+    images = find_files(
+        source,
+        "**/*.jpg",
+        "the images of ADE20K_2021_17_01 (https://groups.csail.mit.edu/vision/datasets/ADE20K)",
+    )
+    # Names are unique in the download; the benchmark puts all into one folder.
+    if repeated := [name for name, n in Counter(p.name for p in images).items() if n > 1]:
+        raise ValueError(f"{source} holds several images of the name {repeated[0]}")
+    vocabulary = load_vocabulary("ade847")
+    table = np.full(max(vocabulary.ids) + 1, _NOTHING_16, dtype=np.uint16)
+    table[list(vocabulary.ids)] = np.arange(len(vocabulary))
+    with (
+        finished(folder / "images_detectron2" / "validation") as image_folder,
+        finished(folder / "annotations_detectron2" / "validation") as label_folder,
+    ):
+        jobs = [Job(path, label_folder / f"{path.stem}.tif") for path in images]
+        convert = functools.partial(_convert_ade847, image_folder=image_folder, table=table)
+        counts = run_jobs(jobs, convert, workers, progress)
+    return [Prepared.from_counts(folder / "annotations_detectron2" / "validation", counts)]
+
+
+def prepare_pascal_context_59(
+    root: Path, *, workers: int = 1, progress: Progress | None = None
+) -> list[Prepared]:
+    """PASCAL-Context's 59 classes: segments are painted in their order, other classes ignored.
+
+    Args:
+        root: Folder of data sets, with ``VOCdevkit/VOC2010/trainval_merged.json``.
+        workers: See :func:`prepare_coco_stuff`.
+        progress: See :func:`prepare_coco_stuff`.
+
+    Returns:
+        One entry, made as ``VOCdevkit/VOC2010/annotations_detectron2/pc59_val``.
+
+    Raises:
+        FileNotFoundError: The download is not where it should be.
+        ValueError: It cannot be used; the message names the file and the image.
+    """
+    folder = root / "VOCdevkit" / "VOC2010"
+    file = folder / "trainval_merged.json"
+    images = context_images(file)
+    target = folder / "annotations_detectron2" / "pc59_val"
+    with finished(target) as out:
+        jobs = [Job(image, out / f"{image['stem']}.png") for image in images]
+        convert = functools.partial(_convert_pc59, file=file)
+        counts = run_jobs(jobs, convert, workers, progress)
+    return [Prepared.from_counts(target, counts)]
+
+
+def prepare_pascal_context_459(
+    root: Path, *, workers: int = 1, progress: Progress | None = None
+) -> list[Prepared]:
+    """PASCAL-Context's 459 classes: 1 to 459 become 0 to 458, 0 the ignore label 459.
+
+    Args:
+        root: Folder of data sets, with ``VOCdevkit/VOC2010/trainval/*.mat`` and, to know the
+            validation images, ``pascalcontext_val.txt`` (one name a line) or
+            ``trainval_merged.json`` beside it.
+        workers: See :func:`prepare_coco_stuff`.
+        progress: See :func:`prepare_coco_stuff`.
+
+    Returns:
+        One entry, made as ``VOCdevkit/VOC2010/annotations_detectron2/pc459_val`` (16-bit TIFF).
+
+    Raises:
+        FileNotFoundError: The download is not where it should be.
+        ValueError: A file of it cannot be used; the message names it.
+    """
+    folder = root / "VOCdevkit" / "VOC2010"
+    listed = folder / "pascalcontext_val.txt"
+    if listed.is_file():
+        names = read_names(listed, "")
+    else:
+        names = [image["stem"] for image in context_images(folder / "trainval_merged.json")]
+    files = find_named(
+        folder / "trainval",
+        names,
+        ".mat",
+        "the label maps of PASCAL-Context's trainval.tar.gz "
+        "(https://cs.stanford.edu/~roozbeh/pascal-context)",
+    )
+    target = folder / "annotations_detectron2" / "pc459_val"
+    with finished(target) as out:
+        jobs = [Job(path, out / f"{path.stem}.tif") for path in files]
+        counts = run_jobs(jobs, _convert_pc459, workers, progress)
+    return [Prepared.from_counts(target, counts)]
+
+
+def _from_one(vocabulary: str) -> np.ndarray:
+    """Table of 256 labels for maps in which 1 is the first class and 0 none."""
+    classes = len(load_vocabulary(vocabulary))
+    table = np.full(256, _INVALID, dtype=np.int64)
+    table[0] = _NOTHING
+    table[1 : classes + 1] = np.arange(classes)
+    return table
+
+
+def _relabel(
+    files: Sequence[Path],
+    target: Path,
+    table: np.ndarray,
+    workers: int,
+    progress: Progress | None,
+    leave_out: bool = False,
+) -> Prepared:
+    """Makes a folder of 8-bit PNG maps from one of the same names."""
+    with finished(target) as out:
+        jobs = [Job(path, out / path.name) for path in files]
+        convert = functools.partial(_convert_indices, table=table, leave_out=leave_out)
+        counts = run_jobs(jobs, convert, workers, progress)
+    return Prepared.from_counts(target, counts)
+
+
+def _convert_indices(job: Job, *, table: np.ndarray, leave_out: bool) -> str:
+    values = read_indices(job.source)
+    wrong = np.setdiff1d(values, np.flatnonzero(table != _INVALID))
+    if wrong.size:
+        raise ValueError(
+            f"label map {job.source} holds {wrong[0]}, which the data set does not use; is this "
+            "the original download?"
+        )
+    labels = table[values].astype(np.uint8)
+    if leave_out and (labels == _NOTHING).all():
+        return LEFT_OUT
+    save(labels, job.target, "PNG")
+    return WRITTEN
+
+
+def _convert_ade847(job: Job, *, image_folder: Path, table: np.ndarray) -> str:
+    label_file = job.source.with_name(f"{job.source.stem}_seg.png")
+    if not label_file.is_file():
+        raise FileNotFoundError(f"{job.source} has no label map {label_file.name} beside it")
+    image, colors = _pixels(job.source), _pixels(label_file)
+    if image.shape != colors.shape:
+        raise ValueError(
+            f"label map {label_file} has {colors.shape[1]} x {colors.shape[0]} pixels, its image "
+            f"{image.shape[1]} x {image.shape[0]}"
+        )
+    ids = colors[..., 0].astype(np.int32) // 10 * 256 + colors[..., 1]
+    labels = np.full(ids.shape, _NOTHING_16, dtype=np.uint16)
+    listed = ids < len(table)
+    labels[listed] = table[ids[listed]]
+    height, width = labels.shape
+    shorter = min(height, width)
+    if shorter > _ADE847_SIDE:
+        size = [round(side / shorter * _ADE847_SIDE) for side in (width, height)]
+        # OpenCV's, which do not smooth: the benchmark's images were made so.
+        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+        labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+    # The label map last: where it is, the pair is complete.
+    save(image, image_folder / job.source.name, "JPEG")
+    save(labels, job.target, "TIFF")
+    return WRITTEN
+
+
+def _convert_pc59(job: Job, *, file: Path) -> str:
+    index_of_id = load_vocabulary("pc59").index_of_id
+    image = job.source
+    where = f"{file}: image {image['stem']}"
+    labels = np.full((image["height"], image["width"]), _NOTHING, dtype=np.uint8)
+    for category, segmentation in image["segments"]:
+        mask = decode_segmentation(segmentation, *labels.shape, where)
+        if mask.shape != labels.shape:
+            raise ValueError(
+                f"{where}: a segment has {mask.shape[1]} x {mask.shape[0]} pixels, the image "
+                f"{labels.shape[1]} x {labels.shape[0]}"
+            )
+        # A class beyond the 59 hides what it covers.
+        labels[mask] = index_of_id.get(category, _NOTHING)
+    save(labels, job.target, "PNG")
+    return WRITTEN
+
+
+def _convert_pc459(job: Job) -> str:
+    from scipy.io import loadmat  # slow to import, and needed here only
+
+    classes = len(load_vocabulary("pc459"))
+    try:
+        # Reading raises whatever the bytes lead to.
+        values = loadmat(job.source).get("LabelMap")
+    except Exception as error:
+        raise ValueError(f"{job.source} cannot be read as a .mat file: {error}") from None
+    if values is None or values.ndim != 2:
+        raise ValueError(f"{job.source} holds no map of the name 'LabelMap'")
+    if values.size and not (values.min() >= 0 and values.max() <= classes):
+        raise ValueError(
+            f"{job.source} holds labels from {values.min()} to {values.max()}, expected 0 to "
+            f"{classes}"
+        )
+    labels = np.where(values == 0, classes, values.astype(np.int64) - 1)
+    save(labels.astype(np.uint16), job.target, "TIFF")
+    return WRITTEN
+
+
+def _pixels(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8."""
+    try:
+        return np.asarray(open_image(path))
+    except UnusableImageError as error:
+        raise ValueError(str(error)) from None

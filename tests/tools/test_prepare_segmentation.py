@@ -1,0 +1,353 @@
+"""Preparing segmentation data: made-up downloads in every layout, and what is wrong with them."""
+
+import importlib.util
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as mask_utils
+from scipy.io import savemat
+
+from fineclip.text import load_vocabulary
+from segmentation.data import preparation
+
+RANDOM = np.random.default_rng(0)
+
+
+def save(path, values, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(values)).save(path, **options)
+
+
+def load(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def listing(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.fixture
+def coco(tmp_path):
+    folder = tmp_path / "coco-stuff/annotations"
+    for split, i in itertools.product(("train2017", "val2017"), range(3)):
+        save(folder / split / f"{i}.png", np.uint8([[0, 12, 90], [181, 255, 11]]))
+    (folder / "train2017" / "._0.png").write_text("left by an operating system")
+    return tmp_path
+
+
+def test_coco_stuff(coco):
+    folders = preparation.prepare_coco_stuff(coco)
+    names = load_vocabulary("coco_stuff171").names
+    assert [(f.written, f.kept) for f in folders] == [(3, 0), (3, 0)]
+    made = coco / "coco-stuff/annotations_detectron2"
+    assert listing(made) == [f"{s}/{i}.png" for s in ("train2017", "val2017") for i in range(3)]
+    labels = load(made / "val2017/2.png")
+    # 11 was never used; 90 is id 91, "hat", which COCO-Stuff lacks.
+    assert labels.tolist() == [[0, names.index("stop sign"), 255], [170, 255, 255]]
+    assert labels.dtype == np.uint8
+
+
+def test_ade20k_150(tmp_path):
+    folder = tmp_path / "ADEChallengeData2016"
+    save(folder / "annotations/validation/a.png", np.uint8([[0, 1, 150]]))
+    (prepared,) = preparation.prepare_ade20k_150(tmp_path)
+    assert prepared.folder == folder / "annotations_detectron2/validation"
+    assert load(prepared.folder / "a.png").tolist() == [[255, 0, 149]]
+
+
+@pytest.fixture
+def voc(tmp_path):
+    folder = tmp_path / "VOCdevkit/VOC2012"
+    (folder / "ImageSets/Segmentation").mkdir(parents=True)
+    (folder / "ImageSets/Segmentation/val.txt").write_text("a\nb\n")
+    save(folder / "SegmentationClassAug/a.png", np.uint8([[0, 1, 20, 255]]))
+    save(folder / "SegmentationClassAug/b.png", np.uint8([[0, 255]]))
+    save(folder / "SegmentationClassAug/not-listed.png", np.uint8([[1]]))
+    return tmp_path
+
+
+def test_voc20(voc):
+    objects, background = preparation.prepare_voc20(voc)
+    assert (objects.written, objects.left_out) == (1, 1)
+    assert (background.written, background.left_out) == (2, 0)
+    assert listing(objects.folder) == ["a.png"]
+    assert listing(background.folder) == ["a.png", "b.png"]
+    assert load(objects.folder / "a.png").tolist() == [[255, 0, 19, 255]]
+    assert load(background.folder / "a.png").tolist() == [[20, 0, 19, 255]]
+    assert load(background.folder / "b.png").tolist() == [[20, 255]]
+
+
+@pytest.fixture
+def ade847(tmp_path):
+    """Two images: a small one, and one to be shrunk."""
+    folder = tmp_path / "ADE20K_2021_17_01/images/ADE/validation"
+    ids = {"a": np.array([[2978, 312], [3148, 0], [1, 4095]]), "b": np.full((1024, 1536), 2420)}
+    ids["b"][:, 769:] = 689  # in the middle of what becomes one pixel
+    for (name, values), scene in zip(ids.items(), ("urban/street", "home/attic"), strict=True):
+        colors = np.stack([values // 256 * 10 + 3, values % 256, values % 7], -1).astype(np.uint8)
+        save(folder / scene / f"{name}_seg.png", colors)
+        save(folder / scene / f"{name}_parts_1.png", colors)
+        save(folder / scene / f"{name}.jpg", np.full((*values.shape, 3), 90, np.uint8))
+        save(folder / scene / name / f"instance_000_{name}.png", np.uint8([[1]]))
+    return tmp_path
+
+
+def test_ade20k_847(ade847):
+    (prepared,) = preparation.prepare_ade20k_847(ade847)
+    folder = ade847 / "ADE20K_2021_17_01"
+    assert prepared.folder == folder / "annotations_detectron2/validation"
+    assert listing(prepared.folder) == ["a.tif", "b.tif"]
+    assert listing(folder / "images_detectron2/validation") == ["a.jpg", "b.jpg"]
+    labels = load(prepared.folder / "a.tif")
+    assert labels.dtype == np.uint16
+    assert labels.tolist() == [[0, 1], [846, 65535], [65535, 65535]]
+    labels = load(prepared.folder / "b.tif")
+    assert labels.shape == (512, 768)
+    assert (labels[:, :385] == 2).all() and (labels[:, 385:] == 40).all()
+    assert load(folder / "images_detectron2/validation/b.jpg").shape == (512, 768, 3)
+    assert load(folder / "images_detectron2/validation/a.jpg").shape == (3, 2, 3)
+
+
+def rle(mask):
+    code = mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": code["size"], "counts": code["counts"].decode()}
+
+
+def context_json(folder, segments, **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    image = {"image_id": 1, "file_name": "a.jpg", "height": 2, "width": 3, "phase": "val"}
+    data = {
+        "images": [
+            {**image, **changes},
+            {**image, "image_id": 2, "file_name": "t.jpg", "phase": "train"},
+        ],
+        "annos_segmentation": [
+            {"image_id": i, "category_id": c, "segmentation": s} for i, c, s in segments
+        ],
+    }
+    (folder / "trainval_merged.json").write_text(json.dumps(data))
+
+
+@pytest.fixture
+def context(tmp_path):
+    folder = tmp_path / "VOCdevkit/VOC2010"
+    everything, left = rle([[1, 1, 1], [1, 1, 1]]), rle([[1, 0, 0], [1, 0, 0]])
+    corner = rle([[0, 0, 1], [0, 0, 0]])
+    polygon = [[1, 1, 2, 1, 2, 2, 1, 2]]  # the pixel in the middle below
+    segments = [(1, 458, everything), (1, 2, left), (1, 3, corner), (1, 397, polygon)]
+    context_json(folder, [*segments, (2, 2, everything)])
+    (folder / "trainval").mkdir()
+    savemat(folder / "trainval/a.mat", {"LabelMap": np.uint16([[1, 459, 0], [2, 3, 4]])})
+    return tmp_path
+
+
+def test_pascal_context_59(context):
+    (prepared,) = preparation.prepare_pascal_context_59(context)
+    names = load_vocabulary("pc59").names
+    wood, table = names.index("wood"), names.index("diningtable")
+    assert listing(prepared.folder) == ["a.png"]
+    # Later segments cover earlier ones, those of other classes as well.
+    assert load(prepared.folder / "a.png").tolist() == [[0, wood, 255], [0, table, wood]]
+    uncompressed = {"size": [2, 3], "counts": [0, 6]}
+    context_json(context / "VOCdevkit/VOC2010", [(1, 2, uncompressed)], file_name="u.jpg")
+    preparation.prepare_pascal_context_59(context)
+    assert (load(prepared.folder / "u.png") == 0).all()
+
+
+def test_pascal_context_459(context):
+    (prepared,) = preparation.prepare_pascal_context_459(context)
+    labels = load(prepared.folder / "a.tif")
+    assert labels.dtype == np.uint16
+    assert labels.tolist() == [[0, 458, 459], [1, 2, 3]]
+    # The release's list of images, where it is.
+    folder = context / "VOCdevkit/VOC2010"
+    (folder / "trainval_merged.json").unlink()
+    (folder / "pascalcontext_val.txt").write_text("b\n")
+    savemat(folder / "trainval/b.mat", {"LabelMap": np.uint8([[5]])})
+    preparation.prepare_pascal_context_459(context)
+    assert listing(prepared.folder) == ["a.tif", "b.tif"]
+
+
+def test_what_is_there_is_kept(coco):
+    preparation.prepare_coco_stuff(coco)
+    made = coco / "coco-stuff/annotations_detectron2"
+    (made / "train2017/1.png").unlink()
+    (made / "train2017/0.png").write_text("mine")
+    seen = []
+    folders = preparation.prepare_coco_stuff(coco, progress=lambda *numbers: seen.append(numbers))
+    assert [(f.written, f.kept) for f in folders] == [(1, 2), (0, 3)]
+    assert (made / "train2017/0.png").read_text() == "mine"
+    assert (made / "train2017/1.png").is_file()
+    assert seen == [(3, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupted_preparation_goes_on_and_is_not_taken_for_a_whole(coco, workers):
+    source = coco / "coco-stuff/annotations/val2017"
+    made = coco / "coco-stuff/annotations_detectron2"
+    save(source / "2.png", np.uint8([[190]]))
+    with pytest.raises(ValueError, match=r"2\.png holds 190, which the data set does not use"):
+        preparation.prepare_coco_stuff(coco, splits=["val2017"], workers=workers)
+    assert not (made / "val2017").exists()
+    assert listing(made) == ["val2017.incomplete/0.png", "val2017.incomplete/1.png"]
+    save(source / "2.png", np.uint8([[0]]))
+    (prepared,) = preparation.prepare_coco_stuff(coco, splits=["val2017"], workers=workers)
+    assert (prepared.written, prepared.kept) == (1, 2)
+    assert listing(made) == [f"val2017/{i}.png" for i in range(3)]
+    assert not (made / "val2017.incomplete").exists()
+
+
+def test_workers_make_the_same(ade847, voc, context):
+    root = ade847  # the fixtures share one folder
+    for prepare in (
+        preparation.prepare_ade20k_847,
+        preparation.prepare_voc20,
+        preparation.prepare_pascal_context_59,
+        preparation.prepare_pascal_context_459,
+    ):
+        alone = {f.folder: read(f.folder) for f in prepare(root)}
+        for folder in alone:
+            folder.rename(folder.with_name("before"))
+        together = {f.folder: read(f.folder) for f in prepare(root, workers=2)}
+        assert alone == together
+        for folder in alone:
+            for file in folder.with_name("before").iterdir():
+                file.unlink()
+            folder.with_name("before").rmdir()
+
+
+def read(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_bad_label_maps_are_named(tmp_path, voc):
+    ade = tmp_path / "ADEChallengeData2016/annotations/validation"
+    for values, message in (
+        (np.uint8([[151]]), r"a\.png holds 151"),
+        (np.uint16([[1000]]), r"a\.png holds 1000"),
+        (np.zeros((2, 2, 3), np.uint8), r"a\.png has pixels of type RGB"),
+    ):
+        save(ade / "a.png", values)
+        with pytest.raises(ValueError, match=message):
+            preparation.prepare_ade20k_150(tmp_path)
+    (ade / "a.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"a\.png: cannot be decoded"):
+        preparation.prepare_ade20k_150(tmp_path)
+    save(voc / "VOCdevkit/VOC2012/SegmentationClassAug/a.png", np.uint8([[21]]))
+    with pytest.raises(ValueError, match=r"a\.png holds 21"):
+        preparation.prepare_voc20(voc)
+
+
+def test_bad_ade20k_847(ade847):
+    folder = ade847 / "ADE20K_2021_17_01/images/ADE/validation"
+    (folder / "urban/street/a_seg.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"a\.jpg has no label map a_seg\.png"):
+        preparation.prepare_ade20k_847(ade847)
+    save(folder / "urban/street/a_seg.png", np.zeros((5, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"a_seg\.png has 4 x 5 pixels, its image 2 x 3"):
+        preparation.prepare_ade20k_847(ade847)
+    save(folder / "home/attic/a.jpg", np.zeros((5, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"several images of the name a\.jpg"):
+        preparation.prepare_ade20k_847(ade847)
+
+
+def test_bad_pascal_context(context):
+    folder = context / "VOCdevkit/VOC2010"
+    savemat(folder / "trainval/a.mat", {"LabelMap": np.uint16([[460]])})
+    with pytest.raises(ValueError, match=r"a\.mat holds labels from 460 to 460"):
+        preparation.prepare_pascal_context_459(context)
+    savemat(folder / "trainval/a.mat", {"Other": np.uint16([[1]])})
+    with pytest.raises(ValueError, match=r"a\.mat holds no map of the name 'LabelMap'"):
+        preparation.prepare_pascal_context_459(context)
+    (folder / "trainval/a.mat").write_text("no matrix")
+    with pytest.raises(ValueError, match=r"a\.mat cannot be read"):
+        preparation.prepare_pascal_context_459(context)
+    for segments, changes, message in (
+        ([(1, 2, rle([[1]]))], {}, "image a: a segment has 1 x 1 pixels, the image 3 x 2"),
+        ([(1, 2, {"counts": 3})], {}, "image a: a segmentation cannot be decoded"),
+        ([], {"phase": "test"}, 'no image has the phase "val"'),
+    ):
+        context_json(folder, segments, **changes)
+        with pytest.raises(ValueError, match=message):
+            preparation.prepare_pascal_context_59(context)
+    (folder / "trainval_merged.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"trainval_merged\.json: expected a JSON object"):
+        preparation.prepare_pascal_context_59(context)
+
+
+TOOLS = {
+    "prepare_ade20k_150.py": "ADEChallengeData2016/annotations/validation",
+    "prepare_ade20k_847.py": "ADE20K_2021_17_01/images/ADE/validation",
+    "prepare_coco_stuff.py": "coco-stuff/annotations/train2017",
+    "prepare_pascal_context.py": "VOCdevkit/VOC2010/trainval_merged.json",
+    "prepare_voc20.py": "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt",
+}
+
+
+@pytest.fixture
+def main_of():
+    """The function main of a tool, without the seconds that a process of its own takes."""
+
+    def load_main(tool):
+        path = Path(__file__).parents[2] / "tools" / tool
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.main
+
+    return load_main
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_tools_name_what_is_missing(main_of, tmp_path, capsys, tool):
+    assert main_of(tool)(["--root", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and str(tmp_path / TOOLS[tool]) in line
+    assert "http" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tools_choose_parts(main_of, coco, context, capsys):
+    # The fixtures share one folder.
+    assert main_of("prepare_coco_stuff.py")(["--root", str(coco), "--splits", "val2017"]) == 0
+    assert main_of("prepare_pascal_context.py")(["--root", str(coco), "--classes", "459"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("annotations_detectron2/val2017: 3 label maps written, 0 kept")
+    assert second.endswith("annotations_detectron2/pc459_val: 1 label maps written, 0 kept")
+
+
+def test_tool_prepares_what_the_catalog_reads(run_tool, voc):
+    pytest.importorskip("detectron2")
+    from detectron2.data import DatasetCatalog
+
+    from segmentation.data import register_datasets
+
+    for name in ("a", "b", "of-another-part"):
+        save(voc / f"VOCdevkit/VOC2012/JPEGImages/{name}.jpg", np.zeros((1, 4, 3), np.uint8))
+    done = run_tool("prepare_voc20.py", "--root", voc, "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert "1 label maps written, 0 kept, 1 images without a class left out" in done.stdout
+    register_datasets(voc)
+    try:
+        assert len(DatasetCatalog.get("voc_2012_test_sem_seg")) == 1
+        assert len(DatasetCatalog.get("voc_2012_test_background_sem_seg")) == 2
+    finally:
+        register_datasets()
+
+
+def test_usage(main_of, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main_of("prepare_voc20.py")(["--root", str(tmp_path), "--workers", "0"])
+    assert stop.value.code == 2
+    assert "must be at least 1" in capsys.readouterr().err
+    for tool in TOOLS:
+        with pytest.raises(SystemExit) as stop:
+            main_of(tool)(["--help"])
+        assert stop.value.code == 0
+        # The help says which files are needed.
+        assert TOOLS[tool].split("/")[0] in capsys.readouterr().out
