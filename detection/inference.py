@@ -16,8 +16,6 @@ from torch import Tensor
 from fineclip.checkpoints import install_safe_loader
 from fineclip.text import BACKGROUND, Vocabulary, resolve_class_embeddings
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-
 
 class Detection(TypedDict):
     """One detected object.
@@ -87,6 +85,7 @@ class OpenVocabularyDetector:
             width=self.model.roi_head.bbox_head.embed_dim,
             device=device,
         )
+        self.model.merge_for_inference()
         self.names = vocabulary.names
         self._set_classes(found.embeddings.to(device))
 
@@ -116,29 +115,6 @@ class OpenVocabularyDetector:
                     }
                 )
         return detections
-
-
-def list_images(paths: Sequence[str | Path]) -> list[Path]:
-    """Image files, those of folders in alphabetical order.
-
-    Raises:
-        FileNotFoundError: A path does not exist.
-        ValueError: A folder without images.
-    """
-    files: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
-            if not inside:
-                raise ValueError(
-                    f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))} are looked for)"
-                )
-            files.extend(inside)
-        elif path.exists():
-            files.append(path)
-        else:
-            raise FileNotFoundError(f"{path} does not exist")
-    return files
 
 
 def coco_results(

@@ -1,6 +1,6 @@
 """CatSeg open-vocabulary segmenters; registers its classes and data sets with detectron2.
 
-Without detectron2 nothing is registered. :mod:`segmentation.modeling` is plain torch and needs no detectron2.
+Without detectron2 nothing is registered; :mod:`segmentation.modeling` is plain torch.
 """
 
 from importlib.util import find_spec

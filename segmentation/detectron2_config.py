@@ -10,7 +10,9 @@ from detectron2.config import CfgNode
 # exist so that published yaml files load.
 _MODEL_KEYS: dict[str, dict[str, Any]] = {
     "SEM_SEG_HEAD": {
-        # A JSON file with a list of names, or the name of a vocabulary of fineclip's.
+        # A JSON file with a list of names, or the name of a vocabulary of fineclip's. The one for
+        # testing may be empty: every data set is then evaluated with its own names, as it always is
+        # where there are several.
         "TRAIN_CLASS_JSON": "datasets/ADE20K_2021_17_01/ADE20K_847.json",
         "TEST_CLASS_JSON": "datasets/ADE20K_2021_17_01/ADE20K_847.json",
         "TRAIN_CLASS_INDEXES": "datasets/coco/coco_stuff/split/seen_indexes.json",  # no effect
@@ -87,7 +89,7 @@ _KEYS: dict[str, dict[str, Any]] = {
 _OURS: dict[str, dict[str, Any]] = {
     "SEM_SEG_HEAD": {
         # Path of a checkpoint in any format of fineclip.checkpoints, or an open_clip tag. Empty:
-        # OpenAI's weights for OpenAI's names, random ones for others.
+        # OpenAI's weights for OpenAI's names, random ones for others. "none": random ones.
         "CLIP_WEIGHTS": "",
         # Block indices; empty: the ends of the image tower's first and second third.
         "GUIDANCE_LAYERS": [],
@@ -99,6 +101,9 @@ _OURS: dict[str, dict[str, Any]] = {
         "DOUBLED_RESIDUAL": True,
         # Pixels with the ignore label are trained as none of the classes (as the release was).
         "IGNORED_AS_NEGATIVES": True,
+        # Training classes that a step's loss is computed over: those that occur in its labels and
+        # others at random; 0: all.
+        "CLASSES_PER_STEP": 0,
         # Use only what stands in front of the first ", " of a class name.
         "FIRST_SYNONYM": True,
     },
@@ -106,6 +111,13 @@ _OURS: dict[str, dict[str, Any]] = {
         "SLIDING_WINDOW_CANVAS": [640, 640],
         "SLIDING_WINDOW_SIZE": 384,
         "SLIDING_WINDOW_OVERLAP": 0.333,
+        # Of the class attention at evaluation, in place of POOLING_SIZES, which training uses (the
+        # pooling has no weights); empty: the same.
+        "POOLING_SIZES": [],
+        # Images of a data set answered at a time.
+        "IMS_PER_BATCH": 1,
+        # bfloat16 autocast at evaluation.
+        "AMP": False,
         # Of what runs at a time at inference, roughly, beside weights and result.
         "MEMORY_BUDGET_MB": 2048,
     },

@@ -13,6 +13,9 @@ from segmentation.modeling.build import OPENAI_NAMES, build_predictor, create_cl
 from segmentation.modeling.finetune import FINETUNE_MODES
 from segmentation.modeling.predictor import Predictor, SegmentationHead
 
+# CLIP_WEIGHTS of a model that a complete checkpoint will be loaded into.
+RANDOM_WEIGHTS = "none"
+
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class CATSegHead(SegmentationHead):
@@ -52,8 +55,9 @@ class CATSegHead(SegmentationHead):
         head = cfg.MODEL.SEM_SEG_HEAD
         # Before the weights are read: a typing error should not cost minutes.
         train_classes = read_class_names(head.TRAIN_CLASS_JSON)
-        test_classes = read_class_names(head.TEST_CLASS_JSON)
+        test_classes = read_class_names(head.TEST_CLASS_JSON) if head.TEST_CLASS_JSON else None
         weights = head.CLIP_WEIGHTS or ("openai" if head.CLIP_PRETRAINED in OPENAI_NAMES else None)
+        weights = None if weights == RANDOM_WEIGHTS else weights
         clip = create_clip(head.CLIP_PRETRAINED, weights)
         for key in ("TEXT_GUIDANCE_DIM", "APPEARANCE_GUIDANCE_DIM"):
             if head[key] != clip.embed_dim:

@@ -47,6 +47,7 @@ class CATSeg(Segmenter):
             "pixel_std": cfg.MODEL.CLIP_PIXEL_STD,
             "size_divisibility": cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY,
             "ignored_as_negatives": cfg.MODEL.SEM_SEG_HEAD.IGNORED_AS_NEGATIVES,
+            "classes_per_step": cfg.MODEL.SEM_SEG_HEAD.CLASSES_PER_STEP,
             "windows": windows,
             "memory_budget": cfg.TEST.MEMORY_BUDGET_MB * 1024**2,
         }

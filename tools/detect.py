@@ -18,7 +18,7 @@ from mmengine.config import DictAction
 from tqdm import tqdm
 
 from fineclip.checkpoints import CheckpointError
-from fineclip.datasets.files import UnusableImageError, open_image
+from fineclip.datasets.files import UnusableImageError, list_images, open_image
 from fineclip.engine import default_device, load_config
 from fineclip.files import write_atomically
 from fineclip.text import as_vocabulary
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore")
     # Imported late: usage and --help need no detector.
     from detection.drawing import draw_detections
-    from detection.inference import OpenVocabularyDetector, coco_results, list_images
+    from detection.inference import OpenVocabularyDetector, coco_results
 
     try:
         files = list_images(args.images)

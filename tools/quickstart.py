@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Makes scenes, trains a tiny CLIP, continues it with and without FineCLIP, and compares them.
 
-They are compared as classifiers of regions, and as the start of an open-vocabulary detector.
+They are compared as classifiers of regions, and as the start of an open-vocabulary detector
+and segmenter.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from fineclip.experiments.scenes import (
 from fineclip.files import write_atomically
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-TASKS = ("detection",)
+TASKS = ("detection", "segmentation")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -52,8 +53,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     sizes.add_argument("--pretrain-epochs", type=int, default=defaults.pretrain_epochs, metavar="N")
     sizes.add_argument("--epochs", type=int, default=defaults.epochs, metavar="N")
     sizes.add_argument("--detection-epochs", type=int, default=2, metavar="N")
+    sizes.add_argument("--segmentation-steps", type=int, default=300, metavar="N")
     args = parser.parse_args(argv)
-    for name in ("images", "val_images", "pretrain_epochs", "epochs", "detection_epochs"):
+    for name in (
+        *("images", "val_images", "pretrain_epochs", "epochs"),
+        *("detection_epochs", "segmentation_steps"),
+    ):
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
     return args
@@ -116,15 +121,22 @@ def main() -> int:
 
 def make_tasks(args: argparse.Namespace) -> list[Task]:
     """What is trained on top of the CLIPs."""
-    folder = CONFIGS / "detection"
+    detection, segmentation = CONFIGS / "detection", CONFIGS / "segmentation"
     return [
         Task(
             "detection",
             "detection.experiments.scenes:train_detector",
             ("novel_ap50", "base_ap50", "all_ap50"),
             {"epochs": args.detection_epochs},
-            (folder / "scenes_fvit.py", *folder.glob("_base_/*/*.py"), *folder.glob("_base_/*.py")),
-        )
+            (detection / "scenes_fvit.py", *detection.glob("_base_/**/*.py")),
+        ),
+        Task(
+            "segmentation",
+            "segmentation.experiments.scenes:train_segmenter",
+            ("miou", "macc", "novel_miou"),
+            {"steps": args.segmentation_steps},
+            (segmentation / "scenes_vit-ti-8.yaml",),
+        ),
     ]
 
 

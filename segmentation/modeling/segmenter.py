@@ -53,6 +53,9 @@ class Segmenter(nn.Module):
         size_divisibility: See above.
         ignored_as_negatives: Ignored pixels count as "none of the classes", as in the release.
             False: they are left out of the loss.
+        classes_per_step: Training classes that a loss is computed over: those that occur in its
+            labels, filled up with others at random, for time and memory grow with their number.
+            0: all, as in the release.
         windows: Sliding windows of :meth:`predict`; None: the whole image only.
         memory_budget: Bytes that the inputs run at a time may take at inference, roughly, beside
             the weights and the result.
@@ -71,6 +74,7 @@ class Segmenter(nn.Module):
         pixel_std: Sequence[float] = CLIP_PIXEL_STD,
         size_divisibility: int = 32,
         ignored_as_negatives: bool = True,
+        classes_per_step: int = 0,
         windows: SlidingWindows | None = None,
         memory_budget: int = 2 * 1024**3,
     ) -> None:
@@ -83,6 +87,7 @@ class Segmenter(nn.Module):
         self.clip_resolution = tuple(clip_resolution)
         self.size_divisibility = size_divisibility
         self.ignored_as_negatives = ignored_as_negatives
+        self.classes_per_step = classes_per_step
         self.windows = windows
         self.memory_budget = memory_budget
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
@@ -148,14 +153,18 @@ class Segmenter(nn.Module):
                     f"an image of {tuple(image.shape[-2:])} pixels has labels of "
                     f"{tuple(label.shape)}"
                 )
-        logits = self.logits(self.prepare(images), self.sem_seg_head.train_classes)
-        ignore = self.sem_seg_head.ignore_value
+        names, ignore = self.sem_seg_head.train_classes, self.sem_seg_head.ignore_value
+        labels = [label.to(self.device).long() for label in labels]
+        if 0 < self.classes_per_step < len(names):
+            chosen, labels = sample_classes(
+                labels, len(names), self.classes_per_step, ignore_value=ignore
+            )
+            names = [names[index] for index in chosen]
+        logits = self.logits(self.prepare(images), names)
         height, width = self._padded_size(
             max(label.shape[0] for label in labels), max(label.shape[1] for label in labels)
         )
-        target = torch.stack(
-            [_pad(label.to(self.device).long(), height, width, ignore) for label in labels]
-        )
+        target = torch.stack([_pad(label, height, width, ignore) for label in labels])
         return class_loss(
             _resize(logits, (height, width)),
             target,
@@ -333,11 +342,7 @@ def class_loss(
     """
     classes = logits.shape[1]
     valid = target != ignore_value
-    if wrong := target[valid & ((target < 0) | (target >= classes))].unique().tolist():
-        raise ValueError(
-            f"labels {wrong[:6]} are neither one of the {classes} classes (0 to {classes - 1}) nor "
-            f"the ignore value {ignore_value}"
-        )
+    _check_labels(target[valid], classes, ignore_value)
     logits = logits.float()
     picked = logits.gather(1, target.where(valid, 0)[:, None])[:, 0]
     positive = (picked * valid).sum()
@@ -345,6 +350,59 @@ def class_loss(
         return (F.softplus(logits).sum() - positive) / logits.numel()
     negative = (F.softplus(logits) * valid[:, None]).sum()
     return (negative - positive) / (valid.sum() * classes).clamp(min=1)
+
+
+def sample_classes(
+    labels: Sequence[Tensor], num_classes: int, number: int, *, ignore_value: int
+) -> tuple[list[int], list[Tensor]]:
+    """Chooses classes to train with: all that occur, and others at random.
+
+    Chance is drawn from the labels themselves, so that a resumed training draws the same.
+
+    Args:
+        labels: (H, W) int64 each.
+        num_classes: K.
+        number: How many to choose; more where more occur.
+        ignore_value: Label of pixels without a class.
+
+    Returns:
+        Indices of the chosen classes, ascending, and the labels as places among them.
+
+    Raises:
+        ValueError: A label that is neither a class nor the ignore value, or an ignore value that is
+            a class.
+    """
+    if 0 <= ignore_value < num_classes:
+        raise ValueError(
+            f"the ignore value {ignore_value} is one of the {num_classes} classes: it must not be "
+            "where some of them are chosen for a step"
+        )
+    flat = torch.cat([label.flatten() for label in labels]).cpu()
+    flat = flat[flat != ignore_value]
+    _check_labels(flat, num_classes, ignore_value)
+    present = flat.unique()
+    absent = torch.ones(num_classes, dtype=torch.bool)
+    absent[present] = False
+    generator = torch.Generator().manual_seed(int(flat.sum()))
+    others = absent.nonzero()[:, 0]
+    others = others[torch.randperm(len(others), generator=generator)]
+    chosen = torch.cat([present, others[: max(0, number - len(present))]]).sort().values
+    places = torch.zeros(num_classes, dtype=torch.int64)
+    places[chosen] = torch.arange(len(chosen))
+    mapped = []
+    for label in labels:
+        known = label != ignore_value
+        mapped.append(places.to(label.device)[label.where(known, 0)].where(known, ignore_value))
+    return chosen.tolist(), mapped
+
+
+def _check_labels(labels: Tensor, classes: int, ignore_value: int) -> None:
+    """Labels that are not ignored must be classes."""
+    if wrong := labels[(labels < 0) | (labels >= classes)].unique().tolist():
+        raise ValueError(
+            f"labels {wrong[:6]} are neither one of the {classes} classes (0 to {classes - 1}) nor "
+            f"the ignore value {ignore_value}"
+        )
 
 
 def _take(begun: list[tuple[int, _Answer]], ready: list[Tensor]) -> _Answer:

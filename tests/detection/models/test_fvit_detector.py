@@ -283,3 +283,22 @@ def test_mixed_precision_trains_and_detects(name, detector):
         found = sample.pred_instances
         assert len(found) and found.scores.min() >= 0 and found.scores.max() <= 1
         assert not torch.equal(found.bboxes, found.bboxes.bfloat16().float())
+
+
+@torch.no_grad()
+def test_merged_for_inference_detects_the_same(name, detector):
+    images = tensors(name)["input.images"]
+    detector.eval()
+    expected = detector.predict(images, data_samples(name))
+    detector.merge_for_inference()
+    found = detector.predict(images, data_samples(name))
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in detector.neck.modules())
+    assert detector.backbone.interpolate1[-1].out_channels == detector.neck.out_channels
+    for one, other in zip(expected, found, strict=True):
+        assert torch.equal(one.pred_instances.labels, other.pred_instances.labels)
+        torch.testing.assert_close(
+            one.pred_instances.bboxes, other.pred_instances.bboxes, atol=0.02, rtol=0
+        )
+        torch.testing.assert_close(
+            one.pred_instances.scores, other.pred_instances.scores, atol=1e-4, rtol=0
+        )

@@ -1,0 +1,61 @@
+"""Layers that follow each other without anything nonlinear in between, made one."""
+
+from __future__ import annotations
+
+import torch
+from mmcv.cnn import ConvModule
+from mmcv.cnn.utils.fuse_conv_bn import fuse_conv_bn
+from mmdet.models.necks import FPN
+from torch import nn
+
+from detection.models.backbone import FViTBackbone
+
+
+@torch.no_grad()
+def merge_batch_norms(*parts: nn.Module) -> None:
+    """Folds batch norms into the convolutions in front of them, in place.
+
+    Args:
+        parts: Modules in eval mode.
+    """
+    for part in parts:
+        fuse_conv_bn(part)
+
+
+@torch.no_grad()
+def merge_upsampling(backbone: FViTBackbone, neck: FPN) -> None:
+    """Folds the FPN's 1x1 convolutions into the transposed convolutions in front of them.
+
+    A transposed convolution to 768 channels and a projection of its result to 256 is one to 256
+    channels, with a third of the work; together these are most of the pyramid's.
+
+    Args:
+        backbone: Changed in place: its finer levels have the FPN's channels afterwards.
+        neck: Changed in place; batch norms folded, see :func:`merge_batch_norms`.
+    """
+    for index, level in enumerate(range(backbone.first_level, 2)):
+        upsampling = getattr(backbone, f"interpolate{level + 1}", None)
+        lateral = neck.lateral_convs[index] if neck.start_level == 0 else None
+        if upsampling is None or lateral is None or not _is_linear(lateral):
+            continue
+        last, projection = upsampling[-1], lateral.conv
+        merged = nn.ConvTranspose2d(
+            last.in_channels, projection.out_channels, last.kernel_size, last.stride
+        ).to(last.weight)
+        weight = projection.weight.flatten(1)  # (C', C)
+        # (I, C, kh, kw) -> (I, C', kh, kw)
+        merged.weight.copy_(torch.einsum("ichw,oc->iohw", last.weight, weight))
+        merged.bias.copy_(weight @ last.bias)
+        if projection.bias is not None:
+            merged.bias.add_(projection.bias)
+        upsampling[-1] = merged.eval()
+        neck.lateral_convs[index] = nn.Identity()
+
+
+def _is_linear(lateral: nn.Module) -> bool:
+    return (
+        isinstance(lateral, ConvModule)
+        and lateral.conv.kernel_size == (1, 1)
+        and not lateral.with_activation
+        and (not lateral.with_norm or isinstance(lateral.norm, nn.Identity))
+    )

@@ -1,0 +1,62 @@
+"""detectron2's checkpointer without unpickling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+
+from fineclip.checkpoints import CheckpointError, read_checkpoint
+from fineclip.files import replacing
+from segmentation.modeling import load_checkpoint
+
+
+class SafeCheckpointer(DetectionCheckpointer):
+    """Reads tensors and plain values only; a file that does not fit the model is an error.
+
+    detectron2's own falls back to unpickling, which runs whatever code a file holds, and loads
+    what fits of a file that does not.
+    """
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Writes ``NAME.pth`` to the folder of checkpoints, under its name only when complete."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        states = {key: item.state_dict() for key, item in self.checkpointables.items()}
+        file = Path(self.save_dir) / f"{name}.pth"
+        self.logger.info("Saving checkpoint to %s", file)
+        with replacing(file) as temporary:
+            torch.save({"model": self.model.state_dict(), **states, **kwargs}, temporary)
+        self.tag_last_checkpoint(file.name)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Notes which file a resumed run starts from."""
+        with replacing(Path(self.save_dir) / "last_checkpoint") as temporary:
+            temporary.write_text(last_filename_basename)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        if filename.endswith(".pkl"):
+            raise CheckpointError(
+                f"{filename} was refused: reading a .pkl file can run any code that its author "
+                "put there; save its state dict with torch.save, or as safetensors, where you "
+                "trust its origin"
+            )
+        loaded = read_checkpoint(filename)
+        checkpoint = loaded if "model" in loaded else {"model": loaded}
+        return {**checkpoint, _FILE: filename}
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> None:
+        file, tensors = checkpoint.pop(_FILE), checkpoint.pop("model")
+        expected = self.model.state_dict()
+        if tensors.keys() == expected.keys() and all(
+            tensors[key].shape == expected[key].shape for key in expected
+        ):
+            self.model.load_state_dict(tensors)
+        else:
+            # A release's file, or one of another kind, which this explains.
+            load_checkpoint(self.model, file)
+
+
+_FILE = "__file__"

@@ -1,0 +1,134 @@
+"""Reading a configuration, and checking what it names before anything slow begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import open_clip
+import torch
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog
+
+from segmentation.data import check_class_lists
+from segmentation.detectron2_config import add_cat_seg_config
+from segmentation.detectron2_head import RANDOM_WEIGHTS
+from segmentation.modeling.build import OPENAI_NAMES
+
+
+def load_config(file: str | Path, options: Sequence[str] = ()) -> CfgNode:
+    """Reads a yaml configuration of CAT-Seg's.
+
+    Where there is no CUDA device, ``MODEL.DEVICE: cuda`` (detectron2's default) becomes ``cpu``.
+
+    Args:
+        file: The configuration, ``_BASE_`` and all.
+        options: Alternating keys and values that override it.
+
+    Returns:
+        The configuration, not frozen.
+
+    Raises:
+        FileNotFoundError: The file, or one it is based on, does not exist.
+        ValueError: It is no yaml, or holds an unknown key or a value of the wrong type.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"configuration {file} does not exist")
+    if len(options) % 2:
+        raise ValueError(
+            f"options come in pairs KEY VALUE, the last one of {' '.join(options)!r} has no value"
+        )
+    cfg = get_cfg()
+    add_cat_seg_config(cfg)
+    try:
+        # Tags that construct Python objects are refused: a configuration is data.
+        cfg.merge_from_file(str(file), allow_unsafe=False)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not valid yaml: {_one_line(error)}") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{file}: its base {error.filename} does not exist") from error
+    except (KeyError, AssertionError, ValueError) as error:
+        raise ValueError(f"{file}: {_reason(error)}") from error
+    try:
+        cfg.merge_from_list(list(options))
+    except (KeyError, AssertionError, ValueError) as error:
+        raise ValueError(f"options {' '.join(options)}: {_reason(error)}") from error
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    return cfg
+
+
+def check_inputs(
+    cfg: CfgNode, *, train: bool = True, resume: bool = False, num_processes: int = 1
+) -> None:
+    """Checks data sets, class lists and weights, in seconds.
+
+    Args:
+        cfg: Of :func:`load_config`.
+        train: Whether there will be training; otherwise evaluation alone.
+        resume: Whether the last checkpoint in ``OUTPUT_DIR`` will be read in place of
+            ``MODEL.WEIGHTS``.
+        num_processes: Processes on all machines.
+
+    Raises:
+        FileNotFoundError: A folder, file or checkpoint does not exist.
+        ValueError: Unknown data sets, class lists that do not belong to them, or settings that do
+            not go together.
+    """
+    if num_processes < 1:
+        raise ValueError("--num-gpus and --num-machines must be at least 1")
+    parts = ["TRAIN"] if train else []
+    # Otherwise every data set is evaluated with its own classes.
+    if len(cfg.DATASETS.TEST) == 1 and cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON:
+        parts.append("TEST")
+    if train and not cfg.DATASETS.TRAIN:
+        raise ValueError("DATASETS.TRAIN is empty: name a data set to train on")
+    if not train and not cfg.DATASETS.TEST:
+        raise ValueError("DATASETS.TEST is empty: name the data sets to evaluate on")
+    try:
+        check_class_lists(cfg, parts)
+        for name in (*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST):
+            if name not in DatasetCatalog:
+                known = ", ".join(DatasetCatalog.list())
+                raise ValueError(f"data set {name!r} is not registered; known: {known}")
+            DatasetCatalog.get(name)
+    except KeyError as error:
+        raise ValueError(error.args[0]) from error
+    if train and cfg.SOLVER.IMS_PER_BATCH % num_processes:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {num_processes} processes "
+            "cannot share evenly"
+        )
+    continues = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file()
+    weights = cfg.MODEL.WEIGHTS
+    if not train and not weights and not continues:
+        raise ValueError(
+            "nothing to evaluate: set MODEL.WEIGHTS to a trained checkpoint"
+            + (f" ({cfg.OUTPUT_DIR} has no last_checkpoint)" if resume else ", or give --resume")
+        )
+    if weights and not continues and "://" not in weights and not Path(weights).is_file():
+        raise FileNotFoundError(f"MODEL.WEIGHTS: checkpoint {weights} does not exist")
+
+
+def skip_clip_weights(cfg: CfgNode) -> None:
+    """For a model that a complete checkpoint is loaded into: its CLIP need not be fetched first.
+
+    Args:
+        cfg: Changed in place, unless the weights it names decide about the activation as well.
+    """
+    head = cfg.MODEL.SEM_SEG_HEAD
+    name, weights = head.CLIP_PRETRAINED, head.CLIP_WEIGHTS
+    # OpenAI's names have their own activation; of others, a tag may change it.
+    is_tag = name not in OPENAI_NAMES and weights in open_clip.list_pretrained_tags_by_model(name)
+    if not (is_tag and open_clip.get_pretrained_cfg(name, weights).get("quick_gelu")):
+        head.CLIP_WEIGHTS = RANDOM_WEIGHTS
+
+
+def _reason(error: Exception) -> str:
+    """The message of yacs in one line; the text of a KeyError comes without quotes."""
+    return _one_line(error.args[0] if error.args else error)
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())

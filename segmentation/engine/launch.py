@@ -1,0 +1,84 @@
+"""From a configuration to a finished training or evaluation, on one process or many."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import default_setup, launch
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from segmentation.engine.checkpointer import SafeCheckpointer
+from segmentation.engine.config import skip_clip_weights
+from segmentation.engine.inference import evaluate
+from segmentation.engine.trainer import SegmentationTrainer
+
+
+def run(
+    cfg: CfgNode,
+    *,
+    eval_only: bool = False,
+    resume: bool = False,
+    num_gpus: int = 1,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str = "auto",
+) -> None:
+    """Trains, with evaluations in between and at the end, or evaluates alone.
+
+    Logs, checkpoints and ``results.json`` go to ``OUTPUT_DIR``.
+
+    Args:
+        cfg: Of :func:`segmentation.engine.load_config`, checked by
+            :func:`segmentation.engine.check_inputs`.
+        eval_only: Evaluate ``MODEL.WEIGHTS``, or with ``resume`` the last checkpoint.
+        resume: Continue from the last checkpoint in ``OUTPUT_DIR`` if there is one.
+        num_gpus: Processes on this machine; without CUDA they run on the CPU.
+        num_machines: Machines.
+        machine_rank: Which one this is.
+        dist_url: Where the processes meet; "auto": a free port of this machine.
+
+    Raises:
+        ValueError: More processes than devices, or whatever the processes raised.
+        FileNotFoundError: Data or weights are missing.
+    """
+    devices = torch.cuda.device_count()
+    if cfg.MODEL.DEVICE.startswith("cuda") and num_gpus > devices:
+        raise ValueError(f"--num-gpus is {num_gpus}, this machine has {devices} CUDA devices")
+    if dist_url == "auto" and num_machines > 1:
+        raise ValueError("several machines need --dist-url tcp://HOST:PORT of the first one")
+    arguments = (cfg, eval_only, resume)
+    launch(_work, num_gpus, num_machines, machine_rank, dist_url, arguments)
+
+
+def _work(cfg: CfgNode, eval_only: bool, resume: bool) -> None:
+    if cfg.MODEL.WEIGHTS or (resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file()):
+        skip_clip_weights(cfg)
+        # What open_clip says of random weights would mislead here.
+        logging.getLogger().setLevel(logging.ERROR)
+    cfg.freeze()
+    default_setup(cfg, _Arguments(eval_only))
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="segmentation")
+    # The recipes' matrix products; nothing changes on a CPU.
+    torch.set_float32_matmul_precision("high")
+    if eval_only:
+        model = SegmentationTrainer.build_model(cfg)
+        SafeCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        evaluate(cfg, model)
+        return
+    trainer = SegmentationTrainer(cfg)
+    trainer.resume_or_load(resume)
+    trainer.train()
+
+
+class _Arguments:
+    """What detectron2's setup asks of the command line."""
+
+    def __init__(self, eval_only: bool) -> None:
+        self.eval_only = eval_only
+
+    def __repr__(self) -> str:
+        return f"eval_only={self.eval_only}"

@@ -1,0 +1,115 @@
+"""Training data in an order that a resumed run continues exactly."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import get_detection_dataset_dicts
+from detectron2.data.build import build_batch_data_loader
+from detectron2.utils import comm
+from torch.utils.data import Dataset, Sampler
+
+from segmentation.data import build_dataset_mapper
+
+# Sets the seeds of augmentation apart from those of the order.
+_AUGMENTATION = 1
+
+
+class ResumableSampler(Sampler):
+    """Endless shuffled passes over a data set, which can start anywhere.
+
+    Every pass has its own permutation, drawn from the seed and the number of the pass alone.
+
+    Args:
+        size: Samples of the data set.
+        seed: The same in all processes.
+        rank: Of this process, which takes every ``world_size``-th place.
+        world_size: Processes.
+
+    Attributes:
+        start: Place in the sequence of all processes where :func:`iter` begins.
+
+    Raises:
+        ValueError: An empty data set.
+    """
+
+    def __init__(self, size: int, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
+        if size < 1:
+            raise ValueError("the training set has no images")
+        self.size = size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.start = 0
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yields (index of the sample, seed of its augmentation)."""
+        place, drawn, order = self.start + self.rank, None, None
+        while True:
+            number, within = divmod(place, self.size)
+            if number != drawn:
+                drawn = number
+                order = np.random.default_rng((self.seed, number)).permutation(self.size)
+            state = np.random.SeedSequence((self.seed, place, _AUGMENTATION)).generate_state(1)
+            yield int(order[within]), int(state[0])
+            place += self.world_size
+
+
+class SeededSamples(Dataset):
+    """Mapped records whose augmentation depends on the seed that comes with the index.
+
+    Args:
+        records: A data set's.
+        mapper: Record -> sample. It may draw from the global generators of ``random`` and NumPy,
+            as detectron2's augmentations do.
+    """
+
+    def __init__(self, records: Sequence[dict[str, Any]], mapper: Callable[[dict], Any]) -> None:
+        self.records = records
+        self.mapper = mapper
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        """The sample of one pair of :class:`ResumableSampler`."""
+        index, seed = key
+        states = random.getstate(), np.random.get_state()  # noqa: NPY002 - detectron2 draws from it
+        try:
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            return self.mapper(self.records[index])
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
+
+
+def build_train_loader(cfg: CfgNode, seed: int) -> tuple[Any, ResumableSampler]:
+    """Makes the loader of ``DATASETS.TRAIN``.
+
+    Args:
+        cfg: ``SOLVER.IMS_PER_BATCH`` counts the images of all processes.
+        seed: The same in all processes.
+
+    Returns:
+        An endless iterable of lists of samples, and its sampler, whose ``start`` may be set before
+        iteration begins.
+    """
+    records = get_detection_dataset_dicts(list(cfg.DATASETS.TRAIN), filter_empty=False)
+    sampler = ResumableSampler(
+        len(records), seed, rank=comm.get_rank(), world_size=comm.get_world_size()
+    )
+    samples = SeededSamples(records, build_dataset_mapper(cfg, is_train=True))
+    loader = build_batch_data_loader(
+        samples,
+        sampler,
+        cfg.SOLVER.IMS_PER_BATCH,
+        # Every image becomes a crop of one size.
+        aspect_ratio_grouping=False,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+    return loader, sampler

@@ -1,0 +1,248 @@
+"""Time and memory of segmenting one image: the lean network against its plain formulas.
+
+Every mode is measured in a process of its own, so that its memory is its own. Weights and pixels
+are random: what inference costs does not depend on them. Answers are compared.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fineclip.experiments.measured_training import peak_memory_bytes
+from segmentation.class_names import read_class_names
+from segmentation.experiments.plain_inference import PlainInference
+from segmentation.modeling import Segmenter, SlidingWindows, build_segmenter
+
+MODES = {
+    "lean": "segmentation.modeling as it is; the vocabulary is encoded beforehand",
+    "plain": "the formulas: texts encoded for every image, guidance repeated for every class, "
+    "attention matrices, windows one by one",
+    "plain_text_once": "the same with the vocabulary encoded beforehand",
+}
+# Every n-th row and column of the answers is compared.
+_COMPARED = 8
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What to measure.
+
+    Attributes:
+        mode: One of :data:`MODES`.
+        model: Name of a CLIP model; its weights are random.
+        vocabulary: Class list (:func:`segmentation.class_names.read_class_names`).
+        grid: Side of CLIP's input in patches.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+        sliding_window: Windows and the whole image, as benchmarks are evaluated; otherwise the
+            whole image alone.
+        memory_budget: Bytes that lean inference plans with; None: the segmenter's default.
+        device: A torch device.
+        threads: CPU threads; None: torch's choice.
+        network: Further arguments of :func:`segmentation.modeling.build_segmenter`.
+    """
+
+    mode: str = "lean"
+    model: str = "ViT-B/16"
+    vocabulary: str = "ade847"
+    grid: int = 24
+    height: int = 512
+    width: int = 683
+    sliding_window: bool = True
+    memory_budget: int | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    network: dict[str, Any] = dataclasses.field(default_factory=lambda: {"pooling_size": (1, 1)})
+
+
+def build_model(settings: Inference) -> tuple[Segmenter, tuple[str, ...]]:
+    """The segmenter with random weights, and its vocabulary."""
+    names = read_class_names(settings.vocabulary)
+    torch.manual_seed(0)
+    options: dict[str, Any] = {}
+    if settings.sliding_window:
+        options["windows"] = SlidingWindows()
+    if settings.memory_budget is not None:
+        options["memory_budget"] = settings.memory_budget
+    model = build_segmenter(
+        settings.model,
+        train_classes=names[:1],
+        grid=(settings.grid, settings.grid),
+        segmenter=options,
+        **settings.network,
+    )
+    return model.to(settings.device).eval(), names
+
+
+def measure(settings: Inference, answers: Path) -> dict[str, Any]:
+    """Measures one mode in this process.
+
+    Args:
+        settings: What to measure.
+        answers: File for some of the probabilities.
+
+    Returns:
+        ``seconds``: of one image; ``vocabulary_seconds``: of the vocabulary, once, None where it is
+        part of every image; ``peak_bytes``: most memory while an image is answered (allocated on
+        the CUDA device, else resident in the process, weights and libraries included);
+        ``image_bytes``: what of that the image adds.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = torch.device(settings.device)
+    model, names = build_model(settings)
+    generator = torch.Generator().manual_seed(1)
+    size = (settings.height, settings.width)
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator)
+    plain = PlainInference(model, text_once=settings.mode == "plain_text_once")
+
+    def run() -> Tensor | None:
+        """Answers the image; the plain way has all classes' probabilities on the way."""
+        scores = None
+        if settings.mode == "lean":
+            model.predict_labels([image], [size], names)
+        else:
+            scores = plain.predict(image, size, names)
+            scores.argmax(dim=0)
+            scores = scores[:, ::_COMPARED, ::_COMPARED].clone()
+        _synchronize(device)
+        return scores
+
+    start = time.perf_counter()
+    with torch.no_grad():
+        if settings.mode == "lean":
+            model.sem_seg_head.predictor.text(names)
+        elif settings.mode == "plain_text_once":
+            plain.encode(names)
+    _synchronize(device)
+    vocabulary_seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    scores = run()
+    seconds = time.perf_counter() - start
+    before = _start_memory(device)
+    run()
+    peak = peak_memory_bytes()
+    if scores is None:
+        scores = model.predict([image], [size], names)[0][:, ::_COMPARED, ::_COMPARED].clone()
+    torch.save(scores.cpu(), answers)
+    return {
+        "mode": settings.mode,
+        "classes": len(names),
+        "seconds": seconds,
+        "vocabulary_seconds": None if settings.mode == "plain" else vocabulary_seconds,
+        "peak_bytes": peak,
+        "image_bytes": peak - before,
+    }
+
+
+def benchmark(
+    settings: Inference, modes: list[str], report: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Measures modes one after the other and compares them with the first.
+
+    Args:
+        settings: What all modes share.
+        modes: Names out of :data:`MODES`.
+        report: Called with one line per mode.
+
+    Returns:
+        Settings, and ``modes``: per mode the figures of :func:`measure`, and ``speed`` (how many
+        times as fast the first mode is), ``memory`` (the first mode's peak over this one's) and
+        ``difference`` (largest of any probability) for all modes but the first.
+
+    Raises:
+        ValueError: Unknown mode or class list.
+        RuntimeError: A mode failed.
+    """
+    if unknown := sorted(set(modes) - set(MODES)):
+        raise ValueError(f"unknown mode {', '.join(unknown)}; known: {', '.join(MODES)}")
+    results, first = [], None
+    with tempfile.TemporaryDirectory() as folder:
+        for mode in modes:
+            file = Path(folder) / f"{mode}.pt"
+            found = _measure_in_process(dataclasses.replace(settings, mode=mode), file)
+            answers = torch.load(file, weights_only=True)
+            if first is None:
+                first = (found, answers)
+            else:
+                found["speed"] = found["seconds"] / first[0]["seconds"]
+                found["memory"] = first[0]["peak_bytes"] / found["peak_bytes"]
+                found["difference"] = (answers - first[1]).abs().max().item()
+            results.append(found)
+            report(
+                f"{mode}: {found['seconds']:.2f} s an image, "
+                f"peak {found['peak_bytes'] / 2**30:.2f} GiB"
+            )
+    shared = dataclasses.asdict(settings)
+    del shared["mode"]
+    return {**shared, "modes": results}
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The modes as a table."""
+    modes = result["modes"]
+    lines = [
+        "| mode | s / image | vocabulary, once, s | peak GiB | of it the image's GiB "
+        f"| speed of {modes[0]['mode']} | its memory | largest difference |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for mode in modes:
+        once, against = mode["vocabulary_seconds"], "- | - | -"
+        if "speed" in mode:
+            against = f"{mode['speed']:.2f}x | {mode['memory']:.2f}x | {mode['difference']:.1e}"
+        lines.append(
+            f"| {mode['mode']} | {mode['seconds']:.2f} | {'-' if once is None else f'{once:.1f}'} "
+            f"| {mode['peak_bytes'] / 2**30:.2f} | {mode['image_bytes'] / 2**30:.2f} | {against} |"
+        )
+    return "\n".join(lines)
+
+
+def _measure_in_process(settings: Inference, answers: Path) -> dict[str, Any]:
+    result = subprocess.run(
+        [sys.executable, "-m", __name__, json.dumps(dataclasses.asdict(settings)), str(answers)],
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+        raise RuntimeError(f"mode {settings.mode}: {lines[-1]}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def _start_memory(device: torch.device) -> int:
+    """Starts the count of the peak anew and returns the bytes in use now."""
+    _synchronize(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    if sys.platform == "linux":
+        # Freed blocks leave the process at once: what glibc would keep of them is not in use. Time
+        # is not taken any more, which this would cost.
+        libc = ctypes.CDLL(None)
+        for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+            libc.mallopt(parameter, 1 << 16)
+        libc.malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM
+    return peak_memory_bytes()
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Inference(**json.loads(sys.argv[1])), Path(sys.argv[2]))))

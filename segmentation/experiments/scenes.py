@@ -1,0 +1,69 @@
+"""CAT-Seg on the built-in scenes, from any CLIP trained on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fineclip.experiments.scenes import attention_for_short_sequences
+
+CONFIG = Path(__file__).parents[2] / "configs" / "segmentation" / "scenes_vit-ti-8.yaml"
+METRICS = ("miou", "macc", "novel_miou")
+DATASET = "scenes_val_sem_seg"
+
+_NAMES = {"miou": "mIoU", "macc": "mAcc", "novel_miou": "mIoU-unseen"}
+
+
+def train_segmenter(
+    work_dir: str | Path,
+    *,
+    data: str | Path,
+    init_checkpoint: str | Path,
+    seed: int = 0,
+    steps: int | None = None,
+) -> dict[str, float]:
+    """Trains on the base classes of scenes and evaluates on base and novel ones.
+
+    An interrupted call is continued from its last checkpoint.
+
+    Args:
+        work_dir: Folder of logs and checkpoints.
+        data: Folder that ``tools/make_scenes.py`` made; it must be called ``scenes``.
+        init_checkpoint: CLIP of ``configs/fineclip/scenes_*.py``, both towers.
+        seed: Seed of training.
+        steps: None: as the configuration says.
+
+    Returns:
+        Percent by the names of :data:`METRICS`; ``novel_miou`` is over the classes that training
+        knows nothing of.
+
+    Raises:
+        FileNotFoundError: Data or checkpoint are missing.
+        ValueError: They do not fit.
+    """
+    data, checkpoint = Path(data).resolve(), Path(init_checkpoint).resolve()
+    if data.name != "scenes":
+        raise ValueError(f"the folder of scenes must be called 'scenes', got {data}")
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
+    # Imported here: they take seconds, and what is wrong above needs none of them.
+    from segmentation.data import register_datasets
+    from segmentation.engine import ProgressBar, SegmentationTrainer, check_inputs, load_config
+
+    options = {
+        "OUTPUT_DIR": str(Path(work_dir).resolve()),
+        "MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS": str(checkpoint),
+        "SEED": str(seed),
+        **({} if steps is None else {"SOLVER.MAX_ITER": str(steps)}),
+    }
+    config = load_config(CONFIG, [word for pair in options.items() for word in pair])
+    register_datasets(data.parent)
+    try:
+        check_inputs(config)
+        with attention_for_short_sequences():
+            trainer = SegmentationTrainer(config, [ProgressBar("segmenter")])
+            trainer.resume_or_load()
+            trainer.train()
+    finally:
+        register_datasets()
+    found = trainer.last_results[DATASET]
+    return {metric: float(found[_NAMES[metric]]) for metric in METRICS}

@@ -1,0 +1,64 @@
+"""The inference benchmark measures what it says, and compares answers."""
+
+import json
+
+import pytest
+import torch
+
+from segmentation.experiments import inference_benchmark
+from segmentation.experiments.inference_benchmark import Inference, benchmark, markdown, measure
+
+TINY = {
+    "hidden_dim": 16,
+    "num_heads": 2,
+    "window_size": 4,
+    "decoder_dims": (16, 16),
+    "decoder_guidance_dims": (12, 8),
+    "decoder_guidance_proj_dims": (8, 4),
+}
+
+
+@pytest.mark.parametrize("sliding", [True, False])
+def test_modes_agree(tmp_path, sliding):
+    answers = {}
+    for mode in inference_benchmark.MODES:
+        settings = Inference(
+            mode, "ViT-Ti-16", "voc20", 4, 32, 40, sliding_window=sliding, network=TINY
+        )
+        found = measure(settings, tmp_path / mode)
+        answers[mode] = torch.load(tmp_path / mode, weights_only=True)
+        assert found["classes"] == 20 and found["seconds"] > 0
+        assert found["peak_bytes"] >= found["image_bytes"] >= 0
+        assert (found["vocabulary_seconds"] is None) == (mode == "plain")
+    lean = answers.pop("lean")
+    assert lean.shape == (20, 4, 5) and lean.std() > 0
+    for other in answers.values():
+        torch.testing.assert_close(other, lean, atol=1e-4, rtol=0)
+
+
+def test_comparison(monkeypatch):
+    def fake(settings, file):
+        slow = settings.mode != "lean"
+        torch.save(torch.full((2, 2), 0.25 if slow else 0.5), file)
+        return {
+            "mode": settings.mode,
+            "classes": 2,
+            "seconds": 3.0 if slow else 1.0,
+            "vocabulary_seconds": None,
+            "peak_bytes": 400 if slow else 100,
+            "image_bytes": 50,
+        }
+
+    monkeypatch.setattr(inference_benchmark, "_measure_in_process", fake)
+    result = benchmark(Inference(), ["lean", "plain"])
+    plain = result["modes"][1]
+    assert (plain["speed"], plain["memory"], plain["difference"]) == (3.0, 0.25, 0.25)
+    assert "| 3.00x | 0.25x | 2.5e-01 |" in markdown(result).splitlines()[-1]
+    json.dumps(result)
+    with pytest.raises(ValueError, match="unknown mode fast"):
+        benchmark(Inference(), ["fast"])
+
+
+def test_failing_process_is_named():
+    with pytest.raises(RuntimeError, match=r"mode lean: .*no_such_model"):
+        benchmark(Inference(model="no_such_model"), ["lean"])

@@ -1,0 +1,129 @@
+"""A segmenter names the pixels of pictures, through the command line."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segmentation.modeling import build_segmenter
+
+CONFIG = "configs/segmentation/scenes_vit-ti-8.yaml"
+SMALL = ["MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION", "[4, 4]"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """The network of the config, untrained."""
+    torch.manual_seed(0)
+    model = build_segmenter(
+        "ViT-Ti-8-scenes",
+        train_classes=["thing"],
+        grid=(4, 4),
+        hidden_dim=16,
+        num_heads=2,
+        num_layers=1,
+        window_size=8,
+        decoder_dims=(16, 16),
+        decoder_guidance_dims=(32, 16),
+        decoder_guidance_proj_dims=(8, 4),
+        text_guidance_proj_dim=32,
+        appearance_guidance_proj_dim=32,
+        pad_length=0,
+        templates="plain",
+    )
+    file = tmp_path_factory.mktemp("weights") / "model_final.pth"
+    torch.save({"model": model.state_dict(), "iteration": 3}, file)
+    return file
+
+
+def segment(run_tool, weights, *args):
+    pytest.importorskip("detectron2")
+    return run_tool(
+        "segment.py", *args, "--config-file", CONFIG, "--weights", weights, "--options", *SMALL
+    )
+
+
+def test_pixels_are_named_and_drawn(run_tool, weights, scenes, tmp_path):
+    images = sorted((scenes / "val").iterdir())[:2]
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(images[0].read_bytes()[:300])
+    names = ["red ring", "wooden floor", "zebra"]
+    done = segment(
+        run_tool, weights, images[0], broken, images[1], "--vocabulary", *names, "--out", tmp_path
+    )
+    # The other images are done all the same.
+    assert done.returncode == 2
+    assert f"error: {broken}: cannot be decoded" in done.stderr
+    found = json.loads((tmp_path / "segmentation.json").read_text())
+    assert found["names"] == {"0": "red ring", "1": "wooden floor", "2": "zebra"}
+    assert [entry["file_name"] for entry in found["images"]] == [file.name for file in images]
+    for entry, number, file in zip(found["images"], (1, 3), images, strict=True):
+        labels = Image.open(tmp_path / entry["label_map"])
+        assert labels.mode == "P" and labels.size == Image.open(file).size
+        shares = {str(i): (np.asarray(labels) == i).mean() for i in np.unique(labels)}
+        assert entry["shares"] == pytest.approx(shares, abs=1e-6)
+        overlay = Image.open(tmp_path / f"{number:04d}_{file.stem}.png")
+        assert overlay.width == labels.width and overlay.height > labels.height
+
+
+def test_more_than_255_names_need_16_bit(run_tool, weights, scenes, tmp_path):
+    image = sorted((scenes / "val").iterdir())[0]
+    done = segment(
+        run_tool, weights, image, "--vocabulary-file", "ade847", "--out", tmp_path / "out"
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out/segmentation.json").read_text())
+    assert len(found["names"]) == 847
+    labels = np.asarray(Image.open(tmp_path / "out" / found["images"][0]["label_map"]))
+    assert labels.dtype == np.uint16 and labels.max() < 847
+
+
+@pytest.mark.parametrize(
+    ("images", "names", "message"),
+    [
+        ("empty", ["--vocabulary", "a ring"], "holds no images"),
+        ("missing.jpg", ["--vocabulary", "a ring"], "missing.jpg does not exist"),
+        (".", ["--vocabulary-file", "no_such_list"], "unknown vocabulary 'no_such_list'"),
+        ("image.png", ["--vocabulary", "a ring"], "nowhere.pth does not exist"),
+    ],
+)
+def test_bad_input(run_tool, tmp_path, images, names, message):
+    (tmp_path / "empty").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    args = [tmp_path / images, *names, "--out", tmp_path / "out", "--weights", "nowhere.pth"]
+    done = run_tool("segment.py", *args)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and message in last
+    assert not (tmp_path / "out").exists()
+
+
+def test_detectron2_is_needed_for_a_config_alone(tmp_path, weights, scenes):
+    """Without it the recipes' network is built, and the weights of another are refused."""
+    program = """
+import sys
+sys.modules["detectron2"] = None
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name == "detectron2" else find(name, *a)
+sys.path.insert(0, ".")
+from tools import segment
+sys.exit(segment.main(sys.argv[1:]))
+"""
+    image = sorted((scenes / "val").iterdir())[0]
+    common = [str(image), "--vocabulary", "ring", "--weights", str(weights)]
+    for extra, message in (
+        (["--config-file", CONFIG], "configurations are detectron2's"),
+        (["--model", "ViT-Ti-8-scenes"], "does not fit the segmenter"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *common, *extra, "--out", str(tmp_path)],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2
+        assert message in done.stderr.strip().splitlines()[-1]

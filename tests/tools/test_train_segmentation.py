@@ -1,0 +1,118 @@
+"""A tiny CAT-Seg from training to evaluation, through the command line."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("detectron2")
+
+from segmentation.data import register_datasets
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "configs/segmentation/scenes_vit-ti-8.yaml"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def datasets(scenes):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("DETECTRON2_DATASETS", str(scenes.parent))
+    yield
+    patch.undo()
+
+
+@pytest.fixture
+def run_here(scenes, capsys):
+    """The tool in this process, which does not wait for imports again and again."""
+    spec = importlib.util.spec_from_file_location(
+        "train_segmentation", ROOT / "tools/train_segmentation.py"
+    )
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    register_datasets(scenes.parent)
+
+    def run_main(_, *args):
+        code = tool.main([str(arg) for arg in args])
+        return code, capsys.readouterr().err
+
+    yield run_main
+    register_datasets()
+
+
+def run(run_tool, out, *args, options=()):
+    small = ["MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION", "[4, 4]", "INPUT.MIN_SIZE_TRAIN", "(32,)"]
+    small += ["INPUT.MIN_SIZE_TEST", "32", "INPUT.SIZE_DIVISIBILITY", "32"]
+    small += ["MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS", "none", "SOLVER.MAX_ITER", "2"]
+    return run_tool(
+        "train_segmentation.py", "--config-file", CONFIG, *args, "OUTPUT_DIR", out, *small, *options
+    )
+
+
+def test_train_evaluate_resume(run_tool, tmp_path):
+    done = run(run_tool, tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    assert "mIoU-unseen" in done.stdout and "red circle" in done.stdout
+    results = json.loads((tmp_path / "a/results.json").read_text())["scenes_val_sem_seg"]
+    assert {"mIoU", "mAcc", "fwIoU", "mIoU-seen"} <= results.keys()
+    weights = tmp_path / "a/model_final.pth"
+    done = run(run_tool, tmp_path / "b", "--eval-only", options=["MODEL.WEIGHTS", weights])
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "b/results.json").read_text())["scenes_val_sem_seg"] == results
+    assert not (tmp_path / "b/model_final.pth").exists()
+    done = run(run_tool, tmp_path / "a", "--resume", options=["SOLVER.MAX_ITER", "3"])
+    assert done.returncode == 0, done.stderr
+    assert "Starting training from iteration 2" in done.stdout
+
+
+def test_two_processes(run_tool, tmp_path):
+    done = run(
+        run_tool, tmp_path, "--num-gpus", "2", options=["MODEL.DEVICE", "cpu", "TEST.AMP", "False"]
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())["scenes_val_sem_seg"]
+    alone = tmp_path / "alone"
+    options = ["MODEL.WEIGHTS", tmp_path / "model_final.pth", "TEST.AMP", "False"]
+    done = run(run_tool, alone, "--eval-only", options=options)
+    assert done.returncode == 0, done.stderr
+    # What two processes counted is what one counts.
+    assert json.loads((alone / "results.json").read_text())["scenes_val_sem_seg"] == results
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "message"),
+    [
+        ([], ["SOLVER.NO_KEY", "1"], "NO_KEY"),
+        ([], ["MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON", "voc20"], "voc20 has 20 names"),
+        ([], ["DATASETS.TRAIN", "('ade20k_150_test_sem_seg',)"], "scenes_base has 30 names"),
+        ([], ["DATASETS.TEST", "('ade20k_150_test_sem_seg',)"], "ADEChallengeData2016"),
+        (["--eval-only"], [], "set MODEL.WEIGHTS"),
+        (["--eval-only"], ["MODEL.WEIGHTS", "no.pth"], "no.pth does not exist"),
+        ([], ["MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS", "no/clip.pt"], "no/clip.pt does not exist"),
+        (["--num-gpus", "0"], [], "--num-gpus and --num-machines must be at least 1"),
+    ],
+)
+def test_bad_input(run_here, tmp_path, args, options, message):
+    code, errors = run(run_here, tmp_path / "out", *args, options=options)
+    assert code == 2
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("error: ") and message in last
+    assert not list(tmp_path.glob("out/*.pth"))
+
+
+def test_missing_config(run_tool, tmp_path):
+    done = run_tool("train_segmentation.py", "--config-file", tmp_path / "no.yaml")
+    assert done.returncode == 2 and "no.yaml does not exist" in done.stderr
+
+
+def test_a_broken_image_is_named(run_tool, tmp_path, scenes, monkeypatch):
+    shutil.copytree(scenes, tmp_path / "scenes")
+    broken = sorted((tmp_path / "scenes/train").iterdir())
+    for file in broken:
+        file.write_bytes(file.read_bytes()[:200])
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    done = run(run_tool, tmp_path / "out", options=["DATALOADER.NUM_WORKERS", "1"])
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and str(tmp_path / "scenes/train") in last
