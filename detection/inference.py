@@ -17,6 +17,33 @@ from fineclip.checkpoints import install_safe_loader
 from fineclip.text import BACKGROUND, Vocabulary, resolve_class_embeddings
 
 
+def trained_detector(path: str | Path) -> tuple[Path, Path]:
+    """Config and checkpoint of a training.
+
+    Args:
+        path: Its work dir, of which the last checkpoint is meant, or a checkpoint in it.
+
+    Raises:
+        FileNotFoundError: There is no checkpoint, or not the one config that training leaves.
+    """
+    path = Path(path)
+    checkpoint = path
+    if path.is_dir():
+        pointer = path / "last_checkpoint"
+        if not pointer.is_file():
+            raise FileNotFoundError(f"{path} holds no checkpoint of a training (last_checkpoint)")
+        checkpoint = path / Path(pointer.read_text().strip()).name
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
+    configs = sorted(checkpoint.parent.glob("*.py"))
+    if len(configs) != 1:
+        raise FileNotFoundError(
+            f"{checkpoint.parent} holds {len(configs)} configs (*.py); name the detector's with "
+            "--config"
+        )
+    return configs[0], checkpoint
+
+
 class Detection(TypedDict):
     """One detected object.
 

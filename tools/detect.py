@@ -1,8 +1,10 @@
 #!/usr/bin/env python
 r"""Detects in images what a vocabulary names, with a trained F-ViT.
 
-python tools/detect.py photos/ --vocabulary "a red ring" "a blue star" --out found/ \
-      --config configs/detection/scenes_fvit.py --checkpoint work_dirs/scenes_fvit/epoch_4.pth
+python tools/detect.py photos/ --vocabulary cat "a red umbrella" --out found/ \
+      --checkpoint work_dirs/ov-coco_eva02-b-16_fineclip
+
+Without --checkpoint it is the tiny detector of the quickstart, which knows the built-in scenes.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from fineclip.engine import default_device, load_config
 from fineclip.files import write_atomically
 from fineclip.text import as_vocabulary
 
+QUICKSTART = Path("work_dirs/quickstart/seed0/detection/fineclip")
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -34,8 +38,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     names.add_argument(
         "--vocabulary-file", metavar="F", help="JSON vocabulary, or the name of a built-in one"
     )
-    parser.add_argument("--config", required=True, metavar="C", help="config of the detector")
-    parser.add_argument("--checkpoint", required=True, metavar="W", help="its trained weights")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=QUICKSTART,
+        metavar="W",
+        help="trained weights, or the work dir of their training (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--config", metavar="C", help="config of the detector (default: the one beside the weights)"
+    )
     parser.add_argument(
         "--text-pretrained",
         metavar="T",
@@ -68,14 +80,23 @@ def main(argv: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore")
     # Imported late: usage and --help need no detector.
     from detection.drawing import draw_detections
-    from detection.inference import OpenVocabularyDetector, coco_results
+    from detection.inference import OpenVocabularyDetector, coco_results, trained_detector
 
     try:
         files = list_images(args.images)
         vocabulary = as_vocabulary(args.vocabulary or args.vocabulary_file)
+        if args.checkpoint == QUICKSTART and not QUICKSTART.exists():
+            raise FileNotFoundError(
+                f"{QUICKSTART} does not exist: run bash tools/quickstart.sh, or name a trained "
+                "detector with --checkpoint"
+            )
+        config, checkpoint = args.config, args.checkpoint
+        if config is None or checkpoint.is_dir():
+            found, checkpoint = trained_detector(checkpoint)
+            config = config or found
         detector = OpenVocabularyDetector(
-            load_config(args.config, args.cfg_options),
-            args.checkpoint,
+            load_config(config, args.cfg_options),
+            checkpoint,
             vocabulary,
             text_pretrained=args.text_pretrained,
             device=args.device,

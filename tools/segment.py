@@ -5,6 +5,8 @@ python tools/segment.py photos/ --vocabulary cat sofa "wooden floor" --out found
       --weights model_final.pth --model ViT-B/16
 python tools/segment.py photos/ --vocabulary-file ade150 \
       --config-file configs/segmentation/coco-stuff_vit-b-16_fineclip.yaml --weights W.pth
+
+Without both it is the tiny segmenter of the quickstart, which knows the built-in scenes.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from fineclip.engine.optim import default_device
 from fineclip.files import replacing, write_atomically
 from fineclip.text import as_vocabulary
 
+QUICKSTART = Path("work_dirs/quickstart/seed0/segmentation/fineclip/model_final.pth")
+QUICKSTART_CONFIG = Path(__file__).parents[1] / "configs" / "segmentation" / "scenes_vit-ti-8.yaml"
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -35,7 +40,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--vocabulary-file", metavar="F", help="JSON vocabulary, or the name of a built-in one"
     )
     parser.add_argument(
-        "--weights", metavar="W", help="of the trained segmenter (default: those the config names)"
+        "--weights",
+        metavar="W",
+        help="of the trained segmenter (default: those the config names, without one "
+        f"{QUICKSTART})",
     )
     parser.add_argument(
         "--config-file",
@@ -77,6 +85,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         files = list_images(args.images)
         names = as_vocabulary(args.vocabulary or args.vocabulary_file).names
+        if args.weights is None and args.config_file is None:
+            if not QUICKSTART.is_file():
+                raise FileNotFoundError(
+                    f"{QUICKSTART} does not exist: run bash tools/quickstart.sh, or name a trained "
+                    "segmenter with --weights"
+                )
+            args.weights, args.config_file = QUICKSTART, QUICKSTART_CONFIG
         segmenter = load_segmenter(
             args.weights,
             config_file=args.config_file,

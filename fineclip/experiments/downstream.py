@@ -16,13 +16,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from fineclip.experiments.downstream_job import JOB, RESULT
 from fineclip.experiments.scenes import Settings, finished_run
 from fineclip.files import write_atomically
 
 SOURCES = {"fineclip": "fineclip", "clip": "clip_continued"}
 """Name in the results, and the run whose weights it starts from; both took equally many steps."""
 
-JOB, RESULT, LOG = "job.json", "result.json", "log.txt"
+LOG = "log.txt"
 
 _ENTRY = "fineclip.experiments.downstream_job"
 

@@ -12,8 +12,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from fineclip.experiments.downstream import JOB, RESULT
 from fineclip.files import write_atomically
+
+JOB, RESULT = "job.json", "result.json"
 
 
 def main(argv: list[str]) -> int:

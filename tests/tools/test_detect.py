@@ -1,6 +1,8 @@
 """A tiny detector from training to named boxes on pictures, through the command line."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -64,6 +66,16 @@ def test_names_are_found_and_drawn(run_tool, checkpoint, options, scenes, tmp_pa
     assert drawn.size == Image.open(images[0]).size
 
 
+def test_the_config_lies_beside_the_weights(run_tool, checkpoint, scenes, tmp_path):
+    image = sorted((scenes / "val").iterdir())[0]
+    done = run_tool(
+        *["detect.py", image, "--vocabulary", "a red ring", "--checkpoint", checkpoint.parent],
+        *["--out", tmp_path / "out"],
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/detections.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("images", "names", "message"),
     [
@@ -83,3 +95,44 @@ def test_bad_input(run_tool, options, tmp_path, images, names, message):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and message in last
     assert not (tmp_path / "out").exists()
+
+
+def test_mmdets_own_interfaces(checkpoint, scenes):
+    """In a process of its own: what mmdet's users call, with nothing of ours imported first."""
+    code = """
+import sys
+from mmengine.config import Config
+from mmdet.apis import DetInferencer, inference_detector, init_detector
+from mmdet.registry import MODELS
+
+folder, image = sys.argv[1:]
+config = Config.fromfile(f"{folder}/scenes_fvit.py")
+model = init_detector(config, f"{folder}/epoch_1.pth", device="cpu")
+assert type(model) is MODELS.get("FViT")
+one = inference_detector(model, image).pred_instances
+inferencer = DetInferencer(f"{folder}/scenes_fvit.py", f"{folder}/epoch_1.pth", device="cpu")
+other = inferencer(image, no_save_vis=True)["predictions"][0]
+assert len(one.scores) == len(other["scores"]) > 0
+assert abs(float(one.scores.max()) - max(other["scores"])) < 1e-5
+assert len(inferencer.model.dataset_meta["classes"]) == 36
+"""
+    image = sorted((scenes / "val").iterdir())[0]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(checkpoint.parent), str(image)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_time_split(run_tool, options, tmp_path):
+    done = run_tool(
+        *["benchmark_detection.py", "--config", CONFIG, "--image-size", 64, 128, "--classes", 5],
+        *["--repeats", 1, "--batch", 2, "--out", tmp_path / "split.json", *options],
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| trunk |" in done.stdout and "| fusion |" in done.stdout
+    split = json.loads((tmp_path / "split.json").read_text())
+    assert sum(split["shares"].values()) == pytest.approx(1)
+    assert all(seconds > 0 for seconds in split["seconds"].values())
+    assert 0 < split["proposals"] <= 50
