@@ -17,6 +17,10 @@ FOLDER = Path(__file__).parents[2] / "configs" / "detection"
 TOWERS = ("eva02-b-16", "eva02-l-14-336", "vit-b-16", "vit-l-14-336")
 WEIGHTS = ("original", "clipself", "regionclip", "fineclip")
 NAMES = [f"{d}_{t}_{w}" for d in ("ov-coco", "ov-lvis") for t in TOWERS for w in WEIGHTS]
+TRANSFER = {
+    "coco-transfer_eva02-l-14-336": (80, 0.2),
+    "objects365-transfer_eva02-l-14-336": (365, 0.3),
+}
 
 
 def build(config):
@@ -28,7 +32,8 @@ def build(config):
 
 
 def test_every_config_is_listed():
-    assert sorted(f.stem for f in FOLDER.glob("*.py")) == sorted([*NAMES, "scenes_fvit"])
+    others = [*TRANSFER, "scenes_fvit"]
+    assert sorted(f.stem for f in FOLDER.glob("*.py")) == sorted([*NAMES, *others])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -44,6 +49,21 @@ def test_parts_fit_together(name):
     large = "-l-" in name
     assert detector.backbone.strides == ((3.5, 7, 14, 28) if large else (4, 8, 16, 32))
     assert detector.backbone.out_indices == ((6, 10, 14, 23) if large else (3, 5, 7, 11))
+
+
+@pytest.mark.parametrize("name", TRANSFER)
+def test_transfer_takes_the_lvis_detector_to_another_vocabulary(name):
+    classes, share = TRANSFER[name]
+    detector = build(load_config(FOLDER / f"{name}.py"))
+    head = detector.roi_head.bbox_head
+    assert (head.num_classes, head.alpha, head.beta) == (classes, share, share)
+    assert (head.temperature, head.vlm_temperature, head.keep_vocabulary) == (50, 120, True)
+    trained = build(load_config(FOLDER / "ov-lvis_eva02-l-14-336_fineclip.py"))
+    wanted = set(detector.state_dict())
+    left = set(trained.state_dict()) - wanted
+    assert wanted <= set(trained.state_dict())
+    assert {key.split(".")[1] for key in left} == {"mask_head", "bbox_head"}
+    assert "roi_head.bbox_head.detect_temperature" in left
 
 
 def test_sizes_are_variables():
