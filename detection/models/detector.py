@@ -15,7 +15,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor
 
 from detection.models.backbone import FViTBackbone
-from detection.models.merging import merge_batch_norms, merge_upsampling
+from detection.models.merging import merge_batch_norms, merge_upsampling, merge_upsampling_norm
 from detection.models.sparse_roi_align import SparseRoIAlign
 from fineclip.checkpoints.conversion import convert_source
 from fineclip.checkpoints.source import source_from
@@ -177,6 +177,7 @@ class FViT(TwoStageDetector):
         """
         self.requires_grad_(False).eval()
         merge_batch_norms(self.neck, self.rpn_head, self.roi_head)
+        merge_upsampling_norm(self.backbone)
         if isinstance(self.neck, FPN):
             merge_upsampling(self.backbone, self.neck)
         if next(self.parameters()).device.type == "cpu":
@@ -189,6 +190,8 @@ class FViT(TwoStageDetector):
         for index, layer in enumerate(layers):
             if isinstance(layer, RoIAlign) and layer.pool_mode == "avg":
                 layers[index] = SparseRoIAlign(layer)
+        per_pixel = 1 / self.backbone.patch_size[0]
+        self.roi_head.clip_pooling = SparseRoIAlign(RoIAlign(1, per_pixel, sampling_ratio=0))
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any

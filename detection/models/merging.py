@@ -7,6 +7,7 @@ from mmcv.cnn import ConvModule
 from mmcv.cnn.utils.fuse_conv_bn import fuse_conv_bn
 from mmdet.models.necks import FPN
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detection.models.backbone import FViTBackbone
 
@@ -20,6 +21,15 @@ def merge_batch_norms(*parts: nn.Module) -> None:
     """
     for part in parts:
         fuse_conv_bn(part)
+
+
+@torch.no_grad()
+def merge_upsampling_norm(backbone: FViTBackbone) -> None:
+    """Folds the pyramid's batch norm into the transposed convolution in front of it, in place."""
+    layers = getattr(backbone, "interpolate1", None)
+    if layers is not None and isinstance(layers[1], nn.modules.batchnorm._BatchNorm):
+        layers[0] = fuse_conv_bn_eval(layers[0], layers[1], transpose=True)
+        layers[1] = nn.Identity()
 
 
 @torch.no_grad()

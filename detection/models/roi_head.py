@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.models.utils import empty_instances
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList
-from torch import Tensor
+from torch import Tensor, nn
 
 from fineclip.models.pooling import pool_boxes
 
@@ -19,7 +21,15 @@ class FViTRoIHead(StandardRoIHead):
 
     Its ``bbox_head`` must be an :class:`~detection.models.FViTBBoxHead`. A mask head is mmdet's
     ``FCNMaskHead`` with ``class_agnostic=True``.
+
+    Attributes:
+        clip_pooling: RoIAlign with a 1 x 1 output that stands in for
+            :func:`fineclip.models.pooling.pool_boxes`.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.clip_pooling: nn.Module | None = None
 
     def predict(
         self,
@@ -96,8 +106,7 @@ class FViTRoIHead(StandardRoIHead):
             rescale=rescale,
         )
 
-    @staticmethod
-    def clip_features(clip_map: Tensor, rois: Tensor, patch_size: tuple[int, int]) -> Tensor:
+    def clip_features(self, clip_map: Tensor, rois: Tensor, patch_size: tuple[int, int]) -> Tensor:
         """CLIP's own view of each box.
 
         Args:
@@ -108,6 +117,8 @@ class FViTRoIHead(StandardRoIHead):
         Returns:
             (R, D), of any length.
         """
+        if self.clip_pooling is not None:
+            return self.clip_pooling(clip_map, rois).flatten(1)
         height, width = (n * side for n, side in zip(clip_map.shape[-2:], patch_size, strict=True))
         boxes = rois[:, 1:] / rois.new_tensor([width, height, width, height])
         return pool_boxes(clip_map, boxes, rois[:, 0].long())
