@@ -44,7 +44,7 @@ class SparseRoIAlign(nn.Module):
             rois: (R, 5) image index and xyxy in pixels of the input.
 
         Returns:
-            (R, C, h, w) with ``output_size`` (h, w).
+            (R, C, h, w) with ``output_size`` (h, w), channels innermost in memory.
         """
         height, width = features.shape[-2:]
         locations = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])  # (B H W, C)
@@ -56,7 +56,7 @@ class SparseRoIAlign(nn.Module):
         for part in order.split(_BOXES_AT_A_TIME):
             weights = _sparse(self._weights(rois[part], height, width), len(locations))
             pooled[part] = (weights @ locations).view(len(part), *pooled.shape[1:])
-        return pooled.permute(0, 3, 1, 2).contiguous()  # (R, C, h, w)
+        return pooled.permute(0, 3, 1, 2)  # (R, C, h, w)
 
     def _weights(self, rois: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Indices into the locations and weights, (R h w, n) each; unused weights are 0."""

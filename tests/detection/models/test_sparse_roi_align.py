@@ -30,7 +30,6 @@ def test_equals_mmcv(sampling_ratio, aligned, output_size):
     layer = RoIAlign(output_size, 0.25, sampling_ratio, aligned=aligned)
     expected = layer(maps, rois)
     found = SparseRoIAlign(layer)(maps, rois)
-    assert found.is_contiguous()
     # Places of samples are float32, up to 50: rounding them moves values of a noise map by 2e-5.
     torch.testing.assert_close(found, expected, atol=5e-5, rtol=0)
 
