@@ -11,6 +11,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from fineclip.checkpoints import CheckpointError
+from fineclip.datasets.files import UnusableImageError
 from fineclip.engine import build_runner, load_config
 from fineclip.files import write_atomically
 
@@ -46,7 +47,11 @@ def main() -> int:
     except (CheckpointError, ValueError, FileNotFoundError, NotADirectoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    metrics = runner.test()
+    try:
+        metrics = runner.test()
+    except UnusableImageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if args.out and runner.rank == 0:
         write_atomically(args.out, json.dumps(metrics, indent=2) + "\n")
     return 0

@@ -8,6 +8,7 @@ import sys
 
 from mmengine.config import DictAction
 
+from fineclip.datasets.files import UnusableImageError
 from fineclip.engine import build_runner, load_config, prepare_training
 
 
@@ -65,7 +66,11 @@ def main() -> int:
     except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    runner.train()
+    try:
+        runner.train()
+    except UnusableImageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -12,6 +12,7 @@ from mmdet.visualization import get_palette
 from mmengine.fileio import get_local_path
 
 from detection.datasets.annotations import CocoAnnotations, LvisAnnotations
+from fineclip.datasets.files import UnusableImageError
 from fineclip.text.vocabulary import Vocabulary, as_vocabulary
 
 
@@ -105,6 +106,25 @@ class OpenVocabularyCocoDataset(CocoDataset):
             )
             for image_id, image in annotations.imgs.items()
         ]
+
+    def prepare_data(self, idx: int) -> Any:
+        """Runs the pipeline on one image.
+
+        Args:
+            idx: Its place in the data set.
+
+        Raises:
+            UnusableImageError: The image is missing or cannot be decoded; the message names it.
+        """
+        try:
+            return super().prepare_data(idx)
+        except (AssertionError, FileNotFoundError) as error:
+            file = self.get_data_info(idx)["img_path"]
+            if isinstance(error, FileNotFoundError):
+                raise UnusableImageError(file, "there is no such file") from error
+            if "failed to load image" in str(error):  # mmcv's words
+                raise UnusableImageError(file, "cannot be decoded") from error
+            raise
 
 
 @DATASETS.register_module()

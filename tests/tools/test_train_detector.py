@@ -1,6 +1,7 @@
 """The OV-COCO config on a folder of photographs in COCO's format: train, resume, test, export."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -130,3 +131,24 @@ def test_bad_annotations_stop_training_with_a_reason(run_tool, coco, tmp_path, b
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and str(broken) in last and message in last
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda f: f.write_bytes(b"no image"), "cannot be decoded"),
+        (lambda f: f.unlink(), "no such"),
+    ],
+)
+def test_images_that_cannot_be_read_are_named(run_tool, coco, tmp_path, harm, reason):
+    root = tmp_path / "coco"
+    shutil.copytree(coco, root)
+    for file in (root / "train2017").iterdir():
+        harm(file)
+    done = run_tool(
+        *["train.py", CONFIG, "--work-dir", tmp_path / "work", "--cfg-options"],
+        *[f"data_root={root}", *SMALL, "max_epochs=1"],
+    )
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: {root / 'train2017'}") and reason in last
