@@ -101,54 +101,31 @@ def test_test_exports_metrics(run_tool, trained, tmp_path):
     assert {"coco/novel_ap50", "coco/base_ap50", "coco/all_ap50"} <= metrics.keys()
 
 
-@pytest.mark.parametrize(
-    ("break_it", "message"),
-    [
-        (
-            lambda data: data["annotations"].append({**data["annotations"][0], "category_id": 99}),
-            "category_id 99 is not among the file's categories",
-        ),
-        (lambda data: data.pop("categories"), "expected COCO annotations with the list 'catego"),
-        (
-            lambda data: (
-                data["categories"].append({"id": 99, "name": "zebra crossing"})
-                or data["annotations"].append({**data["annotations"][0], "category_id": 99})
-            ),
-            "lacks 1 annotated categories ('zebra crossing')",
-        ),
-    ],
-)
-def test_bad_annotations_stop_training_with_a_reason(run_tool, coco, tmp_path, break_it, message):
-    file = coco / "annotations" / "instances_train2017_base.json"
-    data = json.loads(file.read_text())
-    break_it(data)
-    broken = coco / "annotations" / f"{tmp_path.name}.json"
+def test_bad_annotations_stop_training_with_a_reason(run_tool, coco, tmp_path):
+    data = json.loads((coco / "annotations" / "instances_train2017_base.json").read_text())
+    data["categories"].append({"id": 99, "name": "zebra crossing"})
+    data["annotations"].append({**data["annotations"][0], "category_id": 99})
+    broken = coco / "annotations" / "broken.json"
     broken.write_text(json.dumps(data))
     done = run_tool(
         *["train.py", CONFIG, "--work-dir", tmp_path / "work", "--cfg-options"],
-        *[f"data_root={coco}", *SMALL, f"train_annotations=annotations/{broken.name}"],
+        *[f"data_root={coco}", *SMALL, "train_annotations=annotations/broken.json"],
     )
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: ") and str(broken) in last and message in last
+    assert last.startswith("error: ") and str(broken) in last
+    assert "lacks 1 annotated categories ('zebra crossing')" in last
 
 
-@pytest.mark.parametrize(
-    ("harm", "reason"),
-    [
-        (lambda f: f.write_bytes(b"no image"), "cannot be decoded"),
-        (lambda f: f.unlink(), "no such"),
-    ],
-)
-def test_images_that_cannot_be_read_are_named(run_tool, coco, tmp_path, harm, reason):
+def test_images_that_cannot_be_read_are_named(run_tool, coco, tmp_path):
     root = tmp_path / "coco"
     shutil.copytree(coco, root)
     for file in (root / "train2017").iterdir():
-        harm(file)
+        file.write_bytes(b"no image")
     done = run_tool(
         *["train.py", CONFIG, "--work-dir", tmp_path / "work", "--cfg-options"],
         *[f"data_root={root}", *SMALL, "max_epochs=1"],
     )
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"error: {root / 'train2017'}") and reason in last
+    assert last.startswith(f"error: {root / 'train2017'}") and "cannot be decoded" in last

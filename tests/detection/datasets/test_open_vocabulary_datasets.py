@@ -3,14 +3,17 @@
 import json
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("mmdet")
 
+from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmdet.registry import DATASETS
 from mmengine.registry import DefaultScope
 
 from detection.datasets import OpenVocabularyCocoDataset, OpenVocabularyLVISDataset
+from fineclip.datasets.files import UnusableImageError
 from fineclip.datasets.scenes import make_scenes
 from fineclip.engine import load_config
 
@@ -172,6 +175,10 @@ def without(data, key, place=None):
         (without(zoo(), "bbox", "annotations"), r"annotations\[0\]: missing key 'bbox'"),
         (without(zoo(), "file_name", "images"), r"images\[0\]: missing key 'file_name'"),
         (without(zoo(), "name", "categories"), r"categories\[0\]: missing key 'name'"),
+        (
+            {**zoo(), "annotations": [annotation(1, 1, 99)]},
+            r"annotations\[0\]: category_id 99 is not among the file's categories",
+        ),
         ("{", "not valid JSON"),
         ("[]", "a JSON object"),
     ],
@@ -180,6 +187,18 @@ def test_malformed_files_name_file_and_key(make, data, message):
     with pytest.raises(ValueError, match=message) as error:
         make(data)
     assert "zoo.json" in str(error.value)
+
+
+def test_images_that_cannot_be_read_are_named(make, tmp_path):
+    dataset = make(zoo())
+    dataset.pipeline = LoadImageFromFile()
+    with pytest.raises(UnusableImageError, match=r"1\.jpg: there is no such file"):
+        dataset[0]
+    (tmp_path / "1.jpg").write_bytes(b"no image")
+    with pytest.raises(UnusableImageError, match=r"1\.jpg: cannot be decoded"):
+        dataset[0]
+    Image.new("RGB", (64, 64)).save(tmp_path / "1.jpg")
+    assert dataset[0]["img"].shape == (64, 64, 3)
 
 
 def test_missing_file(tmp_path):

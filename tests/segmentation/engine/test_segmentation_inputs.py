@@ -7,7 +7,7 @@ import torch
 
 from segmentation.engine import check_inputs, evaluate, load_config, summary_table
 from segmentation.engine.config import skip_clip_weights
-from segmentation.engine.inference import test_classes as classes_of
+from segmentation.engine.inference import evaluation_classes as classes_of
 from segmentation.engine.trainer import SegmentationTrainer
 
 _LIST = ("MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON", "voc20")
