@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
 from detection.inference import Detection
-
-_GOLDEN = 0.618033988749895  # hues this far apart stay apart, however many there are
+from fineclip.visualization import class_color
 
 
 def draw_detections(image: Image.Image, detections: Sequence[Detection]) -> Image.Image:
@@ -25,8 +23,7 @@ def draw_detections(image: Image.Image, detections: Sequence[Detection]) -> Imag
     font = ImageFont.load_default(size=max(10, round(max(image.size) / 48)))
     for found in reversed(detections):
         x, y, width, height = found["bbox"]
-        red, green, blue = colorsys.hsv_to_rgb(found["index"] * _GOLDEN % 1, 0.85, 0.95)
-        color = (round(red * 255), round(green * 255), round(blue * 255))
+        color = class_color(found["index"])
         draw.rectangle((x, y, x + width, y + height), outline=color, width=line)
         text = f"{found['category']} {found['score']:.2f}"
         left, top, right, bottom = draw.textbbox((x, y), text, font=font)

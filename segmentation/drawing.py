@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,17 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fineclip.files import replacing
+from fineclip.visualization import class_color
 
-_GOLDEN = 0.618033988749895  # hues this far apart stay apart, however many there are
 _LEGEND_BACKGROUND = (24, 24, 24)
-
-
-def class_color(index: int) -> tuple[int, int, int]:
-    """The RGB colour of a class, 0..255; it depends on nothing but the index."""
-    # Every third class is darker, for hues alone get close at last.
-    value = (0.95, 0.75, 0.55)[index % 3]
-    red, green, blue = colorsys.hsv_to_rgb(index * _GOLDEN % 1, 0.8, value)
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def draw_segmentation(

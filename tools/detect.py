@@ -17,12 +17,12 @@ import warnings
 from pathlib import Path
 
 from mmengine.config import DictAction
-from tqdm import tqdm
 
 from fineclip.checkpoints import CheckpointError
-from fineclip.datasets.files import UnusableImageError, list_images, open_image
+from fineclip.command_line import add_images_and_names, readable_images
+from fineclip.datasets.files import list_images
 from fineclip.engine import default_device, load_config
-from fineclip.files import write_atomically
+from fineclip.files import replacing, write_atomically
 from fineclip.text import as_vocabulary
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/detection/fineclip")
@@ -32,12 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files or folders of them")
-    names = parser.add_mutually_exclusive_group(required=True)
-    names.add_argument("--vocabulary", nargs="+", metavar="NAME", help="what to look for")
-    names.add_argument(
-        "--vocabulary-file", metavar="F", help="JSON vocabulary, or the name of a built-in one"
-    )
+    add_images_and_names(parser)
     parser.add_argument(
         "--checkpoint",
         type=Path,
@@ -106,15 +101,11 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     args.out.mkdir(parents=True, exist_ok=True)
     results, unusable = [], []
-    for number, file in enumerate(tqdm(files, unit="image", disable=len(files) == 1), 1):
-        try:
-            image = open_image(file)
-        except UnusableImageError as error:
-            unusable.append(error)
-            continue
+    for number, file, image in readable_images(files, unusable):
         found = detector.detect(image, args.score_threshold)
         results.extend(coco_results(file, number, found))
-        draw_detections(image, found).save(args.out / f"{number:04d}_{file.stem}.png")
+        with replacing(args.out / f"{number:04d}_{file.stem}.png") as temporary:
+            draw_detections(image, found).save(temporary, format="PNG")
     write_atomically(args.out / "detections.json", json.dumps(results, indent=1) + "\n")
     print(f"{len(results)} objects in {len(files) - len(unusable)} images: {args.out}")
     for error in unusable:

@@ -18,9 +18,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from tqdm import tqdm
-
-from fineclip.datasets.files import UnusableImageError, list_images, open_image
+from fineclip.command_line import add_images_and_names, readable_images
+from fineclip.datasets.files import list_images
 from fineclip.engine.optim import default_device
 from fineclip.files import replacing, write_atomically
 from fineclip.text import as_vocabulary
@@ -33,12 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files or folders of them")
-    names = parser.add_mutually_exclusive_group(required=True)
-    names.add_argument("--vocabulary", nargs="+", metavar="NAME", help="what to look for")
-    names.add_argument(
-        "--vocabulary-file", metavar="F", help="JSON vocabulary, or the name of a built-in one"
-    )
+    add_images_and_names(parser)
     parser.add_argument(
         "--weights",
         metavar="W",
@@ -104,12 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     args.out.mkdir(parents=True, exist_ok=True)
     done, unusable = [], []
-    for number, file in enumerate(tqdm(files, unit="image", disable=len(files) == 1), 1):
-        try:
-            image = open_image(file)
-        except UnusableImageError as error:
-            unusable.append(error)
-            continue
+    for number, file, image in readable_images(files, unusable):
         labels = segmenter.segment(image, names)
         stem = f"{number:04d}_{file.stem}"
         with replacing(args.out / f"{stem}.png") as temporary:

@@ -6,30 +6,14 @@ Source: F-ViT (CLIPSelf, ICLR 2024). Not measured here: no GPU, no Objects365.
 """
 
 _base_ = [
-    "_base_/models/fvit_mask_l-14.py",
+    "_base_/models/fvit_transfer_l-14.py",
     "_base_/datasets/objects365_transfer.py",
     "_base_/runtime.py",
 ]
 
-model_name = "EVA02-L-14-336"
-text_pretrained = "merged2b_s6b_b61k"
-share = 0.3  # CLIP's exponent, of every class
+share = 0.3
 
 model = dict(
     data_preprocessor=dict(pad_size_divisor={{_base_.image_size}}),
-    backbone=dict(model=model_name, pretrained=None),  # the detector's checkpoint has the tower
-    roi_head=dict(
-        bbox_head=dict(
-            vocabulary={{_base_.vocabulary}},
-            class_embeddings=dict(model=model_name, pretrained=text_pretrained),
-            keep_vocabulary=True,
-            fixed_temperature=50.0,
-            vlm_temperature=120.0,
-            alpha=share,
-            beta=share,
-        ),
-        mask_roi_extractor=None,
-        mask_head=None,
-    ),
+    roi_head=dict(bbox_head=dict(vocabulary={{_base_.vocabulary}}, alpha=share, beta=share)),
 )
-test_cfg = dict(type="TestLoop")

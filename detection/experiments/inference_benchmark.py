@@ -16,6 +16,8 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 from torch import nn
 
+from fineclip.experiments.measuring import synchronize
+
 STAGES = {
     "trunk": "blocks of the frozen CLIP: four taps and the dense map, one pass",
     "pyramid": "upsampling of the taps, FPN",
@@ -107,8 +109,7 @@ class _Stopwatch:
         self._inner = [0.0]
 
     def now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        synchronize(self.device)
         return time.perf_counter()
 
     def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:

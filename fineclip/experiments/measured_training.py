@@ -8,7 +8,6 @@ standard error where the job cannot be run.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from mmengine.runner import Runner
 
 from fineclip.checkpoints import CheckpointError
 from fineclip.engine import build_runner, default_device, load_config, prepare_training
+from fineclip.experiments.measuring import peak_memory_bytes, synchronize
 from fineclip.experiments.scenes import attention_for_short_sequences
 from fineclip.files import write_atomically
 
@@ -111,31 +111,12 @@ class _EpochTimes(Hook):
         self.seconds: list[float] = []
 
     def before_train_epoch(self, runner: Runner) -> None:
-        _wait_for_device()
+        synchronize(default_device())
         self._start = time.perf_counter()
 
     def after_train_epoch(self, runner: Runner) -> None:
-        _wait_for_device()
+        synchronize(default_device())
         self.seconds.append(time.perf_counter() - self._start)
-
-
-def _wait_for_device() -> None:
-    if default_device().type != "cpu":
-        torch.accelerator.synchronize()
-
-
-def peak_memory_bytes() -> int:
-    """Most memory used so far: allocated on the CUDA device, else resident in this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    # Second choice: on Linux this would count the parent's memory until the exec as well.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def main(argv: list[str]) -> int:

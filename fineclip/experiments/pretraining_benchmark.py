@@ -6,16 +6,13 @@ what a step costs does not depend on what is in the pictures.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +21,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fineclip.embeddings import Embeddings
 from fineclip.engine.optim import parameter_groups
-from fineclip.experiments.measured_training import peak_memory_bytes
+from fineclip.experiments.measuring import (
+    call_in_process,
+    peak_memory_bytes,
+    start_memory,
+    synchronize,
+)
 from fineclip.models import DenseCLIP, FineCLIPPretrainer
 from fineclip.models.pooling import pool_boxes
 from fineclip.objectives import GlobalContrastive, RegionContrastive, SelfDistillation
@@ -210,10 +212,10 @@ def measure_step(step: Step) -> dict[str, Any]:
     for _ in range(step.steps):
         start = time.perf_counter()
         run()
-        _synchronize(device)
+        synchronize(device)
         seconds.append(time.perf_counter() - start)
     outputs.clear()
-    before = _start_memory(device)
+    before = start_memory(device)
     run()
     peak = peak_memory_bytes()
     typical = sorted(seconds)[len(seconds) // 2]
@@ -234,15 +236,7 @@ def measure_in_process(step: Step) -> dict[str, Any]:
     Raises:
         RuntimeError: The process failed; its last line says why.
     """
-    result = subprocess.run(
-        [sys.executable, "-m", __name__, json.dumps(dataclasses.asdict(step))],
-        capture_output=True,
-        text=True,
-    )
-    if result.returncode:
-        lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
-        raise RuntimeError(f"mode {step.mode}: {lines[-1]}")
-    return json.loads(result.stdout.splitlines()[-1])
+    return call_in_process(__name__, f"mode {step.mode}", json.dumps(dataclasses.asdict(step)))
 
 
 def matrix_rate(device: torch.device, amp: str | None = None, seconds: float = 1.0) -> float:
@@ -256,7 +250,7 @@ def matrix_rate(device: torch.device, amp: str | None = None, seconds: float = 1
         start = time.perf_counter()
         for _ in range(8):
             left @ right
-        _synchronize(device)
+        synchronize(device)
         best = max(best, 8 * 2 * side**3 / (time.perf_counter() - start))
     return best
 
@@ -316,28 +310,6 @@ def markdown(result: dict[str, Any]) -> str:
             f"| {share} |"
         )
     return "\n".join(lines)
-
-
-def _start_memory(device: torch.device) -> int:
-    """Starts the count of the peak anew and returns the bytes in use now."""
-    _synchronize(device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
-    if sys.platform == "linux":
-        # Freed blocks leave the process at once: what glibc would keep of them is not in use. Time
-        # is not taken any more, which this would cost.
-        libc = ctypes.CDLL(None)
-        for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            libc.mallopt(parameter, 1 << 16)
-        libc.malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM
-    return peak_memory_bytes()
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
 
 
 if __name__ == "__main__":

@@ -6,10 +6,8 @@ are random: what inference costs does not depend on them. Answers are compared.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fineclip.experiments.measured_training import peak_memory_bytes
+from fineclip.experiments.measuring import (
+    call_in_process,
+    peak_memory_bytes,
+    start_memory,
+    synchronize,
+)
 from segmentation.class_names import read_class_names
 from segmentation.experiments.plain_inference import PlainInference
 from segmentation.modeling import Segmenter, SlidingWindows, build_segmenter
@@ -118,7 +121,7 @@ def measure(settings: Inference, answers: Path) -> dict[str, Any]:
             scores = plain.predict(image, size, names)
             scores.argmax(dim=0)
             scores = scores[:, ::_COMPARED, ::_COMPARED].clone()
-        _synchronize(device)
+        synchronize(device)
         return scores
 
     start = time.perf_counter()
@@ -127,12 +130,12 @@ def measure(settings: Inference, answers: Path) -> dict[str, Any]:
             model.sem_seg_head.predictor.text(names)
         elif settings.mode == "plain_text_once":
             plain.encode(names)
-    _synchronize(device)
+    synchronize(device)
     vocabulary_seconds = time.perf_counter() - start
     start = time.perf_counter()
     scores = run()
     seconds = time.perf_counter() - start
-    before = _start_memory(device)
+    before = start_memory(device)
     run()
     peak = peak_memory_bytes()
     if scores is None:
@@ -211,37 +214,8 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def _measure_in_process(settings: Inference, answers: Path) -> dict[str, Any]:
-    result = subprocess.run(
-        [sys.executable, "-m", __name__, json.dumps(dataclasses.asdict(settings)), str(answers)],
-        capture_output=True,
-        text=True,
-    )
-    if result.returncode:
-        lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
-        raise RuntimeError(f"mode {settings.mode}: {lines[-1]}")
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def _start_memory(device: torch.device) -> int:
-    """Starts the count of the peak anew and returns the bytes in use now."""
-    _synchronize(device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
-    if sys.platform == "linux":
-        # Freed blocks leave the process at once: what glibc would keep of them is not in use. Time
-        # is not taken any more, which this would cost.
-        libc = ctypes.CDLL(None)
-        for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            libc.mallopt(parameter, 1 << 16)
-        libc.malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM
-    return peak_memory_bytes()
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
+    text = json.dumps(dataclasses.asdict(settings))
+    return call_in_process(__name__, f"mode {settings.mode}", text, str(answers))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmentation.drawing import class_color, draw_segmentation, save_label_map
+from fineclip.visualization import class_color
+from segmentation.drawing import draw_segmentation, save_label_map
 
 
 def test_colours_are_distinct_and_fixed():
