@@ -95,7 +95,7 @@ setup(
     ],
     python_requires=">=3.10",
     packages=find_packages(include=[f"{name}{tail}" for name in PACKAGES for tail in ("", ".*")]),
-    package_data={"fineclip": ["models/configs/*.json", "text/vocabularies/*.json"]},
+    package_data={"fineclip": ["tiny_models/*.json", "text/vocabularies/*.json"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from fineclip.checkpoints import install_safe_loader
-from fineclip.text import BACKGROUND, Vocabulary, resolve_class_embeddings
+from fineclip.models import BACKGROUND, resolve_class_embeddings
+from fineclip.text import Vocabulary
 
 
 def trained_detector(path: str | Path) -> tuple[Path, Path]:

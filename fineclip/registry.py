@@ -10,7 +10,10 @@ MODEL_WRAPPERS = _root.Registry(
     "model wrapper", parent=_root.MODEL_WRAPPERS, scope="fineclip", locations=["fineclip.engine"]
 )
 MODELS = _root.Registry(
-    "model", parent=_root.MODELS, scope="fineclip", locations=["fineclip.models"]
+    "model",
+    parent=_root.MODELS,
+    scope="fineclip",
+    locations=["fineclip.models", "fineclip.pretraining"],
 )
 OBJECTIVES = _root.Registry("objective", scope="fineclip", locations=["fineclip.objectives"])
 DATASETS = _root.Registry(

@@ -7,10 +7,10 @@ from importlib.util import find_spec
 
 if find_spec("detectron2") is not None:
     from segmentation.data import register_datasets
-    from segmentation.detectron2_config import add_cat_seg_config
-    from segmentation.detectron2_head import CATSegHead
-    from segmentation.detectron2_meta_arch import CATSeg
-    from segmentation.detectron2_solver import build_optimizer
+    from segmentation.detectron2.config import add_cat_seg_config
+    from segmentation.detectron2.head import CATSegHead
+    from segmentation.detectron2.meta_arch import CATSeg
+    from segmentation.detectron2.solver import build_optimizer
 
     __all__ = [
         "CATSeg",

@@ -13,15 +13,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fineclip.text import (
+from fineclip.models import (
     BACKGROUND,
-    TEMPLATES,
     ClassEmbeddings,
-    known_vocabularies,
     resolve_class_embeddings,
     write_class_embeddings,
 )
-from fineclip.text.class_embedding_files import CACHE_VARIABLE, SUFFIX
+from fineclip.models.class_embedding_files import CACHE_VARIABLE, SUFFIX
+from fineclip.text import TEMPLATES, known_vocabularies
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

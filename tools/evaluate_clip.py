@@ -18,7 +18,8 @@ from fineclip.datasets.transforms import ImageTransform
 from fineclip.evaluation.runner import evaluate, merge_results
 from fineclip.evaluation.tasks import TASKS, build_task
 from fineclip.files import write_atomically
-from fineclip.models import DenseCLIP, FineCLIPPretrainer
+from fineclip.models import DenseCLIP
+from fineclip.pretraining import FineCLIPPretrainer
 from fineclip.text.templates import TEMPLATES
 from fineclip.text.vocabulary import known_vocabularies
 

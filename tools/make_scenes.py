@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fineclip.datasets.scenes import make_scenes
+from fineclip.scenes import make_scenes
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from fineclip.checkpoints import read_checkpoint
-from fineclip.text import BACKGROUND, Vocabulary, resolve_class_embeddings
-from fineclip.text.class_embedding_files import SUFFIX
+from fineclip.models import BACKGROUND, resolve_class_embeddings
+from fineclip.models.class_embedding_files import SUFFIX
+from fineclip.text import Vocabulary
 
 EmbeddingSource = Tensor | Sequence[Sequence[float]] | str | Path | Mapping[str, Any]
 
@@ -27,7 +28,7 @@ def head_embeddings(
             - (K + 1, D), background last, as a tensor or nested lists;
             - a ``.safetensors`` file that ``tools/build_class_embeddings.py`` made, background
               included;
-            - arguments of :func:`fineclip.text.resolve_class_embeddings`, such as
+            - arguments of :func:`fineclip.models.resolve_class_embeddings`, such as
               ``{"model": name, "pretrained": weights}``: embeddings of the vocabulary, from the
               cache or made now;
             - a torch file with one (D,) vector per class name, "background" among them, as the

@@ -29,6 +29,7 @@ from fineclip.checkpoints.source import (
 )
 from fineclip.checkpoints.write import SUFFIXES, check_target, write_safetensors, write_torch
 from fineclip.files import write_atomically
+from fineclip.positions import resample_position_table
 
 TARGETS = ("open_clip", "eva_clip", "huggingface", "fvit", "catseg")
 
@@ -161,8 +162,6 @@ def _check(source: Source) -> dict[str, int]:
 
 
 def _resample(source: Source, image_size: int, report: Report) -> None:
-    from fineclip.models.trunks.base import resample_position_table  # imports open_clip: slow
-
     table = open_clip.position_table(source.clip, str(source.path))
     if image_size < 1 or image_size % table.patch:
         raise CheckpointError(

@@ -246,7 +246,7 @@ def known_config(dims: Mapping[str, int], layers: int, text_layers: int) -> tupl
         text_layers: Blocks of the text tower.
     """
     wanted = (dims["C"], dims["p"], layers, dims["D"], dims["W"], text_layers)
-    folders = [Path(__file__).parents[1] / "models" / "configs"]
+    folders = [Path(__file__).parents[1] / "tiny_models"]
     if spec := find_spec("open_clip"):  # found, not imported: importing takes many seconds
         folders += [Path(p) / "model_configs" for p in spec.submodule_search_locations or ()]
     for folder in folders:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fineclip.evaluation.image_metric import ImageMetric
 from fineclip.evaluation.similarity import similarities
+from fineclip.models.class_embeddings import TextEncoder, build_class_embeddings
 from fineclip.registry import METRICS
-from fineclip.text.class_embeddings import TextEncoder, build_class_embeddings
 from fineclip.text.templates import Template, get_templates
 from fineclip.text.vocabulary import Vocabulary, load_vocabulary
 

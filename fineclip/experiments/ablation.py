@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fineclip.datasets.scenes import make_scenes
 from fineclip.engine import load_config
 from fineclip.experiments.ablation_results import METRICS, summarize_row, write_results
 from fineclip.files import write_atomically
+from fineclip.scenes import make_scenes
 
 JOB, MEASURED, LOG = "job.json", "measured.json", "log.txt"
 PRETRAINING = "pretraining"  # folder of the start weights
@@ -51,7 +51,7 @@ class Ablation:
     """An experiment as its config describes it (``configs/ablation/scenes.py``).
 
     Attributes:
-        scenes: Arguments of :func:`fineclip.datasets.scenes.make_scenes`.
+        scenes: Arguments of :func:`fineclip.scenes.make_scenes`.
         pretraining: The training that makes the start weights.
         rows: Rows by name, in the order of the table.
         workers: Trainings at a time.

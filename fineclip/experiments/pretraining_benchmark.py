@@ -27,9 +27,10 @@ from fineclip.experiments.measuring import (
     start_memory,
     synchronize,
 )
-from fineclip.models import DenseCLIP, FineCLIPPretrainer
+from fineclip.models import DenseCLIP
 from fineclip.models.pooling import pool_boxes
 from fineclip.objectives import GlobalContrastive, RegionContrastive, SelfDistillation
+from fineclip.pretraining import FineCLIPPretrainer
 
 _CAPTION_TOKENS = (8, 24)  # shortest and longest, start and end included
 _REGION_CAPTION_TOKENS = (5, 14)
@@ -57,7 +58,7 @@ class Step:
         boxes: Box slots per image.
         filled: Share of the slots that hold a box.
         image_size: Side of images and crops in pixels; None: the model's own.
-        trainable: Parts that train, see :class:`fineclip.models.FineCLIPPretrainer`.
+        trainable: Parts that train, see :class:`fineclip.pretraining.FineCLIPPretrainer`.
         amp: "bf16" or "fp16" autocast; None: float32.
         device: A torch device.
         chunk_sizes: Rows at a time of the chunked modes; None: a tenth of the crops, a quarter of

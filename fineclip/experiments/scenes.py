@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from fineclip.datasets.scenes import make_scenes
 from fineclip.files import write_atomically
+from fineclip.scenes import make_scenes
 
 METRICS = ("box_top1", "box_top5", "i2t_r1", "t2i_r1")
 RUNS = ("clip", "clip_continued", "fineclip")

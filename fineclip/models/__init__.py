@@ -1,18 +1,26 @@
-"""CLIP models with dense and region embeddings, and the pretrainer."""
+"""CLIP models with dense and region embeddings, and what is made with one: class embeddings."""
 
-from fineclip.models import tiny  # noqa: F401  (registers the tiny model names)
+import fineclip.tiny_models  # noqa: F401  (registers the tiny model names)
+from fineclip.models.class_embedding_files import (
+    ClassEmbeddings,
+    read_class_embeddings,
+    write_class_embeddings,
+)
+from fineclip.models.class_embeddings import (
+    BACKGROUND,
+    build_class_embeddings,
+    get_class_embeddings,
+    resolve_class_embeddings,
+)
 from fineclip.models.dense_clip import DenseCLIP
-from fineclip.models.ema_teacher import EMATeacher
-from fineclip.models.frozen_teacher import FrozenTeacher
-from fineclip.models.preprocessor import RegionTextPreprocessor
-from fineclip.models.pretrainer import FineCLIPPretrainer
-from fineclip.models.prototype_head import PrototypeHead
 
 __all__ = [
+    "BACKGROUND",
+    "ClassEmbeddings",
     "DenseCLIP",
-    "EMATeacher",
-    "FineCLIPPretrainer",
-    "FrozenTeacher",
-    "PrototypeHead",
-    "RegionTextPreprocessor",
+    "build_class_embeddings",
+    "get_class_embeddings",
+    "read_class_embeddings",
+    "resolve_class_embeddings",
+    "write_class_embeddings",
 ]

@@ -23,7 +23,7 @@ def get_tokenizer(model_name: str, context_length: int | None = None) -> Tokeniz
     # Importing open_clip takes seconds (it imports transformers), and data sets have other uses.
     import open_clip
 
-    from fineclip.models import tiny  # noqa: F401  (registers the tiny model names)
+    import fineclip.tiny_models  # noqa: F401  (registers the tiny model names; needs open_clip)
 
     if ":" not in model_name and model_name.replace("/", "-") not in open_clip.list_models():
         raise ValueError(f"tokenizer: unknown model {model_name!r}; see open_clip.list_models()")

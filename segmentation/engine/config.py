@@ -12,8 +12,8 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog
 
 from segmentation.data import check_class_lists
-from segmentation.detectron2_config import add_cat_seg_config
-from segmentation.detectron2_head import RANDOM_WEIGHTS
+from segmentation.detectron2.config import add_cat_seg_config
+from segmentation.detectron2.head import RANDOM_WEIGHTS
 from segmentation.modeling.build import OPENAI_NAMES
 
 

@@ -14,7 +14,7 @@ from detectron2.modeling import build_model
 from detectron2.utils import comm
 from torch import nn
 
-from segmentation.detectron2_solver import build_optimizer
+from segmentation.detectron2.solver import build_optimizer
 from segmentation.engine.checkpointer import SafeCheckpointer
 from segmentation.engine.inference import evaluate
 from segmentation.engine.loader import build_train_loader
@@ -76,7 +76,7 @@ class SegmentationTrainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        """See :func:`segmentation.detectron2_solver.build_optimizer`."""
+        """See :func:`segmentation.detectron2.solver.build_optimizer`."""
         return build_optimizer(cfg, model)
 
     @classmethod

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from fineclip.datasets import RegionTextDataset, collate_region_text
-from fineclip.datasets.scenes import make_scenes
 from fineclip.engine import load_config
 from fineclip.registry import DATASETS, HOOKS, MODELS
+from fineclip.scenes import make_scenes
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "fineclip"
 ROWS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fineclip.datasets.scenes import make_scenes
+from fineclip.scenes import make_scenes
 
 ROOT = Path(__file__).parents[2]
 

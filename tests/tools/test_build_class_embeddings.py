@@ -6,8 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fineclip.models import DenseCLIP
-from fineclip.text import build_class_embeddings, read_class_embeddings
+from fineclip.models import DenseCLIP, build_class_embeddings, read_class_embeddings
 
 TOOL = "build_class_embeddings.py"
 MODEL = "ViT-Ti-16"

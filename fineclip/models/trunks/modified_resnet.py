@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from torch import Tensor, nn
 
-from fineclip.models.trunks.base import Trunk, resample_position_table
+from fineclip.models.trunks.base import Trunk
+from fineclip.positions import resample_position_table
 
 _STRIDE = 32  # stem 4, then 2 in each of the last three stages
 

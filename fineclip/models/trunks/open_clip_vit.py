@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
-from fineclip.models.trunks.base import TransformerTrunk, TrunkTokens, resample_position_table
+from fineclip.models.trunks.base import TransformerTrunk, TrunkTokens
+from fineclip.positions import resample_position_table
 
 
 class OpenCLIPViTTrunk(TransformerTrunk):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fineclip.models.trunks.base import TransformerTrunk, resample_position_table
+from fineclip.models.trunks.base import TransformerTrunk
+from fineclip.positions import resample_position_table
 
 
 class TimmTrunk(TransformerTrunk):

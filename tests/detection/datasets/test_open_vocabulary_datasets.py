@@ -14,8 +14,8 @@ from mmengine.registry import DefaultScope
 
 from detection.datasets import OpenVocabularyCocoDataset, OpenVocabularyLVISDataset
 from fineclip.datasets.files import UnusableImageError
-from fineclip.datasets.scenes import make_scenes
 from fineclip.engine import load_config
+from fineclip.scenes import make_scenes
 
 VOCABULARY = {
     "name": "zoo",

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from fineclip.engine import AutocastOptimWrapper, CLIPOptimWrapperConstructor, WarmupCosineLR
-from fineclip.models import DenseCLIP, FineCLIPPretrainer
+from fineclip.models import DenseCLIP
 from fineclip.objectives import GlobalContrastive
+from fineclip.pretraining import FineCLIPPretrainer
 
 
 def names_of(model, group):

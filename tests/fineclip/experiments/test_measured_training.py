@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fineclip.datasets.scenes import make_scenes
 from fineclip.experiments import measured_training
 from fineclip.experiments.measured_training import main
 from fineclip.experiments.measuring import peak_memory_bytes
 from fineclip.models import DenseCLIP
+from fineclip.scenes import make_scenes
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "fineclip"
 

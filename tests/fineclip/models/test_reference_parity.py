@@ -7,11 +7,11 @@ the wrong GELU.
 
 import pytest
 import torch
-from reference import CASES, load_reference
+from clip_reference import CASES, load_reference
 
 from fineclip.embeddings import Embeddings
-from fineclip.models import FineCLIPPretrainer
 from fineclip.objectives import GlobalContrastive, RegionContrastive, SelfDistillation
+from fineclip.pretraining import FineCLIPPretrainer
 
 OUTPUT = {"atol": 2e-5, "rtol": 0}
 LOSS = {"atol": 2e-5, "rtol": 0}

@@ -5,7 +5,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from fineclip.models import DenseCLIP, FineCLIPPretrainer
+from fineclip.models import DenseCLIP
 from fineclip.objectives import (
     FILIP,
     GlobalContrastive,
@@ -14,6 +14,7 @@ from fineclip.objectives import (
     SelfDistillation,
 )
 from fineclip.parallel.chunked import ChunkPlanner, Encoding, free_memory, saved_bytes
+from fineclip.pretraining import FineCLIPPretrainer
 
 CHUNKS = {"images": 2, "crops": 3, "texts": 2, "views": 1}
 ALL = ("image", "text", "logit_scale")

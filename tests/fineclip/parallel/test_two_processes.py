@@ -18,7 +18,7 @@ from two_process_step import (
     step,
 )
 
-SCRIPT = Path(__file__).with_name("two_process_step.py")
+SCRIPT = Path(__file__).parents[2] / "support" / "two_process_step.py"
 
 
 @pytest.fixture(scope="module")

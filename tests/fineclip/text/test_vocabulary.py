@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from fineclip.datasets.scenes import THING_CATEGORIES
+from fineclip.scenes import THING_CATEGORIES
 from fineclip.text.vocabulary import (
     Vocabulary,
     as_vocabulary,

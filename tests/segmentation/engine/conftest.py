@@ -6,7 +6,7 @@ pytest.importorskip("detectron2")
 
 from pathlib import Path
 
-from fineclip.datasets.scenes import make_scenes
+from fineclip.scenes import make_scenes
 from segmentation.data import register_datasets
 from segmentation.engine import load_config
 

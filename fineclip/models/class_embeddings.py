@@ -1,0 +1,302 @@
+"""Text embeddings of classes: prompts encoded, averaged and normalised; from a file or cached."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fineclip.models.class_embedding_files import (
+    SUFFIX,
+    ClassEmbeddings,
+    cache_file,
+    content_hash,
+    read_class_embeddings,
+    weights_identity,
+    write_class_embeddings,
+)
+from fineclip.models.dense_clip import DenseCLIP
+from fineclip.text import Vocabulary, as_vocabulary, get_templates
+from fineclip.text.templates import Template
+
+BACKGROUND = "background"
+"""The word that F-ViT embeds for "no class"."""
+
+Progress = Callable[[int, int], None]
+
+_logger = logging.getLogger(__name__)
+
+
+class TextEncoder(Protocol):
+    """What is needed of a model (``DenseCLIP`` has it)."""
+
+    device: torch.device
+
+    def tokenizer(self, texts: list[str]) -> Tensor:
+        """Tokens (n, T) int64 of n texts."""
+
+    def encode_text(self, tokens: Tensor, normalize: bool = True) -> Tensor:
+        """Embeddings (n, D) of (n, T) tokens."""
+
+
+@torch.no_grad()
+def build_class_embeddings(
+    clip: TextEncoder,
+    names: Sequence[str | Sequence[str]],
+    templates: str | Sequence[str] | Template = "vild",
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Embeds each class as the normalised mean of the normalised embeddings of its prompts.
+
+    The rule of ViLD, CLIPSelf and FineCLIP: encode, L2-normalise each prompt, average over a
+    class's prompts, L2-normalise. Put the model into eval mode first if its text tower has
+    dropout.
+
+    Args:
+        clip: The model; its device is used.
+        names: K category names as the data set writes them; several names of one class (its
+            synonyms) are averaged as further prompts.
+        templates: Anything :func:`fineclip.text.templates.get_templates` takes.
+        batch_size: Prompts encoded at a time.
+        progress: Called with (prompts done, prompts in all) after each batch.
+
+    Returns:
+        (K, D) float32 unit vectors on the model's device.
+
+    Raises:
+        ValueError: No names, an empty name, or unknown templates.
+    """
+    return _encode(clip, _prompts(names, templates), batch_size, progress)
+
+
+def _prompts(
+    names: Sequence[str | Sequence[str]], templates: str | Sequence[str] | Template
+) -> list[list[str]]:
+    """The prompts of each class."""
+    fill = get_templates(templates)
+    if not names:
+        raise ValueError("no class names given")
+    groups = [[name] if isinstance(name, str) else list(name) for name in names]
+    for index, group in enumerate(groups):
+        if not group or not all(name.strip() for name in group):
+            raise ValueError(f"class {index} has an empty name")
+    return [[prompt for name in group for prompt in fill(name)] for group in groups]
+
+
+@torch.no_grad()
+def _encode(
+    clip: TextEncoder, prompts: list[list[str]], batch_size: int, progress: Progress | None
+) -> Tensor:
+    flat = [prompt for of_class in prompts for prompt in of_class]
+    batches = []
+    for start in range(0, len(flat), batch_size):
+        tokens = clip.tokenizer(flat[start : start + batch_size]).to(clip.device)
+        batches.append(F.normalize(clip.encode_text(tokens).float(), dim=-1))
+        if progress is not None:
+            progress(min(start + batch_size, len(flat)), len(flat))
+    embeddings = torch.cat(batches)  # (all prompts, D)
+    means = [of_class.mean(dim=0) for of_class in embeddings.split([len(p) for p in prompts])]
+    return F.normalize(torch.stack(means), dim=-1)
+
+
+def resolve_class_embeddings(
+    source: str | Path | Vocabulary | Mapping[str, Any] | Sequence[Any],
+    model: str | None = None,
+    pretrained: str | None = None,
+    templates: str | Sequence[str] | Template = "vild",
+    *,
+    background: str | None = None,
+    synonyms: bool = False,
+    clip: TextEncoder | None = None,
+    names: Sequence[str] | None = None,
+    width: int | None = None,
+    cache_dir: str | Path | None = None,
+    cache: bool = True,
+    batch_size: int = 256,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+) -> ClassEmbeddings:
+    """Class embeddings from a file, from the cache, or made on the spot.
+
+    Args:
+        source: A ``.safetensors`` file of ``tools/build_class_embeddings.py``; or a vocabulary,
+            as anything :func:`fineclip.text.vocabulary.as_vocabulary` takes.
+        model: open_clip name of the model. A vocabulary needs it; a file that names another
+            model is used with a warning.
+        pretrained: Its weights, as in ``DenseCLIP.create``. None: random ones, the same each time
+            for the same versions of the libraries; these are never cached.
+        templates: Anything :func:`fineclip.text.templates.get_templates` takes.
+        background: A word embedded like a class and put last; F-ViT's is :data:`BACKGROUND`.
+            From a file: the file must have been made with it. None: no such row.
+        synonyms: Average over all names of a class instead of taking its first one.
+        clip: The loaded model, if there is one already; otherwise it is made where it is needed.
+            With ``pretrained`` it must hold those weights; without, nothing is cached.
+        names: The classes wanted, in this order; None: all of the source, in its order.
+        width: The D that is expected.
+        cache_dir: See :func:`fineclip.models.class_embedding_files.cache_file`.
+        cache: False: neither look into the cache nor write to it.
+        batch_size: Prompts encoded at a time.
+        device: Where a model that has to be made runs.
+        progress: Called with (prompts done, prompts in all) while prompts are encoded.
+
+    Returns:
+        The embeddings, float32 on the CPU.
+
+    Raises:
+        FileNotFoundError: A file that does not exist.
+        ValueError: A vocabulary without ``model``, a class that the source lacks, another width
+            than expected, unknown names of any kind, or a file that is malformed.
+    """
+    if isinstance(source, str | Path) and Path(source).suffix == SUFFIX:
+        result = read_class_embeddings(source)
+        made_with = result.metadata.get("model")
+        if model is not None and made_with not in (None, model):
+            _logger.warning("%s was made with %s and is used with %s", source, made_with, model)
+        result = result.with_background(background)
+    else:
+        if model is None and clip is None:
+            raise ValueError(
+                "class embeddings of a vocabulary need the model whose text tower makes them: "
+                "give its open_clip name and weights"
+            )
+        result = _from_vocabulary(
+            as_vocabulary(source),
+            model,
+            pretrained,
+            templates,
+            background=background,
+            synonyms=synonyms,
+            clip=clip,
+            cache_dir=cache_dir,
+            cache=cache,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
+        )
+    if names is not None:
+        result = result.select(names)
+    if width is not None:
+        result.require_width(width)
+    return result
+
+
+def get_class_embeddings(
+    source: str | Path | Vocabulary | Mapping[str, Any] | Sequence[Any],
+    model: str | None = None,
+    pretrained: str | None = None,
+    templates: str | Sequence[str] | Template = "vild",
+    **options: Any,
+) -> Tensor:
+    """The matrix of :func:`resolve_class_embeddings`.
+
+    Args:
+        source: See there.
+        model: See there.
+        pretrained: See there.
+        templates: See there.
+        **options: See there.
+
+    Returns:
+        (K, D) float32 unit vectors on the CPU; with ``background`` (K + 1, D), that row last.
+
+    Raises:
+        FileNotFoundError: See there.
+        ValueError: See there.
+    """
+    return resolve_class_embeddings(source, model, pretrained, templates, **options).embeddings
+
+
+def _from_vocabulary(
+    vocabulary: Vocabulary,
+    model: str | None,
+    pretrained: str | None,
+    templates: str | Sequence[str] | Template,
+    *,
+    background: str | None,
+    synonyms: bool,
+    clip: TextEncoder | None,
+    cache_dir: str | Path | None,
+    cache: bool,
+    batch_size: int,
+    device: str | torch.device,
+    progress: Progress | None,
+) -> ClassEmbeddings:
+    classes: list[str | Sequence[str]] = list(vocabulary.synonyms if synonyms else vocabulary.names)
+    prompts = _prompts([*classes, background] if background else classes, templates)
+    weights = weights_identity(model, pretrained) if model and pretrained else None
+    metadata = {
+        "vocabulary": vocabulary.name,
+        "model": model or "",
+        "pretrained": str(pretrained or ""),
+        "templates": _describe(templates),
+        "synonyms": str(synonyms),
+        "content_hash": content_hash(model or "", weights or "", prompts),
+    }
+    file = cache_file(metadata["content_hash"], cache_dir) if cache and weights else None
+    embeddings = _read_cache(file, len(prompts))
+    if embeddings is None:
+        if clip is None:
+            clip = _create(str(model), pretrained, device)
+        with _evaluating(clip):
+            embeddings = _encode(clip, prompts, batch_size, progress).cpu()
+    # Names are not part of the key ("stop sign" and "stop_sign" share their prompts), so what is
+    # returned, and what is written for the next reader, carries the names of this vocabulary.
+    result = ClassEmbeddings(vocabulary.names, embeddings, background, metadata)
+    if file is not None and not file.is_file():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_class_embeddings(file, result)
+        except OSError as error:
+            _logger.warning("class embeddings are not cached: %s", error)
+    return result
+
+
+def _read_cache(file: Path | None, rows: int) -> Tensor | None:
+    if file is None or not file.is_file():
+        return None
+    try:
+        embeddings = read_class_embeddings(file).embeddings
+        if len(embeddings) == rows:
+            return embeddings
+        reason = f"{len(embeddings)} rows instead of {rows}"
+    except ValueError as error:
+        reason = str(error)
+    _logger.warning("made again, as the cached class embeddings are damaged: %s", reason)
+    file.unlink(missing_ok=True)
+    return None
+
+
+def _create(model: str, pretrained: str | None, device: str | torch.device) -> TextEncoder:
+    if pretrained is None:
+        _logger.warning("class embeddings of %s come from random weights", model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return DenseCLIP.create(model, pretrained).to(device)
+
+
+@contextmanager
+def _evaluating(clip: TextEncoder) -> Iterator[None]:
+    """Eval mode for the block; every module then gets back its own mode."""
+    modes = [(m, m.training) for m in clip.modules()] if isinstance(clip, nn.Module) else []
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _describe(templates: str | Sequence[str] | Template) -> str:
+    if isinstance(templates, str):
+        return templates
+    if callable(templates):
+        return getattr(templates, "__name__", repr(templates))
+    return " | ".join(templates)

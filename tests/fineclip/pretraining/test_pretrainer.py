@@ -1,0 +1,147 @@
+import pytest
+import torch
+
+from fineclip.models import DenseCLIP
+from fineclip.objectives import (
+    FILIP,
+    PACL,
+    SPARC,
+    CLIPSelfDistillation,
+    GlobalContrastive,
+    RegionContrastive,
+    SelfDistillation,
+)
+from fineclip.pretraining import FineCLIPPretrainer, RegionTextPreprocessor
+
+
+@pytest.fixture(scope="module")
+def clip():
+    torch.manual_seed(0)
+    return DenseCLIP.create("ViT-Ti-16")
+
+
+def make_batch(regions=3):
+    return {
+        "images": torch.randn(2, 3, 32, 32),
+        "texts": torch.randint(1, 900, (2, 77)),
+        "boxes": torch.tensor([[0.1, 0.1, 0.7, 0.6]]).repeat(regions, 1),
+        "region_image": torch.arange(regions) % 2,
+        "crops": torch.randn(regions, 3, 32, 32),
+        "region_texts": torch.randint(1, 900, (regions, 77)),
+    }
+
+
+class Recorder:
+    """Notes the passes through the towers of a DenseCLIP: what is made of how many rows."""
+
+    def __init__(self, monkeypatch, clip):
+        self.calls = []
+        encode_visual, encode_text = clip.encode_visual, clip.encode_text
+        encode_text_and_tokens = clip.encode_text_and_tokens
+
+        def record_visual(images, outputs, normalize=True):
+            self.calls.append(("+".join(sorted(outputs)), len(images)))
+            return encode_visual(images, outputs, normalize)
+
+        def record_text(tokens):
+            self.calls.append(("text", len(tokens)))
+            return encode_text(tokens)
+
+        def record_tokens(tokens):
+            self.calls.append(("text tokens", len(tokens)))
+            return encode_text_and_tokens(tokens)
+
+        monkeypatch.setattr(clip, "encode_visual", record_visual)
+        monkeypatch.setattr(clip, "encode_text", record_text)
+        monkeypatch.setattr(clip, "encode_text_and_tokens", record_tokens)
+
+
+@pytest.mark.parametrize(
+    ("objectives", "expected"),
+    [
+        ([GlobalContrastive], [("image", 2), ("text", 2)]),
+        ([RegionContrastive], [("dense", 2), ("text", 3)]),
+        ([SelfDistillation], [("dense", 2), ("image", 3)]),
+        (
+            [GlobalContrastive, RegionContrastive, SelfDistillation],
+            [("dense+image", 2), ("image", 3), ("text", 5)],
+        ),
+        ([CLIPSelfDistillation], [("dense", 2)]),  # the teacher is another model
+        ([PACL], [("patches", 2), ("text", 2)]),
+        ([FILIP, RegionContrastive], [("dense+patches", 2), ("text tokens", 2), ("text", 3)]),
+        ([SPARC], [("image+patches", 2), ("text tokens", 2)]),
+    ],
+)
+def test_only_what_objectives_need_is_computed(clip, monkeypatch, objectives, expected):
+    model = FineCLIPPretrainer(clip, [objective() for objective in objectives])
+    recorder = Recorder(monkeypatch, clip)
+    model(**make_batch(), mode="loss")
+    assert sorted(recorder.calls) == sorted(expected)
+
+
+def test_batch_without_regions_trains(clip):
+    model = FineCLIPPretrainer(clip, [GlobalContrastive(), RegionContrastive(), SelfDistillation()])
+    losses = model(**make_batch(regions=0), mode="loss")
+    assert losses["loss_region"] == losses["loss_distill"] == losses["num_regions"] == 0
+    assert losses["loss_global"] > 0
+
+
+def test_frozen_parts_get_no_gradient_and_stay_in_eval(clip):
+    model = FineCLIPPretrainer(clip, [GlobalContrastive()]).train()
+    assert clip.clip.visual.training
+    assert not clip.clip.transformer.training
+    model.zero_grad()
+    model(**make_batch(), mode="loss")["loss_global"].backward()
+    with_gradient = {n.split(".")[2] for n, p in model.named_parameters() if p.grad is not None}
+    assert with_gradient == {"visual", "logit_scale"}
+    with pytest.raises(ValueError, match="unknown tower; known: image, text, logit_scale"):
+        FineCLIPPretrainer(clip, [], trainable=("tower",))
+
+
+def test_log_values_are_not_losses(clip):
+    """mmengine adds up every key that contains "loss"."""
+    model = FineCLIPPretrainer(clip, [GlobalContrastive(), SelfDistillation(weight=0.5)])
+    outputs = model(**make_batch(), mode="loss")
+    total, logged = model.parse_losses(outputs)
+    assert total.item() == pytest.approx(
+        outputs["loss_global"].item() + outputs["loss_distill"].item()
+    )
+    assert {"logit_scale", "num_regions"} <= logged.keys()
+
+
+@torch.no_grad()
+def test_predict_sorts_embeddings_by_image(clip):
+    model = FineCLIPPretrainer(clip, []).eval()
+    batch = make_batch()
+    region_image, text_image = torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1])
+    results = model(
+        mode="predict",
+        images=batch["images"],
+        boxes=batch["boxes"],
+        region_image=region_image,
+        texts=batch["region_texts"],
+        text_image=text_image,
+        data_samples=[{"image_id": 5}, {"image_id": 6}],
+    )
+    assert [r["image_id"] for r in results] == [5, 6]
+    assert [len(r["region_embeddings"]) for r in results] == [1, 2]
+    assert [len(r["text_embeddings"]) for r in results] == [2, 1]
+    boxes = [batch["boxes"][:1], batch["boxes"][1:]]
+    expected = clip.encode_regions(batch["images"], boxes)
+    torch.testing.assert_close(torch.cat([r["region_embeddings"] for r in results]), expected)
+    images = torch.stack([r["image_embedding"] for r in results])
+    torch.testing.assert_close(images, clip.encode_image(batch["images"]))
+
+
+def test_preprocessor_normalises_pixels_and_keeps_floats():
+    preprocess = RegionTextPreprocessor(mean=(0.5, 0.5, 0.5), std=(0.25, 0.5, 1.0))
+    pixels = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
+    ready = torch.zeros(1, 3, 1, 1)
+    views = pixels.expand(1, 2, 3, 1, 1)  # (B, V, 3, H, W)
+    batch = preprocess(
+        {"images": pixels, "crops": ready, "local_views": views, "skipped": [("a", "b")]}
+    )
+    assert batch["local_views"][0, 1].flatten().tolist() == [2.0, 1.0, 0.5]
+    assert batch["images"].flatten().tolist() == [2.0, 1.0, 0.5]
+    assert torch.equal(batch["crops"], ready)
+    assert "skipped" not in batch
