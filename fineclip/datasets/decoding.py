@@ -42,7 +42,7 @@ class DecodedImage:
     @classmethod
     def of(cls, image: Image.Image | DecodedImage) -> DecodedImage:
         """Wraps an image of Pillow; a decoded image is returned as it is."""
-        return image if isinstance(image, cls) else cls(image, *image.size)
+        return image if isinstance(image, DecodedImage) else cls(image, *image.size)
 
 
 def decode_image(

@@ -37,7 +37,7 @@ def box_regions(
         FileNotFoundError: The files are missing.
         ValueError: Malformed annotations or an unknown vocabulary.
     """
-    files = files or find_files(data_root, split)
+    files = files or _find(data_root, split)
     if files.panoptic and files.panoptic_root:
         return PanopticRegionDataset(
             files.panoptic,
@@ -79,7 +79,7 @@ def image_captions(
         FileNotFoundError: The files are missing.
         ValueError: Malformed annotations.
     """
-    files = files or find_files(data_root, split)
+    files = files or _find(data_root, split)
     if files.captions is None:
         raise FileNotFoundError(
             f"retrieval needs captions_{files.image_root.name}.json, which is not there"
@@ -87,3 +87,9 @@ def image_captions(
     return RetrievalDataset(
         files.captions, files.image_root, transform=transform, tokenizer=tokenizer
     )
+
+
+def _find(data_root: str | Path | None, split: str | None) -> EvaluationFiles:
+    if data_root is None:
+        raise ValueError("set data_root to the root of a COCO-format folder, or give files")
+    return find_files(data_root, split)

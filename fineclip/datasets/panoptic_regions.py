@@ -260,8 +260,7 @@ class PanopticRegionDataset(_LabelledBoxes):
             box = pixel_span_box(ids == segments[index]["id"])
             if box is None:
                 skipped.append((str(path), f"segment {segments[index]['id']} has no pixels"))
-                box = (np.nan,) * 4
-            boxes[index] = box
+            boxes[index] = (np.nan,) * 4 if box is None else box
         return boxes
 
 

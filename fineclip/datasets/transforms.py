@@ -88,13 +88,16 @@ class ImageTransform:
         image = DecodedImage.of(image)
         box = (0, 0, image.width, image.height) if box is None else box
         left, top, width, height = self._placement(box[2] - box[0], box[3] - box[1])
-        part = tuple(value / image.reduction for value in box)
-        resize = resize_tensor if isinstance(image.pixels, Tensor) else resize_pil
-        resized = resize(image.pixels, part, (width, height), self.interpolation)
+        x0, y0, x1, y1 = (value / image.reduction for value in box)
+        part, size = (x0, y0, x1, y1), (width, height)
+        if isinstance(image.pixels, Tensor):
+            resized = resize_tensor(image.pixels, part, size, self.interpolation)
+        else:
+            resized = resize_pil(image.pixels, part, size, self.interpolation)
         if (width, height) == (self.size, self.size):
             return resized
         canvas = resized.new_zeros(3, self.size, self.size)
-        if resize is resize_tensor:
+        if isinstance(image.pixels, Tensor):
             canvas = resized.new_zeros(self.size, self.size, 3).permute(2, 0, 1)
         canvas[:, top : top + height, left : left + width] = resized
         return canvas

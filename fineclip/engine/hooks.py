@@ -10,7 +10,6 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from fineclip.registry import HOOKS
 
@@ -122,6 +121,9 @@ class PlainCheckpointHook(Hook):
         }
 
 
-def unwrapped(runner: Runner) -> nn.Module:
-    """The model of a run without the wrapper that distributed training puts around it."""
+def unwrapped(runner: Runner) -> Any:
+    """The model of a run without the wrapper that distributed training puts around it.
+
+    Any module: the hook that asks says what it needs of it.
+    """
     return runner.model.module if is_model_wrapper(runner.model) else runner.model

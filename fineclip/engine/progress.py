@@ -22,7 +22,7 @@ class ProgressBarHook(Hook):
 
     def __init__(self, description: str = "training") -> None:
         self.description = description
-        self._bar: tqdm | None = None
+        self._bar = tqdm(disable=True)
 
     def before_train(self, runner: Runner) -> None:
         """Opens the bar, at the step a resumed run starts from."""

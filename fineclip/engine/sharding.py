@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch.distributed as dist
 from mmengine.hooks import Hook
@@ -127,7 +127,7 @@ class FullyShardedModel(nn.Module):
         for name, parameter in module.named_parameters():
             if prefix + name in state_dict:
                 value = state_dict[prefix + name]
-                state_dict[prefix + name] = self._shard(value, name, parameter)
+                state_dict[prefix + name] = self._shard(value, name, cast(DTensor, parameter))
 
     def _whole(self, value: Any, name: str, parameter: Tensor | None = None) -> Any:
         if not isinstance(value, DTensor):
@@ -137,7 +137,7 @@ class FullyShardedModel(nn.Module):
             return None  # let go at once: the others need no copy
         return value.reshape(() if name in self.scalars else value.shape).cpu()
 
-    def _shard(self, value: Any, name: str, parameter: Tensor) -> Any:
+    def _shard(self, value: Any, name: str, parameter: DTensor) -> Any:
         """This process's part of a whole tensor; one of another shape is left for the loader."""
         if not isinstance(value, Tensor):
             return value
@@ -146,8 +146,9 @@ class FullyShardedModel(nn.Module):
         if value.shape != parameter.shape:
             return value
         value = value.to(device=parameter.device, dtype=parameter.dtype)
-        mesh, placements = parameter.device_mesh, parameter.placements
-        return distribute_tensor(value, mesh, placements, src_data_rank=None)
+        return distribute_tensor(
+            value, parameter.device_mesh, parameter.placements, src_data_rank=None
+        )
 
 
 class ShardedRunner(Runner):

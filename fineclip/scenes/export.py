@@ -26,8 +26,10 @@ MAX_IMAGES = 1_000_000
 _IDS_PER_IMAGE = 10
 _LICENSES = [{"id": 1, "name": "Apache License 2.0", "url": ""}]
 _STUFF_NAMES = {c.id: c.name for c in STUFF_CATEGORIES}
-_STUFF_COLORS = ((122, 122, 126), (218, 220, 220), (206, 188, 164), (132, 92, 58))
-_STUFF_COLORS += ((196, 166, 112), (62, 60, 66))
+_STUFF_COLORS = (
+    *((122, 122, 126), (218, 220, 220), (206, 188, 164)),
+    *((132, 92, 58), (196, 166, 112), (62, 60, 66)),
+)
 
 
 class SceneRecord(NamedTuple):

@@ -36,12 +36,11 @@ def _square(x: Array, y: Array) -> Array:
 
 
 def _triangle(x: Array, y: Array) -> Array:
-    distance = None
+    distances = []
     for (x0, y0), (x1, y1) in zip(_TRIANGLE, _TRIANGLE[1:] + _TRIANGLE[:1], strict=True):
         length = math.hypot(x1 - x0, y1 - y0)
-        edge = ((y1 - y0) * (x - x0) - (x1 - x0) * (y - y0)) / length
-        distance = edge if distance is None else np.maximum(distance, edge)
-    return distance
+        distances.append(((y1 - y0) * (x - x0) - (x1 - x0) * (y - y0)) / length)
+    return np.maximum.reduce(distances)
 
 
 def _ring(x: Array, y: Array) -> Array:

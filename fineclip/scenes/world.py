@@ -7,7 +7,9 @@ at the top left corner, x to the right, y down. `render_scene` turns it into pix
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,6 +33,7 @@ SIZES: dict[str, tuple[float, float]] = {
 """Size words and the range of an object's side, as fractions of the image side."""
 
 RGB = tuple[int, int, int]
+Value = TypeVar("Value")
 
 _NUM_OBJECTS = {2: 0.2, 3: 0.3, 4: 0.3, 5: 0.2}
 _SIZE_PROBABILITIES = (0.35, 0.4, 0.25)
@@ -160,12 +163,20 @@ def _generator(seed: int, split: str, index: int, purpose: int) -> np.random.Gen
     return np.random.default_rng([seed, SPLITS.index(split), index, purpose])
 
 
-def _pick(rng: np.random.Generator, values: tuple, probabilities: tuple[float, ...]) -> object:
+def _pick(
+    rng: np.random.Generator, values: Sequence[Value], probabilities: tuple[float, ...]
+) -> Value:
     return values[int(rng.choice(len(values), p=probabilities))]
 
 
 def _clip_rgb(values: np.ndarray) -> RGB:
-    return tuple(int(v) for v in np.clip(np.rint(values), 0, 255))
+    red, green, blue = (int(v) for v in np.clip(np.rint(values), 0, 255))
+    return red, green, blue
+
+
+def _pair(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
+    first, second = rng.uniform(low, high, 2)
+    return float(first), float(second)
 
 
 def _sample_object(
@@ -174,7 +185,7 @@ def _sample_object(
     size = "small" if small else _pick(rng, tuple(SIZES), _SIZE_PROBABILITIES)
     side = float(rng.uniform(*SIZES[size]))
     margin = 0.62 * side  # the largest half-extent of a rotated shape
-    center = tuple(float(v) for v in rng.uniform(margin, 1 - margin, 2))
+    center = _pair(rng, margin, 1 - margin)
     angle = float(rng.uniform(-1, 1)) * _ROTATIONS.get(category.shape, 0.0)
     texture = TEXTURES[int(rng.integers(len(TEXTURES)))]
 
@@ -196,7 +207,7 @@ def _sample_object(
         pattern_angle=float(rng.uniform(0, math.pi)),
         pattern_period=(0.032 + 0.15 * side) * (1.3 if texture == "checkered" else 1.0),
         pattern_phase=float(rng.uniform()),
-        shade=tuple(float(v) for v in rng.uniform(-0.2, 0.2, 2)),
+        shade=_pair(rng, -0.2, 0.2),
     )
 
 
@@ -266,6 +277,7 @@ def _sample_objects(rng: np.random.Generator) -> tuple[SceneObject, ...]:
 
 
 def _sample_background(rng: np.random.Generator) -> Background:
+    surfaces: tuple[StuffCategory, ...]
     if rng.uniform() < 0.4:
         surfaces = (STUFF_CATEGORIES[int(rng.integers(len(STUFF_CATEGORIES)))],)
     else:
@@ -295,7 +307,7 @@ def _sample_distractors(rng: np.random.Generator) -> tuple[Distractor, ...]:
             marks.append(
                 Distractor(
                     kind=kind,
-                    center=tuple(float(v) for v in rng.uniform(0, 1, 2)),
+                    center=_pair(rng, 0, 1),
                     length=float(rng.uniform(*lengths)),
                     width=float(rng.uniform(*widths)),
                     angle=float(rng.uniform(0, math.pi)),
@@ -332,6 +344,6 @@ def sample_scene(seed: int, split: str, index: int) -> Scene:
         objects=_sample_objects(rng),
         background=_sample_background(rng),
         distractors=_sample_distractors(rng),
-        light=tuple(float(v) for v in rng.uniform(-0.22, 0.22, 2)),
+        light=_pair(rng, -0.22, 0.22),
         noise=float(rng.uniform(3, 8)),
     )
