@@ -68,7 +68,7 @@ EXTRAS = {
         "yacs>=0.1.8",
     ],
     "annotation": ["transformers"],
-    "dev": ["pytest", "pytest-xdist", "ruff", "setuptools>=80,<82"],
+    "dev": ["mypy", "pytest", "pytest-xdist", "ruff", "setuptools>=80,<82"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 
