@@ -1,5 +1,11 @@
-"""F-ViT open-vocabulary detectors for mmdet 3.x; registers its classes on import."""
+"""F-ViT open-vocabulary detectors for mmdet 3.x; registers its classes on import.
 
-from detection import datasets, evaluation, models
+Without mmdet nothing is registered.
+"""
 
-__all__ = ["datasets", "evaluation", "models"]
+from importlib.util import find_spec
+
+if find_spec("mmdet") is not None:
+    from detection import datasets, evaluation, models
+
+    __all__ = ["datasets", "evaluation", "models"]
