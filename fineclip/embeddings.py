@@ -2,9 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Literal
 
 from torch import Tensor
+
+RowGroup = Literal["image", "region"]
+"""What the rows of a field belong to; fields of one group have equally many rows."""
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """What encoding and gathering have to know of a field of :class:`Embeddings`.
+
+    Attributes:
+        rows: What it has one row for; such rows are gathered over processes. None: all processes
+            have the same, and nothing is gathered.
+        inputs: The fields of a batch that it is made of.
+        otherwise: Those it can be made of where ``inputs`` are missing.
+        row_dim: Dimension that the rows are counted along.
+    """
+
+    rows: RowGroup | None = None
+    inputs: tuple[str, ...] = ()
+    otherwise: tuple[str, ...] = ()
+    row_dim: int = 0
+
+
+def _of_images(*inputs: str, row_dim: int = 0) -> Tensor | None:
+    """A field with a row per image. (Declared by the type it has, for type checkers.)"""
+    return field(default=None, metadata={"spec": FieldSpec("image", inputs, row_dim=row_dim)})
+
+
+def _of_regions(*inputs: str, otherwise: tuple[str, ...] = ()) -> Tensor | None:
+    """A field with a row per region."""
+    return field(default=None, metadata={"spec": FieldSpec("region", inputs, otherwise)})
+
+
+def _shared() -> Tensor | None:
+    """A field that is the same on all processes and made of nothing in the batch."""
+    return field(default=None, metadata={"spec": FieldSpec()})
 
 
 @dataclass
@@ -15,6 +52,9 @@ class Embeddings:
     image, T tokens of a caption, P prototypes, V_s and V_t views of an image. Regions are packed
     image by image; there are no padding rows. Rows need not have unit length: objectives compare
     directions.
+
+    What a field is made of and what its rows are is declared with the field, and nowhere else:
+    :data:`FIELDS` is what reads a batch and what gathers over processes go by.
 
     Attributes:
         image: (B, D) global image embeddings.
@@ -35,22 +75,24 @@ class Embeddings:
         text_mask: (B, T) bool, true where a token of the caption is not padding.
     """
 
-    image: Tensor | None = None
-    text: Tensor | None = None
-    region: Tensor | None = None
-    crop: Tensor | None = None
-    region_text: Tensor | None = None
-    region_image: Tensor | None = None
-    logit_scale: Tensor | None = None
-    logit_bias: Tensor | None = None
-    teacher_crop: Tensor | None = None
-    region_label: Tensor | None = None
-    vocabulary: Tensor | None = None
-    student_prototypes: Tensor | None = None
-    teacher_prototypes: Tensor | None = None
-    patches: Tensor | None = None
-    text_tokens: Tensor | None = None
-    text_mask: Tensor | None = None
+    image: Tensor | None = _of_images("images")
+    text: Tensor | None = _of_images("texts")
+    region: Tensor | None = _of_regions("images", "boxes", "region_image")
+    crop: Tensor | None = _of_regions("crops")
+    region_text: Tensor | None = _of_regions("region_texts")
+    region_image: Tensor | None = _of_regions("region_image")
+    logit_scale: Tensor | None = _shared()
+    logit_bias: Tensor | None = _shared()
+    teacher_crop: Tensor | None = _of_regions("crops")
+    # Regions without label are labelled by what the teacher sees in their crops.
+    region_label: Tensor | None = _of_regions("region_labels", otherwise=("crops",))
+    vocabulary: Tensor | None = _shared()
+    # Views come first: the same view of all images is one matrix.
+    student_prototypes: Tensor | None = _of_images("local_views", row_dim=1)
+    teacher_prototypes: Tensor | None = _of_images("global_views", row_dim=1)
+    patches: Tensor | None = _of_images("images")
+    text_tokens: Tensor | None = _of_images("texts")
+    text_mask: Tensor | None = _of_images("texts")
 
     @property
     def share(self) -> Share | None:
@@ -66,6 +108,10 @@ class Embeddings:
     def num_regions(self) -> int:
         """Number of regions of the global batch; needs ``region``."""
         return len(self.region) if self.share is None else self.share.num_regions
+
+
+FIELDS: dict[str, FieldSpec] = {item.name: item.metadata["spec"] for item in fields(Embeddings)}
+"""The fields of :class:`Embeddings` by name."""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ from fineclip.models.class_embeddings import (
     resolve_class_embeddings,
 )
 from fineclip.models.dense_clip import DenseCLIP
+from fineclip.models.preprocessor import CLIPPreprocessor
 
 __all__ = [
     "BACKGROUND",
+    "CLIPPreprocessor",
     "ClassEmbeddings",
     "DenseCLIP",
     "build_class_embeddings",

@@ -1,7 +1,7 @@
 """Objectives: pure functions from embeddings to losses."""
 
 from fineclip.embeddings import Embeddings
-from fineclip.objectives.base import Objective, compared_fields
+from fineclip.objectives.base import Objective, compared_fields, needed_fields
 from fineclip.objectives.clipself import CLIPSelfDistillation
 from fineclip.objectives.contrastive import GlobalContrastive, RegionContrastive
 from fineclip.objectives.filip import FILIP
@@ -27,5 +27,6 @@ __all__ = [
     "SigmoidGlobalContrastive",
     "SigmoidRegionContrastive",
     "compared_fields",
+    "needed_fields",
     "pseudo_labels",
 ]

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fineclip.embeddings import Embeddings
+from fineclip.embeddings import FIELDS, Embeddings
 
 
 class Objective(nn.Module, ABC):
@@ -71,6 +71,23 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def compute(self, embeddings: Embeddings) -> dict[str, Tensor]:
         """Unweighted scalars named ``loss_*``; with a local form, the shares of them."""
+
+
+def needed_fields(objectives: Iterable[Objective]) -> frozenset[str]:
+    """Fields of :class:`Embeddings` that some objectives read.
+
+    Raises:
+        ValueError: If one of them reads a field that does not exist.
+    """
+    needed: set[str] = set()
+    for objective in objectives:
+        if unknown := sorted((objective.needs | (objective.compared or set())) - FIELDS.keys()):
+            raise ValueError(
+                f"{type(objective).__name__} needs {', '.join(unknown)}, which is no field of "
+                f"Embeddings; known: {', '.join(FIELDS)}"
+            )
+        needed |= objective.needs
+    return frozenset(needed)
 
 
 def compared_fields(objectives: Iterable[Objective]) -> frozenset[str]:

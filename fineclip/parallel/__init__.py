@@ -1,13 +1,14 @@
 """Computation over several processes."""
 
-from fineclip.parallel.chunked import ChunkPlanner, Encoding
+from fineclip.parallel.chunked import ChunkPlanner, EncodeJob, slices
 from fineclip.parallel.gather import gather_embeddings, gather_ragged, sum_shares, world_size
 
 __all__ = [
     "ChunkPlanner",
-    "Encoding",
+    "EncodeJob",
     "gather_embeddings",
     "gather_ragged",
+    "slices",
     "sum_shares",
     "world_size",
 ]

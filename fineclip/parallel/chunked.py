@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True)
-class Encoding:
+class EncodeJob:
     """One encoder and the rows of a batch it has to encode.
 
     Attributes:
@@ -74,15 +74,20 @@ class Encoding:
         return self.function(*inputs)
 
 
+def slices(rows: Tensor) -> Callable[[int, int], tuple[Tensor]]:
+    """The ``inputs`` of a job that reads one tensor."""
+    return lambda start, end: (rows[start:end],)
+
+
 @dataclass
 class ChunkPlanner:
     """Decides how many rows each encoder takes at a time.
 
     Args:
-        sizes: Rows at a time by the name of the encoding; None or absent: all. "auto": as few
-            chunks as the memory budget allows. Encodings that fit are not chunked, the smallest
-            ones first, as long as they leave half of the budget to the others. What builds no
-            graph is left whole.
+        sizes: Rows at a time by the name of the job; None or absent: all. "auto": as few chunks
+            as the memory budget allows. Jobs that fit are not chunked, the smallest ones first,
+            as long as they leave half of the budget to the others. What builds no graph is left
+            whole.
         budget: Bytes of activations that "auto" keeps for the backward pass at a time; None: half
             of the memory that is free on the device when it is first asked.
 
@@ -110,43 +115,47 @@ class ChunkPlanner:
         if self.budget is not None and self.budget < 1:
             raise ValueError(f"memory_budget must be a number of bytes, got {self.budget!r}")
 
-    def plan(self, encodings: Sequence[Encoding]) -> list[int | None]:
-        """Rows at a time of each encoding of a step, None for all."""
+    def plan(self, jobs: Sequence[EncodeJob]) -> list[int | None]:
+        """Rows at a time of each job of a step, None for all."""
         if self.sizes != "auto":
-            return [(self.sizes or {}).get(encoding.name) for encoding in encodings]
-        plan: list[int | None] = [None] * len(encodings)
+            return [(self.sizes or {}).get(job.name) for job in jobs]
+        plan: list[int | None] = [None] * len(jobs)
         if not torch.is_grad_enabled():
             return plan
-        costs = {i: self._cost(e) for i, e in enumerate(encodings) if e.trains and e.count}
-        total = {i: fixed + row * encodings[i].count for i, (fixed, row) in costs.items()}
+        # What is kept grows linearly with the rows, so that two measurements tell it for all.
+        costs = {i: self._cost(job) for i, job in enumerate(jobs) if job.trains and job.count}
+        whole = {i: per_chunk + per_row * jobs[i].count for i, (per_chunk, per_row) in costs.items()}
         if self.budget is None:
-            self.budget = free_memory(encodings[0].inputs(0, 1)[0].device) / 2
-        if sum(total.values()) <= self.budget:
+            self.budget = free_memory(jobs[0].inputs(0, 1)[0].device) / 2
+        if sum(whole.values()) <= self.budget:
             return plan
+        # Activations of jobs that stay whole are alive all at once; of chunks, only those of the
+        # one being recomputed. So the budget is: all whole jobs, and the largest chunk. The
+        # smallest jobs stay whole, as chunking them would save little for a second forward pass,
+        # but half of the budget is kept for chunks: the fewer rows a chunk has, the slower it is.
         left = self.budget
-        for i in sorted(total, key=total.__getitem__):
-            if left - total[i] >= self.budget / 2:
-                left -= total[i]
+        for i in sorted(whole, key=whole.__getitem__):
+            if left - whole[i] >= self.budget / 2:
+                left -= whole[i]
             else:
-                fixed, row = costs[i]
-                rows = int((left - fixed) // max(row, 1))
-                # Less than all rows, or they would be kept.
-                plan[i] = max(1, min(rows, encodings[i].count - 1))
+                per_chunk, per_row = costs[i]
+                rows = int((left - per_chunk) // max(per_row, 1))
+                # At least one row; and not all of them, for one chunk would be kept as a whole.
+                plan[i] = max(1, min(rows, jobs[i].count - 1))
         return plan
 
-    def _cost(self, encoding: Encoding) -> tuple[int, int]:
-        """Bytes kept for the backward pass: by any chunk, and by each of its rows."""
-        row = encoding.inputs(0, 1)
+    def _cost(self, job: EncodeJob) -> tuple[int, int]:
+        """Bytes kept for the backward pass: by any chunk, and by each of its rows.
+
+        Measured on one and on two rows, once for all steps of this shape and precision.
+        """
+        row = job.inputs(0, 1)
         device = row[0].device.type
         autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
-        key = (encoding.name, encoding.fields, row[0].shape, autocast)
+        key = (job.name, job.fields, row[0].shape, autocast)
         if key not in self._measured:
-            one = saved_bytes(encoding.function, *row)
-            two = (
-                one
-                if encoding.count == 1
-                else saved_bytes(encoding.function, *encoding.inputs(0, 2))
-            )
+            one = saved_bytes(job.function, *row)
+            two = one if job.count == 1 else saved_bytes(job.function, *job.inputs(0, 2))
             self._measured[key] = (max(2 * one - two, 0), max(two - one, 0))
         return self._measured[key]
 

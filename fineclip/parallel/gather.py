@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fineclip.embeddings import Embeddings, Share, SharedEmbeddings
+from fineclip.embeddings import FIELDS, Embeddings, Share, SharedEmbeddings
 
 
 def world_size() -> int:
@@ -20,7 +20,11 @@ def world_size() -> int:
 
 
 class _GatherRagged(torch.autograd.Function):
-    """All-gather along dim 0; the backward pass sums every rank's gradient of one's own rows."""
+    """All-gather along dim 0; the backward pass sums every rank's gradient of one's own rows.
+
+    The collectives that move one tensor in one piece want equally many rows of every rank. Rows
+    are padded to the longest rank's number just for the transfer, both ways: no caller sees them.
+    """
 
     @staticmethod
     def forward(ctx, rows: Tensor, counts: list[int]) -> Tensor:
@@ -28,26 +32,27 @@ class _GatherRagged(torch.autograd.Function):
         longest = max(counts)
         gathered = rows.new_empty(longest * len(counts), *rows.shape[1:])
         dist.all_gather_single(gathered, _padded(rows, longest))
-        if min(counts) == longest:
+        if min(counts) == longest:  # the usual case, images: there is nothing to cut out
             return gathered
-        parts = zip(gathered.split(longest), counts, strict=True)
-        return torch.cat([part[:count] for part, count in parts])
+        of_ranks = zip(gathered.split(longest), counts, strict=True)
+        return torch.cat([padded[:count] for padded, count in of_ranks])
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        # A reduce-scatter: summing all rows everywhere would move and hold the other ranks' too.
+        # Every rank has a gradient for all rows and wants the sum for its own: a reduce-scatter.
+        # An all-reduce would move, and hold, the sums for the other ranks' rows as well.
         longest = max(ctx.counts)
         if min(ctx.counts) < longest:
-            parts = gradient.split(ctx.counts)
-            gradient = torch.cat([_padded(part, longest) for part in parts])
+            of_ranks = gradient.split(ctx.counts)
+            gradient = torch.cat([_padded(part, longest) for part in of_ranks])
         own = gradient.new_empty(longest, *gradient.shape[1:])
         dist.reduce_scatter_single(own, gradient.contiguous())
         return own[: ctx.counts[dist.get_rank()]], None
 
 
 def _padded(rows: Tensor, length: int) -> Tensor:
-    """Collectives want equally many rows of every rank; those added here are cut off again."""
+    """Rows of zeros up to a length; whoever receives them cuts them off again."""
     if len(rows) == length:
         return rows.contiguous()
     padded = rows.new_zeros(length, *rows.shape[1:])
@@ -103,7 +108,7 @@ def gather_embeddings(
 
     Args:
         embeddings: This rank's embeddings. Fields that are None stay None. What all ranks share
-            (``vocabulary``, ``logit_scale``, ``logit_bias``) is returned as it is.
+            (:attr:`FieldSpec.rows <fineclip.embeddings.FieldSpec>` is None) is returned as it is.
         local_loss: Name this rank's ``share``, so that objectives return their share of the loss
             (see :class:`fineclip.objectives.Objective`); :func:`sum_shares` makes losses of the
             shares. Otherwise every rank evaluates the whole loss.
@@ -119,31 +124,31 @@ def gather_embeddings(
         raise ValueError("compared: every field is gathered unless local_loss=True")
     if world_size() == 1:
         return embeddings
+    # What there is to gather: fields with rows of their own; the shared ones stay as they are.
     given = {
-        field: getattr(embeddings, field)
-        for field in _ROW_GROUPS
-        if getattr(embeddings, field) is not None
+        name: rows
+        for name, spec in FIELDS.items()
+        if spec.rows is not None and (rows := getattr(embeddings, name)) is not None
     }
-    lengths = {
-        _ROW_GROUPS[field]: rows.shape[_ROW_DIMS.get(field, 0)] for field, rows in given.items()
-    }
-    if not lengths:
+    if not given:
         return embeddings
+    # Numbers of images and regions on every rank, told once for all fields.
+    lengths = {FIELDS[name].rows: rows.shape[FIELDS[name].row_dim] for name, rows in given.items()}
     device = next(iter(given.values())).device
     counts = dict(zip(lengths, gather_counts(list(lengths.values()), device), strict=True))
     first = {group: sum(counts.get(group, ())[: dist.get_rank()]) for group in ("image", "region")}
     gathered: dict[str, Any] = {}
-    for field, rows in given.items():
-        if compared is not None and field not in compared:
-            gathered[field] = None
+    for name, rows in given.items():
+        if compared is not None and name not in compared:
+            gathered[name] = None
             continue
-        if field == "region_image":
+        if name == "region_image":
             if "image" not in counts:
                 raise ValueError("region_image can only be gathered together with image")
             rows = rows + first["image"]
-        dim = _ROW_DIMS.get(field, 0)
-        rows = gather_ragged(rows.transpose(0, dim), counts[_ROW_GROUPS[field]])
-        gathered[field] = rows.transpose(0, dim)
+        spec = FIELDS[name]
+        rows = gather_ragged(rows.transpose(0, spec.row_dim), counts[spec.rows])
+        gathered[name] = rows.transpose(0, spec.row_dim)
     if not local_loss:
         return replace(embeddings, **gathered)
     share = Share(
@@ -187,24 +192,3 @@ def sum_shares(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if world_size() == 1 or not losses:
         return dict(losses)
     return dict(zip(losses, _SumShares.apply(torch.stack(list(losses.values()))), strict=True))
-
-
-# Fields of one group have equal row counts.
-_ROW_GROUPS = {
-    "image": "image",
-    "text": "image",
-    "student_prototypes": "image",
-    "teacher_prototypes": "image",
-    "patches": "image",
-    "text_tokens": "image",
-    "text_mask": "image",
-    "region": "region",
-    "crop": "region",
-    "teacher_crop": "region",
-    "region_text": "region",
-    "region_label": "region",
-    "region_image": "region",
-}
-_ROW_DIMS = {"student_prototypes": 1, "teacher_prototypes": 1}  # views come first
-_SHARED = {"logit_scale", "logit_bias", "vocabulary"}
-assert set(_ROW_GROUPS) == {field.name for field in fields(Embeddings)} - _SHARED

@@ -2,7 +2,6 @@
 
 from fineclip.pretraining.ema_teacher import EMATeacher
 from fineclip.pretraining.frozen_teacher import FrozenTeacher
-from fineclip.pretraining.preprocessor import RegionTextPreprocessor
 from fineclip.pretraining.pretrainer import FineCLIPPretrainer
 from fineclip.pretraining.prototype_head import PrototypeHead
 
@@ -11,5 +10,4 @@ __all__ = [
     "FineCLIPPretrainer",
     "FrozenTeacher",
     "PrototypeHead",
-    "RegionTextPreprocessor",
 ]

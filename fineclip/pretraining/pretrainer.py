@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,34 +13,25 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from fineclip.embeddings import Embeddings
-from fineclip.models.dense_clip import DenseCLIP
-from fineclip.models.pooling import pool_boxes
-from fineclip.objectives import Objective, compared_fields
-from fineclip.parallel import ChunkPlanner, Encoding, gather_embeddings, sum_shares
+from fineclip.evaluation.prediction import predict
+from fineclip.models import CLIPPreprocessor, DenseCLIP
+from fineclip.objectives import Objective, compared_fields, needed_fields
+from fineclip.parallel import ChunkPlanner, gather_embeddings, sum_shares
 from fineclip.pretraining.ema_teacher import EMATeacher
+from fineclip.pretraining.encodings import (
+    check_batch,
+    crop_jobs,
+    image_jobs,
+    text_jobs,
+    view_jobs,
+)
 from fineclip.pretraining.frozen_teacher import FrozenTeacher
-from fineclip.pretraining.preprocessor import RegionTextPreprocessor
 from fineclip.pretraining.prototype_head import PrototypeHead
 from fineclip.registry import MODELS, OBJECTIVES
 from fineclip.text import Vocabulary
 from fineclip.text.templates import Template
 
 PARTS = ("image", "text", "logit_scale")
-
-_INPUTS = {
-    "image": ("images",),
-    "patches": ("images",),
-    "region": ("images", "boxes", "region_image"),
-    "crop": ("crops",),
-    "teacher_crop": ("crops",),
-    "text": ("texts",),
-    "text_tokens": ("texts",),
-    "text_mask": ("texts",),
-    "region_text": ("region_texts",),
-    "student_prototypes": ("local_views",),
-    "teacher_prototypes": ("global_views",),
-}
-"""Fields of the batch that each field of :class:`Embeddings` is made of."""
 
 
 @MODELS.register_module()
@@ -121,13 +110,13 @@ class FineCLIPPretrainer(BaseModel):
             raise ValueError(f"trainable: unknown {', '.join(unknown)}; known: {', '.join(PARTS)}")
         clip = MODELS.build(clip) if isinstance(clip, dict) else clip
         if data_preprocessor is None:
-            data_preprocessor = RegionTextPreprocessor(mean=clip.image_mean, std=clip.image_std)
+            data_preprocessor = CLIPPreprocessor(mean=clip.image_mean, std=clip.image_std)
         super().__init__(data_preprocessor=data_preprocessor)
         self.clip = clip
         self.objectives = nn.ModuleList(
             OBJECTIVES.build(o) if isinstance(o, dict) else o for o in objectives
         )
-        self.needs = frozenset().union(*(objective.needs for objective in self.objectives))
+        self.needs = needed_fields(self.objectives)
         self.trainable = tuple(trainable)
         self.local_loss = local_loss
         self.chunks = ChunkPlanner(chunk_sizes, memory_budget)
@@ -227,229 +216,100 @@ class FineCLIPPretrainer(BaseModel):
                 "the EMA teacher has not been started, so nothing would update it: add "
                 'dict(type="EMATeacherHook") to custom_hooks'
             )
+
+        # ---- Encode this process's rows.
+        embeddings = self.embed(**batch)
+
+        # ---- Gather: from here on, rows are those of all processes.
         embeddings = gather_embeddings(
-            self.embed(**batch),
+            embeddings,
             local_loss=self.local_loss,
             compared=compared_fields(self.objectives) if self.local_loss else None,
         )
-        outputs: dict[str, Tensor] = {}
-        source: dict[str, str] = {}
-        for objective in self.objectives:
-            for name, loss in objective(embeddings).items():
-                if name in outputs:
-                    raise ValueError(
-                        f"{source[name]} and {type(objective).__name__} both name a loss {name}, "
-                        "and one would hide the other: keep one of them"
-                    )
-                outputs[name], source[name] = loss, type(objective).__name__
+
+        # ---- Losses: each objective is a function of the embeddings.
+        outputs = self._evaluate(embeddings)
         if embeddings.share is not None:
             outputs = sum_shares(outputs)
+
+        # ---- Only watched: mmengine adds up what has "loss" in its name, and logs the rest.
         outputs["logit_scale"] = self.clip.logit_scale.detach().float()
         if embeddings.own.region is not None:
             outputs["num_regions"] = outputs["logit_scale"].new_tensor(embeddings.num_regions)
         return outputs
 
-    def embed(
-        self,
-        *,
-        images: Tensor,
-        texts: Tensor | None = None,
-        boxes: Tensor | None = None,
-        region_image: Tensor | None = None,
-        crops: Tensor | None = None,
-        region_texts: Tensor | None = None,
-        region_labels: Tensor | None = None,
-        global_views: Tensor | None = None,
-        local_views: Tensor | None = None,
-    ) -> Embeddings:
+    def _evaluate(self, embeddings: Embeddings) -> dict[str, Tensor]:
+        """The losses of all objectives by name."""
+        losses: dict[str, Tensor] = {}
+        source: dict[str, str] = {}
+        for objective in self.objectives:
+            for name, loss in objective(embeddings).items():
+                if name in losses:
+                    raise ValueError(
+                        f"{source[name]} and {type(objective).__name__} both name a loss {name}, "
+                        "and one would hide the other: keep one of them"
+                    )
+                losses[name], source[name] = loss, type(objective).__name__
+        return losses
+
+    def embed(self, **batch: Tensor | None) -> Embeddings:
         """Embeds what the objectives need of one batch.
 
         Args:
-            images: (B, 3, H, W).
-            texts: (B, T) int64 caption tokens.
-            boxes: (R, 4) xyxy normalised to [0, 1] of the input.
-            region_image: (R,) int64 image index of each box, ascending.
-            crops: (R, 3, h, w), read by the model and by the frozen teacher.
-            region_texts: (R, T) int64 region caption tokens.
-            region_labels: (R,) int64 index into the vocabulary, -1 for none. Where there is
-                none, and the batch has crops, the category nearest to the teacher's embedding of
-                the crop is the label (RegionCLIP's pseudo-labels).
-            global_views: (B, V_t, 3, H', W') for the EMA teacher.
-            local_views: (B, V_s, 3, h', w') for the student.
+            **batch: Of these, what the objectives need (:data:`fineclip.embeddings.FIELDS` says
+                which):
+
+                - images: (B, 3, H, W).
+                - texts: (B, T) int64 caption tokens.
+                - boxes: (R, 4) xyxy normalised to [0, 1] of the input.
+                - region_image: (R,) int64 image index of each box, ascending.
+                - crops: (R, 3, h, w), read by the model and by the frozen teacher.
+                - region_texts: (R, T) int64 region caption tokens.
+                - region_labels: (R,) int64 index into the vocabulary, -1 for none. Where there is
+                  none, and the batch has crops, the category nearest to the teacher's embedding
+                  of the crop is the label (RegionCLIP's pseudo-labels).
+                - global_views: (B, V_t, 3, H', W') for the EMA teacher.
+                - local_views: (B, V_s, 3, h', w') for the student.
 
         Raises:
+            TypeError: If the batch holds something else.
             ValueError: If a field that an objective needs is missing.
         """
-        self._check_inputs(
-            images=images,
-            texts=texts,
-            boxes=boxes,
-            region_image=region_image,
-            crops=crops,
-            region_texts=region_texts,
-            region_labels=region_labels,
-            global_views=global_views,
-            local_views=local_views,
-        )
-        result = Embeddings(logit_scale=self.clip.logit_scale, logit_bias=self.clip.logit_bias)
-        encodings = [
-            *self._text_encodings(texts, region_texts),
-            *self._image_encodings(images, boxes, region_image),
-            *self._crop_encodings(crops),
-            *self._view_encodings(global_views, local_views),
+        check_batch(batch, self.objectives)
+
+        # ---- What is to be encoded: one job per encoder.
+        image_trains, text_trains = "image" in self.trainable, "text" in self.trainable
+        # A crop that is a fixed target for all who read it needs no graph.
+        crop_trains = image_trains and any("crop" in o.needs - o.detached for o in self.objectives)
+        jobs = [
+            *text_jobs(self.clip, batch, self.needs, trains=text_trains),
+            *image_jobs(self.clip, batch, self.needs, trains=image_trains),
+            *crop_jobs(self.clip, self.teacher, batch, self.needs, trains=crop_trains),
+            *view_jobs(
+                self.clip, self.prototype_head, self.ema_teacher, batch, trains=image_trains
+            ),
         ]
-        for encoding, size in zip(encodings, self.chunks.plan(encodings), strict=True):
-            for name, rows in encoding.run(size).items():
+
+        # ---- Encode, whole or in chunks that are encoded again in the backward pass.
+        result = Embeddings(logit_scale=self.clip.logit_scale, logit_bias=self.clip.logit_bias)
+        for job, size in zip(jobs, self.chunks.plan(jobs), strict=True):
+            for name, rows in job.run(size).items():
                 setattr(result, name, rows)
-        if result.region is not None and result.image is not None:
-            result.region_image = region_image
+
+        # ---- What needs no encoder, or comes from the teacher's side.
+        if "region_image" in self.needs:
+            result.region_image = batch["region_image"]
         if "vocabulary" in self.needs:
             result.vocabulary = self.teacher.category_embeddings()
         if "region_label" in self.needs:
             result.region_label = self.teacher.label_regions(
-                crops, region_labels, result.teacher_crop
+                batch.get("crops"), batch.get("region_labels"), result.teacher_crop
             )
         return result
 
-    def _check_inputs(self, **batch: Tensor | None) -> None:
-        wanted = {name for need in self.needs for name in _INPUTS.get(need, ())}
-        # Without labels there have to be crops to make them from.
-        if "region_label" in self.needs and batch["region_labels"] is None:
-            wanted.add("crops")
-        if missing := sorted(name for name in wanted if batch[name] is None):
-            names = ", ".join(type(objective).__name__ for objective in self.objectives)
-            raise ValueError(
-                f"the objectives ({names}) need {', '.join(missing)}, which the batch does not "
-                "have; what it holds is set by the data set's fields, labels and views"
-            )
-
-    def _text_encodings(
-        self, texts: Tensor | None, region_texts: Tensor | None
-    ) -> Iterator[Encoding]:
-        """Captions and region captions as one, each different one once."""
-        trains = "text" in self.trainable
-        rows = {"text": texts, "region_text": region_texts}
-        if self.needs & {"text_tokens", "text_mask"}:
-            # Apart from the region captions, which are embedded as a whole: their (R, T, D) would
-            # be a lot of memory for nothing.
-            captions = rows.pop("text")
-            yield Encoding(
-                "texts",
-                ("text", "text_tokens", "text_mask"),
-                self.clip.encode_text_and_tokens,
-                len(captions),
-                lambda start, end: (captions[start:end],),
-                trains,
-            )
-        rows = {name: tokens for name, tokens in rows.items() if name in self.needs}
-        if rows:
-            distinct, places = self._distinct_texts(torch.cat(list(rows.values())))
-            places = places.split([len(tokens) for tokens in rows.values()])
-            yield Encoding(
-                "texts",
-                tuple(rows),
-                lambda tokens: (self.clip.encode_text(tokens),),
-                len(distinct),
-                lambda start, end: (distinct[start:end],),
-                trains,
-                finish=lambda outputs: tuple(outputs[0][place] for place in places),
-            )
-
-    def _distinct_texts(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The different rows of (N, T) tokens, longest first, and (N,) where each row went.
-
-        Captions made from category names recur; and a chunk of texts of similar length has little
-        padding.
-        """
-        if not len(tokens):
-            return tokens, tokens.new_zeros(0)
-        distinct, places = tokens.unique(dim=0, return_inverse=True)
-        order = self.clip.text_tower.lengths(distinct).argsort(descending=True, stable=True)
-        return distinct[order], order.argsort()[places]
-
-    def _image_encodings(
-        self, images: Tensor, boxes: Tensor | None, region_image: Tensor | None
-    ) -> Iterator[Encoding]:
-        """Image, patches and regions, with what they share run once."""
-        fields = tuple(sorted(self.needs & {"image", "patches"}))
-        with_regions = "region" in self.needs
-        if not fields and not with_regions:
-            return
-        outputs = {*fields, "dense"} if with_regions else set(fields)
-
-        def encode(images: Tensor, *regions: Tensor) -> tuple[Tensor, ...]:
-            found = self.clip.encode_visual(images, outputs)
-            pooled = [pool_boxes(found["dense"], *regions)] if with_regions else []
-            return (*(found[name] for name in fields), *pooled)
-
-        @cache  # once a step, and only if there are chunks: it waits for the device
-        def first_regions() -> list[int]:
-            starts = torch.arange(len(images) + 1, device=region_image.device)
-            return torch.searchsorted(region_image, starts).tolist()
-
-        def inputs(start: int, end: int) -> tuple[Tensor, ...]:
-            if not with_regions:
-                return (images[start:end],)
-            if (start, end) == (0, len(images)):
-                return images, boxes, region_image
-            rows = slice(first_regions()[start], first_regions()[end])
-            return images[start:end], boxes[rows], region_image[rows] - start
-
-        yield Encoding(
-            "images",
-            (*fields, "region") if with_regions else fields,
-            encode,
-            len(images),
-            inputs,
-            "image" in self.trainable,
-        )
-
-    def _crop_encodings(self, crops: Tensor | None) -> Iterator[Encoding]:
-        """Crops by the model and by its frozen teacher."""
-        for name, encode in (
-            ("crop", lambda rows: (self.clip.encode_image(rows),)),
-            ("teacher_crop", lambda rows: (self.teacher.encode_crops(rows),)),
-        ):
-            if name in self.needs:
-                # Not if all who read it take it as a fixed target.
-                learns = any(name in o.needs - o.detached for o in self.objectives)
-                yield Encoding(
-                    "crops",
-                    (name,),
-                    encode,
-                    len(crops),
-                    lambda start, end: (crops[start:end],),
-                    name == "crop" and learns and "image" in self.trainable,
-                )
-
-    def _view_encodings(
-        self, global_views: Tensor | None, local_views: Tensor | None
-    ) -> Iterator[Encoding]:
-        """Prototype logits of (B, V, 3, h, w) views."""
-        if self.ema_teacher is None:
-            return
-
-        def student(views: Tensor) -> tuple[Tensor]:
-            with nullcontext() if "image" in self.trainable else torch.no_grad():
-                embedded = self.clip.encode_image(views.flatten(0, 1), normalize=False)
-            return (self.prototype_head(embedded).unflatten(0, views.shape[:2]),)
-
-        def teacher(views: Tensor) -> tuple[Tensor]:
-            return (self.ema_teacher(views.flatten(0, 1)).unflatten(0, views.shape[:2]),)
-
-        for name, encode, views in (
-            ("student_prototypes", student, local_views),
-            ("teacher_prototypes", teacher, global_views),
-        ):
-            yield Encoding(
-                "views",
-                (name,),
-                encode,
-                len(views),
-                lambda start, end, views=views: (views[start:end],),
-                name == "student_prototypes",
-                finish=lambda outputs: (outputs[0].transpose(0, 1),),
-            )
+    def predict(self, **batch: Any) -> list[dict[str, Any]]:
+        """Embeddings for evaluation, per image: :func:`fineclip.evaluation.prediction.predict`."""
+        return predict(self.clip, **batch)
 
     def start_ema_teacher(self) -> None:
         """Sets the EMA teacher to the student, unless it has been started before.
@@ -469,47 +329,6 @@ class FineCLIPPretrainer(BaseModel):
     def update_ema_teacher(self, momentum: float) -> None:
         """Moves the EMA teacher, after each optimizer step; ``momentum`` is the share it keeps."""
         self.ema_teacher.update(self.clip, self.prototype_head, momentum)
-
-    @torch.no_grad()
-    def predict(
-        self,
-        *,
-        images: Tensor,
-        data_samples: Sequence[dict[str, Any]],
-        boxes: Tensor | None = None,
-        region_image: Tensor | None = None,
-        texts: Tensor | None = None,
-        text_image: Tensor | None = None,
-    ) -> list[dict[str, Any]]:
-        """Unit-norm float32 embeddings for evaluation, per image.
-
-        Args:
-            images: (B, 3, H, W).
-            data_samples: One dict per image, copied into the result.
-            boxes: (R, 4) xyxy normalised to [0, 1] of the input.
-            region_image: (R,) int64 image index of each box.
-            texts: (M, T) int64 tokens, any number per image.
-            text_image: (M,) int64 image index of each text.
-
-        Returns:
-            Per image its data sample with ``image_embedding`` (D,) and, where inputs were given,
-            ``region_embeddings`` (n_i, D) and ``text_embeddings`` (m_i, D).
-        """
-        results = [dict(sample) for sample in data_samples]
-        if boxes is None:
-            image = self.clip.encode_image(images)
-        else:
-            image, dense = self.clip.encode_image_and_dense(images)
-            regions = nn.functional.normalize(pool_boxes(dense, boxes, region_image), dim=1)
-            for index, result in enumerate(results):
-                result["region_embeddings"] = regions[region_image == index]
-        for result, embedding in zip(results, image, strict=True):
-            result["image_embedding"] = embedding
-        if texts is not None:
-            embedded = self.clip.encode_text(texts)
-            for index, result in enumerate(results):
-                result["text_embeddings"] = embedded[text_image == index]
-        return results
 
 
 def _part_of(parameter_name: str) -> str:

@@ -13,7 +13,7 @@ from fineclip.objectives import (
     RegionContrastive,
     SelfDistillation,
 )
-from fineclip.parallel.chunked import ChunkPlanner, Encoding, free_memory, saved_bytes
+from fineclip.parallel.chunked import ChunkPlanner, EncodeJob, free_memory, saved_bytes
 from fineclip.pretraining import FineCLIPPretrainer
 
 CHUNKS = {"images": 2, "crops": 3, "texts": 2, "views": 1}
@@ -159,8 +159,8 @@ def test_random_state_is_restored():
         drawn.append(noise)
         return ((encode(part) * noise).exp(),)
 
-    encoding = Encoding("rows", ("rows",), function, 6, lambda i, j: (rows[i:j],))
-    encoding.run(2)["rows"].sum().backward()
+    job = EncodeJob("rows", ("rows",), function, 6, lambda i, j: (rows[i:j],))
+    job.run(2)["rows"].sum().backward()
     assert len(drawn) == 6
     assert all(torch.equal(drawn[i], drawn[5 - i]) for i in range(3))  # last chunk first
     assert not torch.equal(drawn[0], drawn[1])
@@ -249,10 +249,10 @@ def test_each_text_is_encoded_once(monkeypatch):
     torch.testing.assert_close(embeddings.region_text, encode_text(batch["region_texts"]))
 
 
-def encoding_of(width, count, name="rows"):
+def job_of(width, count, name="rows"):
     layer = nn.Linear(width, width)
     rows = torch.randn(count, width)
-    return Encoding(
+    return EncodeJob(
         name, (name,), lambda part: (layer(part).exp(),), count, lambda i, j: (rows[i:j],)
     )
 
@@ -268,7 +268,7 @@ def test_saved_bytes_counts_activations_alone():
 
 
 def test_auto_keeps_what_fits_and_chunks_the_rest():
-    small, large = encoding_of(4, 8, "small"), encoding_of(64, 32, "large")
+    small, large = job_of(4, 8, "small"), job_of(64, 32, "large")
     # 8 rows of 16 bytes and 32 rows of 256 bytes are kept.
     assert ChunkPlanner("auto", 8 * 16 + 32 * 256).plan([large, small]) == [None, None]
     assert ChunkPlanner("auto", 8 * 16 + 10 * 256).plan([large, small]) == [10, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,14 +13,15 @@ from fineclip.registry import MODELS
 
 
 @MODELS.register_module()
-class RegionTextPreprocessor(BaseDataPreprocessor):
+class CLIPPreprocessor(BaseDataPreprocessor):
     """Casts a batch to the model's device; uint8 pixels become normalised float32.
 
-    Pixels travel as uint8, a quarter of their float size, and are normalised on the device.
+    Pixels travel as uint8, a quarter of their float size, and are normalised on the device. They
+    are all that is uint8 in a batch.
 
     Args:
-        mean: Channel means for RGB in [0, 1].
-        std: Channel standard deviations for RGB in [0, 1].
+        mean: Channel means for RGB in [0, 1], as :attr:`DenseCLIP.image_mean`.
+        std: Channel standard deviations for RGB in [0, 1], as :attr:`DenseCLIP.image_std`.
         non_blocking: Copy asynchronously (useful with pinned memory).
     """
 
@@ -31,7 +32,7 @@ class RegionTextPreprocessor(BaseDataPreprocessor):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
-    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+    def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         """Prepares a collated batch.
 
         Args:
@@ -41,11 +42,10 @@ class RegionTextPreprocessor(BaseDataPreprocessor):
         """
         # Which files were skipped is for the hooks, not for the model.
         batch = self.cast_data({key: value for key, value in data.items() if key != "skipped"})
-        for key in ("images", "crops", "global_views", "local_views"):
-            if key in batch and batch[key].dtype == torch.uint8:
-                batch[key] = self.normalize(batch[key])
-        return batch
+        return {key: self._normalized(value) for key, value in batch.items()}
 
-    def normalize(self, pixels: Tensor) -> Tensor:
-        """(..., 3, H, W) uint8 -> float32, normalised."""
-        return (pixels.float() / 255 - self.mean) / self.std
+    def _normalized(self, value: Any) -> Any:
+        """(..., 3, H, W) uint8 -> float32, normalised; all else as it is."""
+        if not isinstance(value, Tensor) or value.dtype != torch.uint8:
+            return value
+        return (value.float() / 255 - self.mean) / self.std
