@@ -1,5 +1,7 @@
 """What objectives read: the embeddings of one batch."""
 
+# ruff: noqa: RUF009 - the calls that are defaults here make fields.
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
@@ -29,18 +31,18 @@ class FieldSpec:
     row_dim: int = 0
 
 
-def _of_images(*inputs: str, row_dim: int = 0) -> Tensor | None:
-    """A field with a row per image. (Declared by the type it has, for type checkers.)"""
+# The next three declare a field; they return what it holds, so that type checkers know its type.
+
+
+def _per_image(*inputs: str, row_dim: int = 0) -> Tensor | None:
     return field(default=None, metadata={"spec": FieldSpec("image", inputs, row_dim=row_dim)})
 
 
-def _of_regions(*inputs: str, otherwise: tuple[str, ...] = ()) -> Tensor | None:
-    """A field with a row per region."""
+def _per_region(*inputs: str, otherwise: tuple[str, ...] = ()) -> Tensor | None:
     return field(default=None, metadata={"spec": FieldSpec("region", inputs, otherwise)})
 
 
 def _shared() -> Tensor | None:
-    """A field that is the same on all processes and made of nothing in the batch."""
     return field(default=None, metadata={"spec": FieldSpec()})
 
 
@@ -75,24 +77,24 @@ class Embeddings:
         text_mask: (B, T) bool, true where a token of the caption is not padding.
     """
 
-    image: Tensor | None = _of_images("images")
-    text: Tensor | None = _of_images("texts")
-    region: Tensor | None = _of_regions("images", "boxes", "region_image")
-    crop: Tensor | None = _of_regions("crops")
-    region_text: Tensor | None = _of_regions("region_texts")
-    region_image: Tensor | None = _of_regions("region_image")
+    image: Tensor | None = _per_image("images")
+    text: Tensor | None = _per_image("texts")
+    region: Tensor | None = _per_region("images", "boxes", "region_image")
+    crop: Tensor | None = _per_region("crops")
+    region_text: Tensor | None = _per_region("region_texts")
+    region_image: Tensor | None = _per_region("region_image")
     logit_scale: Tensor | None = _shared()
     logit_bias: Tensor | None = _shared()
-    teacher_crop: Tensor | None = _of_regions("crops")
+    teacher_crop: Tensor | None = _per_region("crops")
     # Regions without label are labelled by what the teacher sees in their crops.
-    region_label: Tensor | None = _of_regions("region_labels", otherwise=("crops",))
+    region_label: Tensor | None = _per_region("region_labels", otherwise=("crops",))
     vocabulary: Tensor | None = _shared()
     # Views come first: the same view of all images is one matrix.
-    student_prototypes: Tensor | None = _of_images("local_views", row_dim=1)
-    teacher_prototypes: Tensor | None = _of_images("global_views", row_dim=1)
-    patches: Tensor | None = _of_images("images")
-    text_tokens: Tensor | None = _of_images("texts")
-    text_mask: Tensor | None = _of_images("texts")
+    student_prototypes: Tensor | None = _per_image("local_views", row_dim=1)
+    teacher_prototypes: Tensor | None = _per_image("global_views", row_dim=1)
+    patches: Tensor | None = _per_image("images")
+    text_tokens: Tensor | None = _per_image("texts")
+    text_mask: Tensor | None = _per_image("texts")
 
     @property
     def share(self) -> Share | None:

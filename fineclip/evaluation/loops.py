@@ -9,7 +9,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader, Dataset
 
-from fineclip.evaluation.runner import Amp, evaluate, merge_results
+from fineclip.evaluation.runner import Amp, evaluate, join_results
 from fineclip.registry import LOOPS
 
 
@@ -80,7 +80,7 @@ class _MultiTaskLoop(BaseLoop):
         """Evaluates all tasks.
 
         Returns:
-            Results by name; see :func:`fineclip.evaluation.runner.merge_results`.
+            Results by name; see :func:`fineclip.evaluation.runner.join_results`.
         """
         call_hook = self.runner.call_hook
         call_hook(f"before_{self.stage}")
@@ -110,7 +110,7 @@ class _MultiTaskLoop(BaseLoop):
                 after_batch=after,
             )
             done += len(loader)
-        metrics = merge_results(results)
+        metrics = join_results(results)
         call_hook(f"after_{self.stage}_epoch", metrics=metrics)
         call_hook(f"after_{self.stage}")
         return metrics

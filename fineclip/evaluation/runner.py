@@ -14,6 +14,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from fineclip.evaluation.prediction import predictor
+from fineclip.models import DenseCLIP
+
 Amp = Literal["bf16", "fp16"]
 _AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -38,8 +41,9 @@ def evaluate(
     frozen tower kept in eval stays there. Batches without a usable image skip the model.
 
     Args:
-        model: Has ``clip`` (a ``DenseCLIP``) and ``val_step(batch)``, which returns one dict per
-            image, as ``FineCLIPPretrainer`` does; a distributed wrapper of one works too.
+        model: A ``DenseCLIP``. Or what trains one, such as ``FineCLIPPretrainer``, or a
+            distributed wrapper of that: it has ``clip`` and ``val_step(batch)``, which returns
+            what :func:`fineclip.evaluation.prediction.predict` does.
         dataloader: Yields the batches of
             :func:`fineclip.datasets.evaluation_batch.collate_evaluation`.
         evaluator: The metrics; they get the data set's ``metainfo``.
@@ -57,12 +61,16 @@ def evaluate(
     if amp is not None and amp not in _AMP_DTYPES:
         raise ValueError(f"amp must be one of {', '.join(_AMP_DTYPES)} or None, got {amp!r}")
     evaluator.dataset_meta = getattr(dataloader.dataset, "metainfo", None)
-    bare = model.module if is_model_wrapper(model) else model
+    if isinstance(model, DenseCLIP):
+        clip, embed = model, predictor(model)
+    else:
+        clip = (model.module if is_model_wrapper(model) else model).clip
+        embed = model.val_step  # the wrapper's own: it may have to collect its parameters first
     with eval_mode(model), torch.no_grad():
-        with _autocast(bare.clip.device, amp):
+        with _autocast(clip.device, amp):
             for metric in evaluator.metrics:
                 if hasattr(metric, "prepare"):
-                    metric.prepare(bare.clip)
+                    metric.prepare(clip)
         # disable=None hides the bar where standard error is a file or a pipe.
         hidden = None if progress and is_main_process() else True
         for index, batch in enumerate(tqdm(dataloader, "evaluating", leave=False, disable=hidden)):
@@ -71,8 +79,8 @@ def evaluate(
             outputs: list[dict[str, Any]] = []
             if len(batch["data_samples"]):
                 inputs = {key: value for key, value in batch.items() if key != "skipped"}
-                with _autocast(bare.clip.device, amp):
-                    outputs = model.val_step(inputs)
+                with _autocast(clip.device, amp):
+                    outputs = embed(inputs)
             evaluator.process(data_samples=outputs, data_batch=batch)
             if after_batch:
                 after_batch(index, batch, outputs)
@@ -101,7 +109,7 @@ def _autocast(device: torch.device, amp: Amp | None) -> contextlib.AbstractConte
     return torch.autocast(device.type, dtype=_AMP_DTYPES[amp])
 
 
-def merge_results(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def join_results(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Joins the results of several tasks into one flat dict.
 
     Args:

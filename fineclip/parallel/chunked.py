@@ -124,7 +124,7 @@ class ChunkPlanner:
             return plan
         # What is kept grows linearly with the rows, so that two measurements tell it for all.
         costs = {i: self._cost(job) for i, job in enumerate(jobs) if job.trains and job.count}
-        whole = {i: per_chunk + per_row * jobs[i].count for i, (per_chunk, per_row) in costs.items()}
+        whole = {i: chunk + row * jobs[i].count for i, (chunk, row) in costs.items()}
         if self.budget is None:
             self.budget = free_memory(jobs[0].inputs(0, 1)[0].device) / 2
         if sum(whole.values()) <= self.budget:

@@ -119,7 +119,7 @@ def test_larger_padded_input(root, tmp_path):
         (["--templates", "vidl"], "unknown templates 'vidl'"),
         (["--pretrained", "nowhere/weights.pt"], "nowhere/weights.pt does not exist"),
         (["--model", "ViT-Ti-17"], "unknown model 'ViT-Ti-17'"),
-        (["--device", "quantum"], "--device quantum"),
+        (["--device", "quantum"], "device quantum"),
         (["--annotations", "missing.json"], "annotations: missing.json does not exist"),
         (["--out", "no/such/folder/f.json"], "no/such/folder does not exist"),
     ],

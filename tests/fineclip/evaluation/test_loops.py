@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
@@ -11,6 +12,13 @@ from torch.utils.data import Dataset
 from fineclip.datasets.evaluation_batch import collate_evaluation
 from fineclip.evaluation.loops import MultiTaskValLoop
 from fineclip.evaluation.retrieval import RetrievalMetric
+
+
+@pytest.fixture(autouse=True)
+def _own_default_scope():
+    """A runner sets mmengine's default scope for the rest of the process; here, for one test."""
+    with DefaultScope.overwrite_default_scope("mmengine"):
+        yield
 
 
 class Pairs(Dataset):

@@ -5,7 +5,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from fineclip.datasets.evaluation_batch import collate_evaluation
-from fineclip.evaluation.runner import eval_mode, evaluate, merge_results
+from fineclip.evaluation.runner import eval_mode, evaluate, join_results
 
 
 class Numbers(Dataset):
@@ -113,6 +113,6 @@ def test_amp_reaches_the_forward_pass():
         evaluate(model, loader(5), Evaluator([Collect()]), amp="tf32")
 
 
-def test_merge_prefixes_only_what_collides():
-    merged = merge_results({"a": {"x": 1.0, "n": 2.0}, "b": {"y": 3.0, "n": 4.0}})
-    assert merged == {"x": 1.0, "a/n": 2.0, "y": 3.0, "b/n": 4.0}
+def test_join_prefixes_only_what_collides():
+    joined = join_results({"a": {"x": 1.0, "n": 2.0}, "b": {"y": 3.0, "n": 4.0}})
+    assert joined == {"x": 1.0, "a/n": 2.0, "y": 3.0, "b/n": 4.0}

@@ -11,7 +11,7 @@ from fineclip.objectives import (
     RegionContrastive,
     SelfDistillation,
 )
-from fineclip.pretraining import FineCLIPPretrainer, RegionTextPreprocessor
+from fineclip.pretraining import FineCLIPPretrainer
 
 
 @pytest.fixture(scope="module")
@@ -107,41 +107,3 @@ def test_log_values_are_not_losses(clip):
         outputs["loss_global"].item() + outputs["loss_distill"].item()
     )
     assert {"logit_scale", "num_regions"} <= logged.keys()
-
-
-@torch.no_grad()
-def test_predict_sorts_embeddings_by_image(clip):
-    model = FineCLIPPretrainer(clip, []).eval()
-    batch = make_batch()
-    region_image, text_image = torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1])
-    results = model(
-        mode="predict",
-        images=batch["images"],
-        boxes=batch["boxes"],
-        region_image=region_image,
-        texts=batch["region_texts"],
-        text_image=text_image,
-        data_samples=[{"image_id": 5}, {"image_id": 6}],
-    )
-    assert [r["image_id"] for r in results] == [5, 6]
-    assert [len(r["region_embeddings"]) for r in results] == [1, 2]
-    assert [len(r["text_embeddings"]) for r in results] == [2, 1]
-    boxes = [batch["boxes"][:1], batch["boxes"][1:]]
-    expected = clip.encode_regions(batch["images"], boxes)
-    torch.testing.assert_close(torch.cat([r["region_embeddings"] for r in results]), expected)
-    images = torch.stack([r["image_embedding"] for r in results])
-    torch.testing.assert_close(images, clip.encode_image(batch["images"]))
-
-
-def test_preprocessor_normalises_pixels_and_keeps_floats():
-    preprocess = RegionTextPreprocessor(mean=(0.5, 0.5, 0.5), std=(0.25, 0.5, 1.0))
-    pixels = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
-    ready = torch.zeros(1, 3, 1, 1)
-    views = pixels.expand(1, 2, 3, 1, 1)  # (B, V, 3, H, W)
-    batch = preprocess(
-        {"images": pixels, "crops": ready, "local_views": views, "skipped": [("a", "b")]}
-    )
-    assert batch["local_views"][0, 1].flatten().tolist() == [2.0, 1.0, 0.5]
-    assert batch["images"].flatten().tolist() == [2.0, 1.0, 0.5]
-    assert torch.equal(batch["crops"], ready)
-    assert "skipped" not in batch
