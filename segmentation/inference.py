@@ -92,7 +92,7 @@ def load_segmenter(
     # Imported here: all of the rest works without detectron2.
     from detectron2.modeling import build_model
 
-    from segmentation.engine.config import load_config, skip_clip_weights
+    from segmentation.engine.config import load_config, skip_clip_weights  # detectron2
 
     cfg = load_config(config_file, options)
     weights = weights or cfg.MODEL.WEIGHTS
