@@ -109,7 +109,10 @@ class Embeddings:
     @property
     def num_regions(self) -> int:
         """Number of regions of the global batch; needs ``region``."""
-        return len(self.region) if self.share is None else self.share.num_regions
+        if self.share is not None:
+            return self.share.num_regions
+        assert self.region is not None
+        return len(self.region)
 
 
 FIELDS: dict[str, FieldSpec] = {item.name: item.metadata["spec"] for item in fields(Embeddings)}

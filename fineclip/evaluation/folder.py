@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from fineclip.datasets.coco_layout import find_files, use_annotations
 from fineclip.datasets.evaluation_batch import collate_evaluation
-from fineclip.datasets.transforms import ImageTransform
+from fineclip.datasets.transforms import ImageTransform, Resize
 from fineclip.engine import default_device
 from fineclip.evaluation.runner import Amp, evaluate, join_results
 from fineclip.evaluation.tasks import TASKS, build_task
@@ -28,7 +28,7 @@ def evaluate_folder(
     split: str | None = None,
     annotations: Sequence[Path] = (),
     image_size: int | None = None,
-    resize: str = "squash",
+    resize: Resize = "squash",
     templates: str = "vild",
     vocabulary: str | None = None,
     batch_size: int = 32,

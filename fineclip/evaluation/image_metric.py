@@ -26,6 +26,7 @@ class ImageMetric(BaseMetric):
         collect_dir: Folder shared by all ranks for ``collect_device="cpu"``.
     """
 
+    results: list[Any]
     # An empty prefix keeps mmengine from warning about a missing one.
     default_prefix = ""
 

@@ -39,10 +39,15 @@ def predict(
     Returns:
         Per image its data sample with ``image_embedding`` (D,) and, where inputs were given,
         ``region_embeddings`` (n_i, D) and ``text_embeddings`` (m_i, D).
+
+    Raises:
+        ValueError: For boxes without ``region_image``.
     """
     results = [dict(sample) for sample in data_samples]
     if boxes is None:
         image = clip.encode_image(images)
+    elif region_image is None:
+        raise ValueError("boxes come with region_image, the image that each of them is in")
     else:
         image, dense = clip.encode_image_and_dense(images)
         regions = F.normalize(pool_boxes(dense, boxes, region_image), dim=1)

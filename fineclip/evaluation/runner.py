@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sized
+from typing import Any, Literal, cast
 
 import torch
 from mmengine.dist import is_main_process
@@ -18,6 +18,7 @@ from fineclip.evaluation.prediction import predictor
 from fineclip.models import DenseCLIP
 
 Amp = Literal["bf16", "fp16"]
+_Step = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
 _AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 OnBatch = Callable[[int, Mapping[str, Any], list[dict[str, Any]] | None], None]
@@ -61,11 +62,7 @@ def evaluate(
     if amp is not None and amp not in _AMP_DTYPES:
         raise ValueError(f"amp must be one of {', '.join(_AMP_DTYPES)} or None, got {amp!r}")
     evaluator.dataset_meta = getattr(dataloader.dataset, "metainfo", None)
-    if isinstance(model, DenseCLIP):
-        clip, embed = model, predictor(model)
-    else:
-        clip = (model.module if is_model_wrapper(model) else model).clip
-        embed = model.val_step  # the wrapper's own: it may have to collect its parameters first
+    clip, embed = _clip_and_step(model)
     with eval_mode(model), torch.no_grad():
         with _autocast(clip.device, amp):
             for metric in evaluator.metrics:
@@ -84,7 +81,16 @@ def evaluate(
             evaluator.process(data_samples=outputs, data_batch=batch)
             if after_batch:
                 after_batch(index, batch, outputs)
-    return evaluator.evaluate(len(dataloader.dataset))
+    return evaluator.evaluate(len(cast(Sized, dataloader.dataset)))
+
+
+def _clip_and_step(model: Any) -> tuple[DenseCLIP, _Step]:
+    """The CLIP in a model, and what embeds a batch."""
+    if isinstance(model, DenseCLIP):
+        return model, predictor(model)
+    trainer = model.module if is_model_wrapper(model) else model
+    # The step is the wrapper's own: it may have to collect its parameters first.
+    return trainer.clip, model.val_step
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ class Task:
 
     dataset: Dataset
     metric: BaseMetric
-    source: Path
+    source: Path | None
 
 
 TASKS = ("box_classification", "retrieval")

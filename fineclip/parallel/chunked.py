@@ -53,6 +53,7 @@ class EncodeJob:
         Args:
             size: Rows at a time, recomputed in the backward pass; None: all at once, as usual.
         """
+        outputs: Sequence[Tensor]
         with torch.set_grad_enabled(self.trains and torch.is_grad_enabled()):
             if size is None or size >= self.count:
                 outputs = self.function(*self.inputs(0, self.count))
@@ -74,7 +75,7 @@ class EncodeJob:
         return self.function(*inputs)
 
 
-def slices(rows: Tensor) -> Callable[[int, int], tuple[Tensor]]:
+def slices(rows: Tensor) -> Callable[[int, int], tuple[Tensor, ...]]:
     """The ``inputs`` of a job that reads one tensor."""
     return lambda start, end: (rows[start:end],)
 

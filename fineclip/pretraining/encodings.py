@@ -27,11 +27,11 @@ BATCH_FIELDS = frozenset(
 """All that a batch may hold."""
 
 
-def check_batch(batch: Mapping[str, Tensor | None], objectives: Sequence[Objective]) -> None:
+def check_batch(batch: Mapping[str, Tensor], objectives: Sequence[Objective]) -> None:
     """Refuses a batch that the objectives cannot be evaluated on.
 
     Args:
-        batch: Tensors by name; None is as good as absent.
+        batch: Tensors by name.
         objectives: What the embeddings are for.
 
     Raises:
@@ -123,7 +123,7 @@ def image_jobs(
         wanted: Names of the embeddings to make.
         trains: Whether the image tower trains.
     """
-    of_images = tuple(name for name in ("image", "patches") if name in wanted)
+    of_images: tuple[str, ...] = tuple(name for name in ("image", "patches") if name in wanted)
     with_regions = "region" in wanted
     if not of_images and not with_regions:
         return
@@ -184,13 +184,19 @@ def crop_jobs(
         wanted: Names of the embeddings to make.
         trains: Whether somebody learns from ``crop``, and the image tower trains.
     """
-    for field, encode, learns in (
-        ("crop", lambda rows: (clip.encode_image(rows),), trains),
-        ("teacher_crop", lambda rows: (teacher.encode_crops(rows),), False),
-    ):
+    encoders: dict[str, Callable[[Tensor], Tensor]] = {"crop": clip.encode_image}
+    if teacher is not None:
+        encoders["teacher_crop"] = teacher.encode_crops
+    for field, encode in encoders.items():
         if field in wanted:
-            crops = batch["crops"]
-            yield EncodeJob("crops", (field,), encode, len(crops), slices(crops), learns)
+            yield EncodeJob(
+                "crops",
+                (field,),
+                lambda crops, encode=encode: (encode(crops),),
+                len(batch["crops"]),
+                slices(batch["crops"]),
+                trains and field == "crop",
+            )
 
 
 def view_jobs(
@@ -206,11 +212,11 @@ def view_jobs(
     Args:
         clip: The student.
         head: Its prototype head, which always trains.
-        teacher: The EMA teacher; None: nobody compares prototypes.
+        teacher: The EMA teacher; without the two, nobody compares prototypes.
         batch: With ``local_views`` and ``global_views``, (B, V, 3, h, w).
         trains: Whether the image tower trains.
     """
-    if teacher is None:
+    if head is None or teacher is None:
         return
 
     def student_logits(views: Tensor) -> tuple[Tensor]:

@@ -48,22 +48,21 @@ class FrozenTeacher:
         # What is wrong with the categories shows now, not when they are first needed.
         self.names = None if vocabulary is None else _category_names(vocabulary)
         self.templates = get_templates(templates)
-        if teacher is None or teacher is student:
-            teacher = copy.deepcopy(student)
-        elif isinstance(teacher, dict):
-            teacher = MODELS.build(teacher)
-        if teacher.embed_dim != student.embed_dim:
+        clip: DenseCLIP = MODELS.build(teacher) if isinstance(teacher, dict) else teacher or student
+        if clip is student:
+            clip = copy.deepcopy(student)
+        if clip.embed_dim != student.embed_dim:
             raise ValueError(
-                f"teacher: its embeddings have size {teacher.embed_dim}, the trained model's "
+                f"teacher: its embeddings have size {clip.embed_dim}, the trained model's "
                 f"{student.embed_dim}; they cannot be compared"
             )
-        pixels = [(clip.image_mean, clip.image_std) for clip in (teacher, student)]
+        pixels = [(model.image_mean, model.image_std) for model in (clip, student)]
         if pixels[0] != pixels[1]:
             raise ValueError(
                 "teacher: expects pixels of mean and std {} and the trained model {}; both read "
                 "the same normalised crops. Set force_preprocess_cfg of one of them".format(*pixels)
             )
-        self.clip = teacher.requires_grad_(False).eval()
+        self.clip = clip.requires_grad_(False).eval()
         self._category_embeddings: Tensor | None = None
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> None:
@@ -84,6 +83,7 @@ class FrozenTeacher:
         thousands of names with dozens of prompts each take long on a CPU.
         """
         if self._category_embeddings is None:
+            assert self.names is not None, "there is no vocabulary"
             with torch.autocast(self.clip.device.type, enabled=False):
                 self._category_embeddings = build_class_embeddings(
                     self.clip, self.names, self.templates
@@ -93,7 +93,7 @@ class FrozenTeacher:
     @torch.no_grad()
     def label_regions(
         self, crops: Tensor | None, labels: Tensor | None, teacher_crop: Tensor | None = None
-    ) -> Tensor:
+    ) -> Tensor | None:
         """Labels regions that have no label with the category nearest to their crop.
 
         Args:
@@ -102,7 +102,7 @@ class FrozenTeacher:
             teacher_crop: (R, D) embeddings of the crops, where they have been made.
 
         Returns:
-            (R,) int64; -1 is left only where there are no crops.
+            (R,) int64; -1 is left only where there are no crops. None without crops and labels.
         """
         if crops is None:
             return labels

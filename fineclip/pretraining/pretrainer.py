@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from mmengine.logging import print_log
@@ -113,8 +113,10 @@ class FineCLIPPretrainer(BaseModel):
             data_preprocessor = CLIPPreprocessor(mean=clip.image_mean, std=clip.image_std)
         super().__init__(data_preprocessor=data_preprocessor)
         self.clip = clip
-        self.objectives = nn.ModuleList(
-            OBJECTIVES.build(o) if isinstance(o, dict) else o for o in objectives
+        # To a type checker, a ModuleList holds modules of any kind.
+        self.objectives = cast(
+            Sequence[Objective],
+            nn.ModuleList(OBJECTIVES.build(o) if isinstance(o, dict) else o for o in objectives),
         )
         self.needs = needed_fields(self.objectives)
         self.trainable = tuple(trainable)
@@ -168,8 +170,10 @@ class FineCLIPPretrainer(BaseModel):
             )
         if isinstance(head, dict):
             settings = {"type": PrototypeHead, "in_dim": self.clip.embed_dim, **head}
-            head = MODELS.build(settings)
-        return head, EMATeacher(self.clip, head)
+            built: nn.Module = MODELS.build(settings)
+        else:
+            built = head
+        return built, EMATeacher(self.clip, built)
 
     def _who_needs(self, field: str) -> str:
         return ", ".join(type(o).__name__ for o in self.objectives if field in o.needs)
@@ -252,7 +256,7 @@ class FineCLIPPretrainer(BaseModel):
                 losses[name], source[name] = loss, type(objective).__name__
         return losses
 
-    def embed(self, **batch: Tensor | None) -> Embeddings:
+    def embed(self, **batch: Tensor) -> Embeddings:
         """Embeds what the objectives need of one batch.
 
         Args:
@@ -299,9 +303,9 @@ class FineCLIPPretrainer(BaseModel):
         # ---- What needs no encoder, or comes from the teacher's side.
         if "region_image" in self.needs:
             result.region_image = batch["region_image"]
-        if "vocabulary" in self.needs:
+        if self.teacher is not None and "vocabulary" in self.needs:
             result.vocabulary = self.teacher.category_embeddings()
-        if "region_label" in self.needs:
+        if self.teacher is not None and "region_label" in self.needs:
             result.region_label = self.teacher.label_regions(
                 batch.get("crops"), batch.get("region_labels"), result.teacher_crop
             )
@@ -319,7 +323,7 @@ class FineCLIPPretrainer(BaseModel):
         Raises:
             ValueError: If there is no EMA teacher.
         """
-        if self.ema_teacher is None:
+        if self.ema_teacher is None or self.prototype_head is None:
             raise ValueError(
                 "there is no EMA teacher: none of the objectives compares prototypes; take "
                 "EMATeacherHook out of custom_hooks or add LocalToGlobalDistillation"
@@ -328,6 +332,7 @@ class FineCLIPPretrainer(BaseModel):
 
     def update_ema_teacher(self, momentum: float) -> None:
         """Moves the EMA teacher, after each optimizer step; ``momentum`` is the share it keeps."""
+        assert self.ema_teacher is not None and self.prototype_head is not None
         self.ema_teacher.update(self.clip, self.prototype_head, momentum)
 
 
