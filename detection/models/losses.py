@@ -13,6 +13,7 @@ from mmdet.models.losses.utils import weight_reduce_loss
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from fineclip.class_sampling import sample_classes
 from fineclip.text import Vocabulary, known_vocabularies, load_vocabulary
 
 Reduction = Literal["none", "mean", "sum"]
@@ -103,9 +104,9 @@ class ClassMaskedCrossEntropy(nn.Module):
         use_sigmoid: The sigmoid form instead of the softmax form.
         class_weight: Weights, see :func:`class_weights`; None: all 1, no class masked.
         bg_weight: Weight of the background where ``class_weight`` has none.
-        federated_classes: In each call only so many foreground classes count (federated loss,
-            Zhou et al. 2021, "Probabilistic two-stage detection", sec. 4): those that occur
-            among the labels, and others drawn uniformly among the classes with weight. None: all.
+        federated_classes: In each call only so many foreground classes count: those that occur
+            among the labels, and others drawn among the classes with weight
+            (:func:`fineclip.class_sampling.sample_classes`). None: all.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``; ``"mean"`` without ``avg_factor`` divides by
             the number of samples (softmax) or of entries (sigmoid).
         loss_weight: Factor on the result.
@@ -224,15 +225,11 @@ def _sigmoid(
 
 def _federation(label: Tensor, weights: Tensor, number: int) -> Tensor:
     """(K + 1,) 1 for the classes that count in this call, else 0; the background always does."""
-    chosen = torch.zeros_like(weights)
-    if label.ndim == 2:
-        chosen[label.gt(0).any(dim=0)] = 1
-    else:
-        chosen[label[label != _IGNORED]] = 1
-    chosen[-1] = 1
-    candidates = ((weights >= _ZERO) & (chosen == 0)).nonzero().flatten()
-    missing = number - int(chosen[:-1].sum())
-    if missing > 0:
-        order = torch.randperm(len(candidates), device=candidates.device)
-        chosen[candidates[order[:missing]]] = 1
-    return chosen
+    background = len(weights) - 1
+    occurring = label.gt(0).any(dim=0).nonzero() if label.ndim == 2 else label[label != _IGNORED]
+    candidates = weights >= _ZERO
+    candidates[background] = False
+    federation = torch.zeros_like(weights)
+    federation[sample_classes(occurring[occurring != background], candidates, number)] = 1
+    federation[background] = 1
+    return federation

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fineclip.checkpoints import catseg, eva_clip, fvit, huggingface, open_clip
+from fineclip.checkpoints.compare import Misfit
 from fineclip.checkpoints.layout import fit
 from fineclip.checkpoints.open_clip import EVA, RESNET, SIGLIP, VIT
 from fineclip.checkpoints.report import Report
@@ -142,23 +143,20 @@ def _check(source: Source) -> dict[str, int]:
         layout |= fvit.layout_of_rest(source.rest)
     if source.format == "catseg":
         layout |= catseg.layout_of_rest(source.rest)
-    result = fit(layout, {**source.clip, **source.rest})
-    if not result:
-        problems = [
-            (f"{len(result.unknown)} unknown keys", [source.original(k) for k in result.unknown]),
-            (f"{len(result.missing)} missing keys", result.missing),
-            (
-                f"{len(result.wrong)} shapes that do not fit",
-                [f"{source.original(k)} {have}, expected {want}" for k, have, want in result.wrong],
-            ),
-        ]
-        listing = "; ".join(f"{title}: {', '.join(keys)}" for title, keys in problems if keys)
+    dims, misfit = fit(layout, {**source.clip, **source.rest})
+    if misfit:
+        # As the file calls them. Whoever converts it has to see all of them.
+        misfit = Misfit(
+            misfit.missing,
+            [source.original(key) for key in misfit.unknown],
+            [(source.original(key), have, want) for key, have, want in misfit.shapes],
+        )
         tower = open_clip.tower_of(source.clip, str(source.path))
         raise CheckpointError(
             f"{source.path} ({source.description}, {tower}) does not have the layout of its kind: "
-            f"{listing}"
+            f"{misfit.describe(limit=None)}"
         )
-    return result.dims
+    return dims
 
 
 def _resample(source: Source, image_size: int, report: Report) -> None:

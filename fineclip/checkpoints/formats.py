@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from fineclip.checkpoints.compare import compare
 from fineclip.checkpoints.safe import CheckpointError
 from fineclip.checkpoints.source import format_of, read_source
 
@@ -56,25 +57,13 @@ def load_into(model: nn.Module, path: str | Path) -> None:
         CheckpointError: As :func:`load`, or keys or shapes differ from the model's.
     """
     state_dict = read_source(path, mmap=True).clip
-    expected = model.state_dict()
-    missing = sorted(expected.keys() - state_dict.keys() - {"logit_bias"})
-    unknown = sorted(state_dict.keys() - expected.keys())
-    shapes = [
-        f"{key} {tuple(state_dict[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in sorted(expected.keys() & state_dict.keys())
-        if state_dict[key].shape != expected[key].shape
-    ]
-    problems = [
-        f"{title}: {', '.join(found[:6])}{f' and {len(found) - 6} more' if len(found) > 6 else ''}"
-        for title, found in (("missing", missing), ("unknown", unknown), ("shape", shapes))
-        if found
-    ]
-    if problems:
+    misfit = compare(state_dict, model.state_dict(), optional=("logit_bias",))
+    if misfit:
         hint = ""
-        if not missing and not unknown and all("pos" in shape for shape in shapes):
+        if not misfit.missing and not misfit.unknown and all("pos" in k for k, *_ in misfit.shapes):
             hint = (
                 ". The position table is for another image size: resample it with "
                 "tools/convert_checkpoint.py --image-size"
             )
-        raise CheckpointError(f"{path} does not fit the model; {'; '.join(problems)}{hint}")
+        raise CheckpointError(f"{path} does not fit the model; {misfit.describe()}{hint}")
     model.load_state_dict(state_dict, strict=False)  # the comparison above is stricter

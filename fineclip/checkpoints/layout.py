@@ -10,57 +10,45 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from torch import Tensor
+
+from fineclip.checkpoints.compare import Misfit
 
 Shape = tuple[int | str, ...]
 Layout = dict[str, Shape]
 
 
-@dataclass
-class Fit:
-    """What a set of tensors says about a layout.
+def fit(layout: Layout, tensors: Mapping[str, Tensor]) -> tuple[dict[str, int], Misfit]:
+    """Compares tensors with a layout.
 
-    Attributes:
-        dims: Values of the letters.
-        unknown: Keys the layout does not have.
-        missing: Keys the layout demands.
-        wrong: (key, shape, shape expected) where they differ.
+    Returns:
+        Values of the letters, and the differences.
     """
-
-    dims: dict[str, int] = field(default_factory=dict)
-    unknown: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    wrong: list[tuple[str, tuple[int, ...], tuple[int | str, ...]]] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return not (self.unknown or self.missing or self.wrong)
-
-
-def fit(layout: Layout, tensors: Mapping[str, Tensor]) -> Fit:
-    """Compares tensors with a layout."""
     expected, optional = _expand(layout, tensors)
-    result = Fit(
-        unknown=[key for key in tensors if key not in expected],
-        missing=[key for key in expected if key not in tensors and key not in optional],
-    )
     present = {key: shape for key, shape in expected.items() if key in tensors}
+    dims: dict[str, int] = {}
     for key, shape in present.items():
         actual = tensors[key].shape
         if len(actual) == len(shape):
             for letter, size in zip(shape, actual, strict=True):
                 if isinstance(letter, str) and letter.isidentifier():
-                    result.dims.setdefault(letter, size)
-    for key, shape in present.items():
-        wanted = tuple(_evaluate(dim, result.dims) for dim in shape)
-        if tuple(tensors[key].shape) != wanted:
-            result.wrong.append((key, tuple(tensors[key].shape), wanted))
-    return result
+                    dims.setdefault(letter, size)
+    wanted = {key: tuple(_evaluate(dim, dims) for dim in shape) for key, shape in present.items()}
+    misfit = Misfit(
+        missing=[key for key in expected if key not in tensors and key not in optional],
+        unknown=[key for key in tensors if key not in expected],
+        shapes=[
+            (key, tuple(tensors[key].shape), shape)
+            for key, shape in wanted.items()
+            if tuple(tensors[key].shape) != shape
+        ],
+    )
+    return dims, misfit
 
 
 def count(prefix: str, keys: Iterable[str]) -> int:
-    """Number of indices found right behind a prefix, one more than the largest."""
+    """Number of indices found right after a prefix, one more than the largest."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
     found = [int(match[1]) for key in keys if (match := pattern.match(key))]
     return max(found, default=-1) + 1
@@ -137,5 +125,5 @@ def batch_norm(name: str, width: int | str) -> Layout:
 
 
 def prefixed(prefix: str, layout: Layout) -> Layout:
-    """A layout with every key behind a prefix."""
+    """A layout with a prefix before every key."""
     return {f"{prefix}{key}": shape for key, shape in layout.items()}

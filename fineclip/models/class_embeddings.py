@@ -22,7 +22,7 @@ from fineclip.models.class_embedding_files import (
     write_class_embeddings,
 )
 from fineclip.models.dense_clip import DenseCLIP
-from fineclip.text import Vocabulary, as_vocabulary, get_templates
+from fineclip.text import Vocabulary, as_vocabulary, class_prompts
 from fineclip.text.templates import Template
 
 BACKGROUND = "background"
@@ -45,7 +45,6 @@ class TextEncoder(Protocol):
         """Embeddings (n, D) of (n, T) tokens."""
 
 
-@torch.no_grad()
 def build_class_embeddings(
     clip: TextEncoder,
     names: Sequence[str | Sequence[str]],
@@ -73,37 +72,60 @@ def build_class_embeddings(
     Raises:
         ValueError: No names, an empty name, or unknown templates.
     """
-    return _encode(clip, _prompts(names, templates), batch_size, progress)
+    return _embed(clip, class_prompts(names, templates), batch_size, progress)
 
 
-def _prompts(
-    names: Sequence[str | Sequence[str]], templates: str | Sequence[str] | Template
-) -> list[list[str]]:
-    """The prompts of each class."""
-    fill = get_templates(templates)
-    if not names:
-        raise ValueError("no class names given")
-    groups = [[name] if isinstance(name, str) else list(name) for name in names]
-    for index, group in enumerate(groups):
-        if not group or not all(name.strip() for name in group):
-            raise ValueError(f"class {index} has an empty name")
-    return [[prompt for name in group for prompt in fill(name)] for group in groups]
+def encode_prompts(
+    clip: TextEncoder,
+    prompts: Sequence[str],
+    batch_size: int = 256,
+    *,
+    tokenizer: Callable[[list[str]], Tensor] | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Embeds texts, with a gradient into the text tower where gradients are on.
+
+    Args:
+        clip: The model; its device is used.
+        prompts: n texts.
+        batch_size: Texts encoded at a time.
+        tokenizer: Used in place of the model's, such as one that remembers.
+        progress: Called with (texts done, texts in all) after each batch.
+
+    Returns:
+        (n, D) float32 unit vectors on the model's device.
+    """
+    tokenizer = tokenizer or clip.tokenizer
+    batches = []
+    for start in range(0, len(prompts), batch_size):
+        tokens = tokenizer(list(prompts[start : start + batch_size])).to(clip.device)
+        batches.append(F.normalize(clip.encode_text(tokens, normalize=False).float(), dim=-1))
+        if progress is not None:
+            progress(min(start + batch_size, len(prompts)), len(prompts))
+    return torch.cat(batches)
+
+
+def average_prompts(embeddings: Tensor, counts: Sequence[int]) -> Tensor:
+    """The normalised mean of each class's prompts.
+
+    Args:
+        embeddings: (n, D) unit vectors, class by class.
+        counts: Prompts of each of the K classes, n in all.
+
+    Returns:
+        (K, D) unit vectors.
+    """
+    means = [of_class.mean(dim=0) for of_class in embeddings.split(list(counts))]
+    return F.normalize(torch.stack(means), dim=-1)
 
 
 @torch.no_grad()
-def _encode(
+def _embed(
     clip: TextEncoder, prompts: list[list[str]], batch_size: int, progress: Progress | None
 ) -> Tensor:
     flat = [prompt for of_class in prompts for prompt in of_class]
-    batches = []
-    for start in range(0, len(flat), batch_size):
-        tokens = clip.tokenizer(flat[start : start + batch_size]).to(clip.device)
-        batches.append(F.normalize(clip.encode_text(tokens).float(), dim=-1))
-        if progress is not None:
-            progress(min(start + batch_size, len(flat)), len(flat))
-    embeddings = torch.cat(batches)  # (all prompts, D)
-    means = [of_class.mean(dim=0) for of_class in embeddings.split([len(p) for p in prompts])]
-    return F.normalize(torch.stack(means), dim=-1)
+    embeddings = encode_prompts(clip, flat, batch_size, progress=progress)
+    return average_prompts(embeddings, [len(of_class) for of_class in prompts])
 
 
 def resolve_class_embeddings(
@@ -229,7 +251,7 @@ def _from_vocabulary(
     progress: Progress | None,
 ) -> ClassEmbeddings:
     classes: list[str | Sequence[str]] = list(vocabulary.synonyms if synonyms else vocabulary.names)
-    prompts = _prompts([*classes, background] if background else classes, templates)
+    prompts = class_prompts([*classes, background] if background else classes, templates)
     weights = weights_identity(model, pretrained) if model and pretrained else None
     metadata = {
         "vocabulary": vocabulary.name,
@@ -245,7 +267,7 @@ def _from_vocabulary(
         if clip is None:
             clip = _create(str(model), pretrained, device)
         with _evaluating(clip):
-            embeddings = _encode(clip, prompts, batch_size, progress).cpu()
+            embeddings = _embed(clip, prompts, batch_size, progress).cpu()
     # Names are not part of the key ("stop sign" and "stop_sign" share their prompts), so what is
     # returned, and what is written for the next reader, carries the names of this vocabulary.
     result = ClassEmbeddings(vocabulary.names, embeddings, background, metadata)

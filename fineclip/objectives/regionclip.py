@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fineclip.class_sampling import sample_classes
 from fineclip.embeddings import Embeddings
 from fineclip.objectives.base import Objective
 from fineclip.registry import OBJECTIVES
@@ -38,30 +39,6 @@ def regionclip_loss(
     target = (label[labelled, None] == kept).float()
     total = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
     return total / max(len(logits), 1)
-
-
-def sample_categories(
-    label: Tensor, num_categories: int, num_sampled: int, generator: torch.Generator
-) -> Tensor:
-    """The categories that occur, then others drawn uniformly without replacement.
-
-    Args:
-        label: (R,) int64; -1 is no category.
-        num_categories: K, the size of the vocabulary.
-        num_sampled: How many are wanted. All that occur are kept even if they are more.
-        generator: CPU generator of the draw.
-
-    Returns:
-        (C,) int64 distinct indices, C = min(K, max(num_sampled, number that occur)), on the
-        device of ``label``.
-    """
-    present = label[label >= 0].unique()
-    absent = torch.ones(num_categories, dtype=torch.bool)
-    absent[present.cpu()] = False
-    others = absent.nonzero().flatten()
-    order = torch.randperm(len(others), generator=generator)
-    drawn = others[order[: max(num_sampled - len(present), 0)]]
-    return torch.cat([present, drawn.to(label.device)])
 
 
 @torch.no_grad()
@@ -138,7 +115,7 @@ class RegionCLIPLoss(Objective):
         # The CPU generator uses 32 bits of its seed; the factor keeps neighbouring seeds apart.
         seed = (self.seed * 2_654_435_761 + int(self.step)) % 2**32
         generator = torch.Generator().manual_seed(seed)
-        kept = sample_categories(label, num_categories, self.num_sampled, generator)
+        kept = sample_classes(label[label >= 0], num_categories, self.num_sampled, generator)
         if self.training:
             self.step += 1
         loss = regionclip_loss(

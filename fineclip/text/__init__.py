@@ -1,6 +1,6 @@
 """Vocabularies, prompt templates and tokenizers."""
 
-from fineclip.text.templates import TEMPLATES, get_templates
+from fineclip.text.templates import TEMPLATES, class_prompts, get_templates
 from fineclip.text.tokenizers import get_tokenizer
 from fineclip.text.vocabulary import (
     Vocabulary,
@@ -13,6 +13,7 @@ __all__ = [
     "TEMPLATES",
     "Vocabulary",
     "as_vocabulary",
+    "class_prompts",
     "get_templates",
     "get_tokenizer",
     "known_vocabularies",

@@ -157,3 +157,29 @@ def get_templates(templates: str | Sequence[str] | Template) -> Template:
         return [t.replace("{article}", a).replace("{}", x) for t in templates]
 
     return fill
+
+
+def class_prompts(
+    names: Sequence[str | Sequence[str]], templates: str | Sequence[str] | Template
+) -> list[list[str]]:
+    """The prompts of each class.
+
+    Args:
+        names: Class names as the data set writes them; or several of one class (its synonyms),
+            whose prompts follow one another.
+        templates: Anything :func:`get_templates` takes.
+
+    Returns:
+        A list of prompts per class.
+
+    Raises:
+        ValueError: No names, an empty name, or unknown templates.
+    """
+    fill = get_templates(templates)
+    if not names:
+        raise ValueError("no class names given")
+    groups = [[name] if isinstance(name, str) else list(name) for name in names]
+    for index, group in enumerate(groups):
+        if not group or not all(name.strip() for name in group):
+            raise ValueError(f"class {index} has an empty name")
+    return [[prompt for name in group for prompt in fill(name)] for group in groups]

@@ -9,6 +9,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from fineclip.checkpoints import CheckpointError, read_checkpoint
+from fineclip.checkpoints.compare import compare
 from fineclip.files import replacing
 from segmentation.modeling import load_checkpoint
 
@@ -49,14 +50,11 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> None:
         file, tensors = checkpoint.pop(_FILE), checkpoint.pop("model")
-        expected = self.model.state_dict()
-        if tensors.keys() == expected.keys() and all(
-            tensors[key].shape == expected[key].shape for key in expected
-        ):
-            self.model.load_state_dict(tensors)
-        else:
+        if compare(tensors, self.model.state_dict()):
             # A release's file, or one of another kind, which this explains.
             load_checkpoint(self.model, file)
+        else:
+            self.model.load_state_dict(tensors)
 
 
 _FILE = "__file__"

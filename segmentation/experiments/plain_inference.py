@@ -91,7 +91,7 @@ class PlainInference:
         predictor = model.sem_seg_head.predictor
         with sdpa_kernel(SDPBackend.MATH):
             found = predictor.features(inputs)
-        guidance = (found.dense, model.upsample1(found.taps[0]), model.upsample2(found.taps[1]))
+        guidance = (found.dense, model.upsample1(found.maps[0]), model.upsample2(found.maps[1]))
         return aggregate(predictor.transformer, found.dense, text, guidance)
 
     def encode(self, names: tuple[str, ...]) -> Tensor:

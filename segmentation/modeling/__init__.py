@@ -3,13 +3,12 @@
 from segmentation.modeling.aggregator import CostAggregator
 from segmentation.modeling.build import build_predictor, build_segmenter, load_checkpoint
 from segmentation.modeling.class_text import ClassTextEncoder
-from segmentation.modeling.dense_features import DenseFeatures, default_taps, extract_features
 from segmentation.modeling.finetune import (
     FINETUNE_MODES,
     apply_finetune_mode,
     parameter_groups,
 )
-from segmentation.modeling.predictor import Predictor, SegmentationHead
+from segmentation.modeling.predictor import Predictor, SegmentationHead, default_taps
 from segmentation.modeling.segmenter import Segmenter
 from segmentation.modeling.split_attention import SplitAttention, split_attention_weights
 from segmentation.modeling.windows import SlidingWindows
@@ -18,7 +17,6 @@ __all__ = [
     "FINETUNE_MODES",
     "ClassTextEncoder",
     "CostAggregator",
-    "DenseFeatures",
     "Predictor",
     "SegmentationHead",
     "Segmenter",
@@ -28,7 +26,6 @@ __all__ = [
     "build_predictor",
     "build_segmenter",
     "default_taps",
-    "extract_features",
     "load_checkpoint",
     "parameter_groups",
     "split_attention_weights",

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
 from fineclip.checkpoints import CheckpointError
+from fineclip.checkpoints.compare import compare
 from fineclip.checkpoints.conversion import convert_source
 from fineclip.checkpoints.source import read_source
 from fineclip.models import DenseCLIP
-from fineclip.text import get_templates
+from fineclip.models.trunks import Residual
 from segmentation.modeling.aggregator import CostAggregator
-from segmentation.modeling.dense_features import Residual
+from segmentation.modeling.class_text import ClassTextEncoder
 from segmentation.modeling.finetune import apply_finetune_mode
-from segmentation.modeling.predictor import Predictor, SegmentationHead, transformer_trunk
+from segmentation.modeling.predictor import Predictor, SegmentationHead
 from segmentation.modeling.segmenter import Segmenter
 
 # OpenAI's names, as the reference's configurations have them. Their weights need the approximate
@@ -47,10 +46,10 @@ def build_predictor(
     Args:
         clip: The CLIP model; its attention weights are separated in place.
         finetune: See :func:`segmentation.modeling.apply_finetune_mode`.
-        templates: See :class:`segmentation.modeling.Predictor`, as the following.
+        templates: See :class:`segmentation.modeling.ClassTextEncoder`, as the next two.
         average_prompts: One vector per class in place of one channel per template.
         first_synonym: Use the first of a class's names only.
-        guidance_layers: Tapped blocks.
+        guidance_layers: See :class:`segmentation.modeling.Predictor`, as what follows.
         residual: Of the last block.
         prompt_depth: Blocks with learned prompt tokens.
         prompt_length: Their number per block.
@@ -60,20 +59,19 @@ def build_predictor(
     Raises:
         ValueError: Settings that do not go together.
     """
-    prompts = 1 if average_prompts else len(get_templates(templates)("thing"))
+    text = ClassTextEncoder(
+        clip, templates=templates, average=average_prompts, first_synonym=first_synonym
+    )
     network = CostAggregator(
         text_guidance_dim=clip.embed_dim,
         appearance_guidance_dim=clip.embed_dim,
-        prompt_channel=prompts,
+        prompt_channel=text.num_channels,
         **aggregator,
     )
     predictor = Predictor(
-        clip.clip,
+        clip,
         network,
-        tokenizer=_Tokenizer(clip),
-        templates=templates,
-        average_prompts=average_prompts,
-        first_synonym=first_synonym,
+        text=text,
         guidance_layers=guidance_layers,
         residual=residual,
         prompt_depth=prompt_depth,
@@ -117,7 +115,6 @@ def build_segmenter(
         clip = create_clip(clip, pretrained)
     elif pretrained is not None:
         raise ValueError("pretrained goes with the name of a model, not with a model")
-    patch = transformer_trunk(clip.clip).patch_size
     head = SegmentationHead(
         build_predictor(clip, decoder_guidance_dims=decoder_guidance_dims, **predictor),
         train_classes=train_classes,
@@ -127,19 +124,9 @@ def build_segmenter(
     return Segmenter(
         head,
         upsample_dims=decoder_guidance_dims,
-        clip_resolution=(grid[0] * patch[0], grid[1] * patch[1]),
+        clip_resolution=(grid[0] * clip.patch_size[0], grid[1] * clip.patch_size[1]),
         **(segmenter or {}),
     )
-
-
-class _Tokenizer:
-    """A model's tokenizer, made when it is first needed: some have to be downloaded."""
-
-    def __init__(self, clip: DenseCLIP) -> None:
-        self.clip = clip
-
-    def __call__(self, texts: list[str]) -> Tensor:
-        return self.clip.tokenizer(texts)
 
 
 def create_clip(name: str, pretrained: str | None = None) -> DenseCLIP:
@@ -169,27 +156,6 @@ def load_checkpoint(model: Segmenter, path: str | Path) -> None:
         for key, value in convert_source(source, to="catseg").tensors.items()
         if not key.endswith(".attn_mask")
     }
-    _check_fit(model, tensors, path)
+    if misfit := compare(tensors, model.state_dict()):
+        raise CheckpointError(f"{path} does not fit the segmenter; {misfit.describe()}")
     model.load_state_dict(tensors)
-
-
-def _check_fit(model: nn.Module, tensors: dict[str, Any], path: str | Path) -> None:
-    expected = model.state_dict()
-    problems = []
-    for title, keys in (
-        ("missing", sorted(expected.keys() - tensors.keys())),
-        ("unknown", sorted(tensors.keys() - expected.keys())),
-        (
-            "shape",
-            [
-                f"{key} {tuple(tensors[key].shape)} instead of {tuple(expected[key].shape)}"
-                for key in sorted(expected.keys() & tensors.keys())
-                if expected[key].shape != tensors[key].shape
-            ],
-        ),
-    ):
-        if keys:
-            more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
-            problems.append(f"{title}: {', '.join(keys[:4])}{more}")
-    if problems:
-        raise CheckpointError(f"{path} does not fit the segmenter; {'; '.join(problems)}")

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segmentation.modeling.chunks import chunks
+from segmentation.modeling.gradients import connected
 
 AttentionType = Literal["linear", "full"]
 _EPS = 1e-6
@@ -65,7 +66,7 @@ class ClassAttention(nn.Module):
         Args:
             tokens: (B, T, N, C).
             guidance: (B or 1, T, G).
-            padding: A token (C,) and its guidance (G,) that stand behind the classes.
+            padding: A token (C,) and its guidance (G,) that stand after the classes.
             copies: How often. Their outputs are never read, and equal keys add up: one key that
                 counts ``copies`` times gives the result of so many ordinary tokens.
 
@@ -216,9 +217,8 @@ class ClassAggregation(nn.Module):
             maps = F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=True)
             changed = maps.permute(0, 2, 3, 1).unflatten(0, (images, classes))
         volume = volume + changed
-        if self.pad_length and not copies and torch.is_grad_enabled():
-            # A parameter without any gradient stops DistributedDataParallel; zero is as good.
-            volume = volume + 0 * (self.padding_tokens.sum() + self.padding_guidance.sum())
+        if self.pad_length and not copies:
+            volume = connected(volume, (self.padding_tokens, self.padding_guidance))
         return volume
 
     def _padding(self, classes: int) -> tuple[tuple[Tensor, Tensor] | None, int]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fineclip.models.text_tower import TextTower
-from fineclip.text import get_templates
+from fineclip.models import DenseCLIP
+from fineclip.models.class_embeddings import average_prompts, encode_prompts
+from fineclip.text import class_prompts, get_templates
 from fineclip.text.templates import Template
 
-# Vocabularies remembered at a time.
+# Vocabularies, and lists of texts, remembered at a time.
 _REMEMBERED = 8
 # Prompts encoded at a time where gradients are off.
 _BATCH = 256
@@ -22,51 +22,61 @@ _BATCH = 256
 class ClassTextEncoder:
     """Prompts of class names -> unit text features, with caches that cannot go stale.
 
-    Tokens are remembered per vocabulary. Features are remembered per vocabulary until a weight of
-    the text tower changes, and only where no gradient is to flow into it; a text tower that is
+    Tokens are remembered per list of texts. Features are remembered per vocabulary until a weight
+    of the text tower changes, and only where no gradient is to flow into it; a text tower that is
     trained is run at every call.
 
     It holds no parameters of its own and is no ``nn.Module``.
 
     Args:
-        clip_model: An open_clip model.
-        tokenizer: Maps a list of strings to (n, L) int64 token ids.
+        clip: The model.
         templates: Anything :func:`fineclip.text.get_templates` takes.
         average: Average the prompts of a class to one unit vector. False: one channel per prompt,
             for a network with as many prompt channels.
-        first_synonym: Of a name such as "car, automobile" only the part in front of the first
-            ", " is used, as the released models do.
+        first_synonym: Of a name such as "car, automobile" only the part before the first ", " is
+            used, as the released models do.
     """
 
     def __init__(
         self,
-        clip_model: nn.Module,
-        tokenizer: Callable[[list[str]], Tensor],
+        clip: DenseCLIP,
         *,
         templates: str | Sequence[str] | Template = "catseg",
         average: bool = False,
         first_synonym: bool = True,
     ) -> None:
-        self.tower = TextTower(clip_model)
-        self.tokenizer = tokenizer
+        self.clip = clip
+        self.templates = get_templates(templates)
         self.average = average
         self.first_synonym = first_synonym
-        self._fill = get_templates(templates)
-        self._tokens: OrderedDict[tuple[str, ...], tuple[Tensor, int]] = OrderedDict()
-        self._features: OrderedDict[object, Tensor] = OrderedDict()
+        self._tokens: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
+        self._features: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
         self._state: object = None
 
     @property
-    def num_prompts(self) -> int:
-        """Prompts P of a class behind averaging."""
-        return 1 if self.average else len(self._fill("thing"))
+    def num_channels(self) -> int:
+        """Channels P of a class's features: one, or as many as there are prompts."""
+        return 1 if self.average else len(self.templates("thing"))
 
-    def prompts(self, name: str) -> list[str]:
-        """The sentences of one class."""
-        return self._fill(name.split(", ")[0] if self.first_synonym else name)
+    def prompts(self, names: Sequence[str]) -> list[list[str]]:
+        """The sentences of each class, equally many.
+
+        Raises:
+            ValueError: No names, an empty name, or templates that make different numbers of
+                prompts for different names.
+        """
+        said = [name.split(", ")[0] if self.first_synonym else name for name in names]
+        prompts = class_prompts(said, self.templates)
+        counts = {len(of_class) for of_class in prompts}
+        if len(counts) > 1:
+            raise ValueError(
+                f"the templates make {min(counts)} to {max(counts)} prompts a class; they must "
+                "make equally many"
+            )
+        return prompts
 
     def clear(self) -> None:
-        """Forgets all features; needed only after weights were written behind autograd's back."""
+        """Forgets all features; needed only after weights were written unseen by autograd."""
         self._features.clear()
 
     def __call__(self, names: Sequence[str]) -> Tensor:
@@ -79,8 +89,7 @@ class ClassTextEncoder:
             (T, P, D) float32 unit vectors; with gradient where the text tower is trained.
 
         Raises:
-            ValueError: No names, an empty name, or templates that make different numbers of
-                prompts for different names.
+            ValueError: As :meth:`prompts`.
         """
         key = tuple(names)
         parameters = self._parameters()
@@ -98,38 +107,24 @@ class ClassTextEncoder:
 
     def _parameters(self) -> list[nn.Parameter]:
         """All but the image tower's: what a text embedding can depend on."""
-        clip = self.tower.clip_model
-        visual = {id(parameter) for parameter in clip.visual.parameters()}
-        return [p for p in clip.parameters() if id(p) not in visual]
+        visual = {id(parameter) for parameter in self.clip.clip.visual.parameters()}
+        return [p for p in self.clip.parameters() if id(p) not in visual]
 
     def _encode(self, names: tuple[str, ...]) -> Tensor:
-        tokens, prompts = self._tokenize(names)
-        tokens = tokens.to(self._parameters()[0].device)
-        step = len(tokens) if torch.is_grad_enabled() else _BATCH
-        features = torch.cat([self.tower.encode(part) for part in tokens.split(step)])
-        features = F.normalize(features.float(), dim=-1).unflatten(0, (-1, prompts))
-        if self.average and prompts > 1:
-            features = F.normalize(features.mean(dim=1, keepdim=True), dim=-1)
-        return features
+        prompts = self.prompts(names)
+        flat = [prompt for of_class in prompts for prompt in of_class]
+        # Pieces spare no memory where autograd keeps them all.
+        batch_size = len(flat) if torch.is_grad_enabled() else _BATCH
+        features = encode_prompts(self.clip, flat, batch_size, tokenizer=self._tokenize)
+        if self.average:
+            return average_prompts(features, [len(of_class) for of_class in prompts])[:, None]
+        return features.unflatten(0, (len(names), -1))
 
-    def _tokenize(self, names: tuple[str, ...]) -> tuple[Tensor, int]:
-        """(T * P, L) tokens class by class, and P."""
-        if names not in self._tokens:
-            if not names:
-                raise ValueError("no class names given")
-            for index, name in enumerate(names):
-                if not name.strip():
-                    raise ValueError(f"class {index} has an empty name")
-            prompts = [self.prompts(name) for name in names]
-            counts = {len(of_class) for of_class in prompts}
-            if len(counts) > 1:
-                raise ValueError(
-                    f"the templates make {min(counts)} to {max(counts)} prompts a class; they "
-                    "must make equally many"
-                )
-            flat = [prompt for of_class in prompts for prompt in of_class]
-            self._tokens[names] = (self.tokenizer(flat), counts.pop())
-        return _recent(self._tokens, names)
+    def _tokenize(self, texts: list[str]) -> Tensor:
+        key = tuple(texts)
+        if key not in self._tokens:
+            self._tokens[key] = self.clip.tokenizer(texts)
+        return _recent(self._tokens, key)
 
 
 def _state_of(parameters: Sequence[Tensor]) -> object:
@@ -146,7 +141,7 @@ def _state_of(parameters: Sequence[Tensor]) -> object:
     )
 
 
-def _recent(cache: OrderedDict, key: object):
+def _recent(cache: OrderedDict[tuple[str, ...], Tensor], key: tuple[str, ...]) -> Tensor:
     """The entry, which becomes the most recent one; the oldest beyond the limit are forgotten."""
     cache.move_to_end(key)
     while len(cache) > _REMEMBERED:

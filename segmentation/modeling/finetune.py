@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from segmentation.modeling.predictor import Predictor, transformer_trunk
+from segmentation.modeling.predictor import Predictor
 
 FinetuneMode = Literal["attention", "full", "prompt", "frozen"]
 FINETUNE_MODES: tuple[str, ...] = get_args(FinetuneMode)
@@ -47,7 +47,7 @@ def apply_finetune_mode(predictor: Predictor, mode: str) -> list[str]:
             )
         predictor.prompt_tokens.requires_grad_(True)
     elif mode != "frozen":
-        for blocks in (transformer_trunk(clip).blocks, _text_blocks(clip)):
+        for blocks in (predictor.trunk.blocks, _text_blocks(clip)):
             for block in blocks:
                 found = 0
                 for name, parameter in block.named_parameters():

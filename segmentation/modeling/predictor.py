@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from fineclip.models.trunks import TransformerTrunk, build_trunk
-from fineclip.text.templates import Template
+from fineclip.models import DenseCLIP
+from fineclip.models.trunks import Residual, TransformerTrunk, TrunkTaps
 from segmentation.modeling.aggregator import CostAggregator
 from segmentation.modeling.class_text import ClassTextEncoder
-from segmentation.modeling.dense_features import (
-    DenseFeatures,
-    Residual,
-    check_taps,
-    default_taps,
-    extract_features,
-)
+from segmentation.modeling.gradients import connected
 from segmentation.modeling.split_attention import split_attention_weights
 
 
@@ -26,16 +20,13 @@ class Predictor(nn.Module):
     """A CLIP model with dense features and class texts, and the network that compares them.
 
     Args:
-        clip_model: An open_clip model with a transformer image tower; its packed attention weights
-            are separated in place (:class:`segmentation.modeling.SplitAttention`).
+        clip: A model with a transformer image tower; its packed attention weights are separated in
+            place (:class:`segmentation.modeling.SplitAttention`).
         transformer: The aggregation network (the name is that of the release's keys).
-        tokenizer: Maps a list of strings to (n, L) int64 token ids.
-        templates: Prompts, as :func:`fineclip.text.get_templates` takes them.
-        average_prompts: See :class:`ClassTextEncoder`.
-        first_synonym: See :class:`ClassTextEncoder`.
+        text: Encodes class names with the same model.
         guidance_layers: Blocks whose outputs guide the decoder, from 0; None: the ends of the
             tower's first and second third.
-        residual: See :func:`extract_features`.
+        residual: See :meth:`fineclip.models.trunks.TransformerTrunk.forward_taps`.
         prompt_depth: Blocks that get learned prompt tokens.
         prompt_length: Prompt tokens of such a block; 0: none.
 
@@ -46,41 +37,35 @@ class Predictor(nn.Module):
 
     def __init__(
         self,
-        clip_model: nn.Module,
+        clip: DenseCLIP,
         transformer: CostAggregator,
         *,
-        tokenizer: Callable[[list[str]], Tensor],
-        templates: str | Sequence[str] | Template = "catseg",
-        average_prompts: bool = False,
-        first_synonym: bool = True,
+        text: ClassTextEncoder,
         guidance_layers: Sequence[int] | None = None,
         residual: Residual = "class_token",
         prompt_depth: int = 0,
         prompt_length: int = 0,
     ) -> None:
         super().__init__()
-        if residual not in ("class_token", "own"):
-            raise ValueError(f"unknown residual {residual!r}; known: class_token, own")
-        self.trunk = transformer_trunk(clip_model)
-        split_attention_weights(clip_model)
-        self.clip_model = clip_model
-        self.transformer = transformer
-        self.text = ClassTextEncoder(
-            clip_model,
-            tokenizer,
-            templates=templates,
-            average=average_prompts,
-            first_synonym=first_synonym,
-        )
-        if self.text.num_prompts != transformer.prompt_channel:
+        if not isinstance(clip.trunk, TransformerTrunk):
             raise ValueError(
-                f"the templates give {self.text.num_prompts} prompts a class, the aggregation "
-                f"network takes {transformer.prompt_channel}: average them, or make it with "
-                f"prompt_channel={self.text.num_prompts}"
+                "CAT-Seg reads the blocks of a transformer; "
+                f"{type(clip.clip.visual).__name__} is none"
             )
-        num_blocks = len(self.trunk.blocks)
-        self.guidance_layers = tuple(guidance_layers or default_taps(num_blocks))
-        check_taps(self.guidance_layers, num_blocks)
+        if text.num_channels != transformer.prompt_channel:
+            raise ValueError(
+                f"the templates give {text.num_channels} prompts a class, the aggregation "
+                f"network takes {transformer.prompt_channel}: average them, or make it with "
+                f"prompt_channel={text.num_channels}"
+            )
+        clip.trunk.check_residual(residual)
+        split_attention_weights(clip.clip)
+        self.trunk = clip.trunk  # no module: it reaches into self.clip_model
+        self.clip_model = clip.clip
+        self.transformer = transformer
+        self.text = text
+        self.guidance_layers = tuple(guidance_layers or default_taps(len(self.trunk.blocks)))
+        self.trunk.check_taps(self.guidance_layers, "guidance layers")
         if len(self.guidance_layers) != 2:
             raise ValueError(f"two guidance layers are needed, got {list(self.guidance_layers)}")
         self.residual = residual
@@ -115,15 +100,17 @@ class Predictor(nn.Module):
             self.text.clear()
         return super().train(mode)
 
-    def features(self, images: Tensor) -> DenseFeatures:
+    def features(self, images: Tensor) -> TrunkTaps:
         """Dense map and taps of (B, 3, H, W) normalised images."""
-        return extract_features(
-            self.trunk,
+        maps, dense = self.trunk.forward_taps(
             images,
-            taps=self.guidance_layers,
+            self.guidance_layers,
+            dense=True,
             residual=self.residual,
             prompts=self.prompt_tokens,
         )
+        # The last block's queries are trained, too, and have no part in it.
+        return TrunkTaps(maps, connected(dense, self.trunk.parameters_unused_by_dense()))
 
     def forward(self, dense: Tensor, guidance: Sequence[Tensor], names: Sequence[str]) -> Tensor:
         """Scores classes.
@@ -172,15 +159,6 @@ class SegmentationHead(nn.Module):
         return self.predictor(dense, guidance, names)
 
 
-def transformer_trunk(clip_model: nn.Module) -> TransformerTrunk:
-    """The adapter of a CLIP's image tower.
-
-    Raises:
-        ValueError: The tower has no transformer blocks.
-    """
-    trunk = build_trunk(clip_model.visual)
-    if not isinstance(trunk, TransformerTrunk):
-        raise ValueError(
-            f"CAT-Seg reads the blocks of a transformer; {type(clip_model.visual).__name__} is none"
-        )
-    return trunk
+def default_taps(num_blocks: int) -> tuple[int, int]:
+    """The ends of the first and second third of a tower: 3 and 7 of 12, 7 and 15 of 24."""
+    return max(0, num_blocks // 3 - 1), max(0, 2 * num_blocks // 3 - 1)

@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segmentation.modeling.batches import run_in_batches
+from segmentation.modeling.loss import choose_classes, class_loss
 from segmentation.modeling.predictor import SegmentationHead
-from segmentation.modeling.windows import SlidingWindows
+from segmentation.modeling.windows import SlidingWindows, WholeImage, resize
 
 CLIP_PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)
 CLIP_PIXEL_STD = (68.5005327, 66.6321579, 70.323163)
@@ -45,8 +47,8 @@ class Segmenter(nn.Module):
 
     Args:
         sem_seg_head: CLIP and the aggregation network.
-        upsample_dims: Channels of the two tapped maps behind their upsampling, to 2 and 4 times the
-            grid.
+        upsample_dims: Channels of the two tapped maps once they are upsampled, to 2 and 4 times
+            the grid.
         clip_resolution: (height, width) in pixels of CLIP's input, multiples of its patch.
         pixel_mean: Channel means.
         pixel_std: Channel standard deviations.
@@ -114,7 +116,7 @@ class Segmenter(nn.Module):
             (B, T, 4h, 4w).
         """
         features = self.sem_seg_head.predictor.features(inputs)
-        first, second = features.taps
+        first, second = features.maps
         guidance = (self.upsample1(first), self.upsample2(second))
         return self.sem_seg_head(features.dense, guidance, names)
 
@@ -132,7 +134,7 @@ class Segmenter(nn.Module):
             max(image.shape[1] for image in images), max(image.shape[2] for image in images)
         )
         batch = torch.stack([_pad(image, height, width, 0) for image in images])
-        return _resize(batch, self.clip_resolution)
+        return resize(batch, self.clip_resolution)
 
     def loss(self, images: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
         """Binary cross-entropy of every class at every pixel.
@@ -156,7 +158,7 @@ class Segmenter(nn.Module):
         names, ignore = self.sem_seg_head.train_classes, self.sem_seg_head.ignore_value
         labels = [label.to(self.device).long() for label in labels]
         if 0 < self.classes_per_step < len(names):
-            chosen, labels = sample_classes(
+            chosen, labels = choose_classes(
                 labels, len(names), self.classes_per_step, ignore_value=ignore
             )
             names = [names[index] for index in chosen]
@@ -166,7 +168,7 @@ class Segmenter(nn.Module):
         )
         target = torch.stack([_pad(label, height, width, ignore) for label in labels])
         return class_loss(
-            _resize(logits, (height, width)),
+            resize(logits, (height, width)),
             target,
             ignore_value=ignore,
             ignored_as_negatives=self.ignored_as_negatives,
@@ -191,7 +193,7 @@ class Segmenter(nn.Module):
             (T, height, width) float per image.
         """
         names = self.sem_seg_head.test_classes if names is None else tuple(names)
-        return [answer.merge(slice(None)) for answer in self._answers(images, sizes, names)]
+        return [answer.probabilities(slice(None)) for answer in self._answers(images, sizes, names)]
 
     @torch.no_grad()
     def predict_labels(
@@ -213,10 +215,10 @@ class Segmenter(nn.Module):
         names = self.sem_seg_head.test_classes if names is None else tuple(names)
         results = []
         for answer in self._answers(images, sizes, names):
-            scores, labels = answer.merge(slice(0, _CLASS_CHUNK)).max(dim=0)
+            scores, labels = answer.probabilities(slice(0, _CLASS_CHUNK)).max(dim=0)
             best = Labels(labels, scores)
             for start in range(_CLASS_CHUNK, len(names), _CLASS_CHUNK):
-                scores, labels = answer.merge(slice(start, start + _CLASS_CHUNK)).max(dim=0)
+                scores, labels = answer.probabilities(slice(start, start + _CLASS_CHUNK)).max(dim=0)
                 better = scores > best.scores
                 best = Labels(
                     torch.where(better, labels + start, best.labels),
@@ -241,38 +243,30 @@ class Segmenter(nn.Module):
         sizes: Sequence[tuple[int, int] | None] | None,
         names: tuple[str, ...],
     ) -> Iterator[_Answer]:
-        """Runs the inputs of all images, several at a time, and yields image by image."""
+        """The answers image by image, while the inputs of several run at a time."""
         sizes = [None] * len(images) if sizes is None else list(sizes)
-        step = self.inputs_at_a_time(len(names))
-        waiting: list[Tensor] = []  # inputs of images begun, (3, h, w) each
-        ready: list[Tensor] = []  # logits, (T, *, *) each
-        begun: list[tuple[int, _Answer]] = []  # number of inputs and how to put them together
+        views = (self._view(image, size) for image, size in zip(images, sizes, strict=True))
 
-        def run(at_least: int) -> None:
-            while len(waiting) >= max(1, at_least):
-                batch = torch.stack([waiting.pop(0) for _ in range(min(step, len(waiting)))])
-                # Half precision is for the network: averages of probabilities need more.
-                ready.extend(self.logits(batch, names).float())
+        def network(inputs: Tensor) -> Tensor:
+            # Half precision is for the network: averages of probabilities need more.
+            return self.logits(inputs, names).float()
 
-        for image, size in zip(images, sizes, strict=True):
-            if self.windows is None:
-                inputs, answer = self.prepare([image]), self._whole(image, size)
-            else:
-                raw = image.to(self.device).float()
-                inputs = _resize(self._normalize(self.windows.cut(raw)), self.clip_resolution)
-                answer = _Answer(self.windows, size or self.windows.canvas)
-            waiting.extend(inputs)
-            begun.append((len(inputs), answer))
-            run(step)
-            while begun and len(ready) >= begun[0][0]:
-                yield _take(begun, ready)
-        run(1)
-        while begun:
-            yield _take(begun, ready)
+        for (view, size), logits in run_in_batches(
+            views, network, self.inputs_at_a_time(len(names))
+        ):
+            yield _Answer(view, size, logits)
 
-    def _whole(self, image: Tensor, size: tuple[int, int] | None) -> _Answer:
+    def _view(
+        self, image: Tensor, size: tuple[int, int] | None
+    ) -> tuple[tuple[WholeImage | SlidingWindows, tuple[int, int]], Tensor]:
+        """How an image is looked at and the size of its answer; and the network's inputs."""
+        if self.windows is not None:
+            cut = self.windows.cut(image.to(self.device).float())
+            inputs = resize(self._normalize(cut), self.clip_resolution)
+            return (self.windows, size or self.windows.canvas), inputs
         inside = (image.shape[1], image.shape[2])
-        return _Answer(_Crop(self._padded_size(*inside), inside), size or inside)
+        view = WholeImage(self._padded_size(*inside), inside)
+        return (view, size or inside), self.prepare([image])
 
     def _normalize(self, images: Tensor) -> Tensor:
         return (images.to(self.device) - self.pixel_mean) / self.pixel_std
@@ -283,138 +277,17 @@ class Segmenter(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Crop:
-    """A whole image's logits -> its probabilities, without what was padded.
-
-    The release crops the network's low resolution by the image's size in pixels, which stretches
-    the padding into the result, or cuts content off; here the map is brought to the padded size
-    first.
-
-    Attributes:
-        padded: (height, width) of the padded image.
-        inside: (height, width) of the image in it.
-    """
-
-    padded: tuple[int, int]
-    inside: tuple[int, int]
-
-    def merge(self, logits: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """One (T, *, *) map -> (T, height, width) probabilities."""
-        scores = logits[0][None].sigmoid()
-        if self.padded != self.inside:
-            scores = _resize(scores, self.padded)[..., : self.inside[0], : self.inside[1]]
-        return _resize(scores, size)[0]
-
-
 class _Answer:
     """The logits of one image's inputs and how they become probabilities."""
 
-    def __init__(self, merger: _Crop | SlidingWindows, size: tuple[int, int]) -> None:
-        self.merger = merger
-        self.size = size
-        self.logits: list[Tensor] = []
+    view: WholeImage | SlidingWindows
+    size: tuple[int, int]
+    logits: list[Tensor]
 
-    def merge(self, classes: slice) -> Tensor:
-        """(T', height, width) probabilities of some classes."""
-        return self.merger.merge([maps[classes] for maps in self.logits], self.size)
-
-
-def class_loss(
-    logits: Tensor, target: Tensor, *, ignore_value: int, ignored_as_negatives: bool = True
-) -> Tensor:
-    """Mean sigmoid cross-entropy over pixels and classes.
-
-    With x the logits and y the one-hot target, the terms are ``softplus(x) - x y``: only one logit
-    per pixel meets a target of one, so no one-hot tensor is made.
-
-    Args:
-        logits: (B, T, H, W).
-        target: (B, H, W) int64 class indices, or the ignore value.
-        ignore_value: Pixels of this label have no class.
-        ignored_as_negatives: They count with targets of zero for every class. False: they count
-            not at all.
-
-    Returns:
-        () the loss; zero where no pixel counts.
-
-    Raises:
-        ValueError: A label that is neither a class nor the ignore value.
-    """
-    classes = logits.shape[1]
-    valid = target != ignore_value
-    _check_labels(target[valid], classes, ignore_value)
-    logits = logits.float()
-    picked = logits.gather(1, target.where(valid, 0)[:, None])[:, 0]
-    positive = (picked * valid).sum()
-    if ignored_as_negatives:
-        return (F.softplus(logits).sum() - positive) / logits.numel()
-    negative = (F.softplus(logits) * valid[:, None]).sum()
-    return (negative - positive) / (valid.sum() * classes).clamp(min=1)
-
-
-def sample_classes(
-    labels: Sequence[Tensor], num_classes: int, number: int, *, ignore_value: int
-) -> tuple[list[int], list[Tensor]]:
-    """Chooses classes to train with: all that occur, and others at random.
-
-    Chance is drawn from the labels themselves, so that a resumed training draws the same.
-
-    Args:
-        labels: (H, W) int64 each.
-        num_classes: K.
-        number: How many to choose; more where more occur.
-        ignore_value: Label of pixels without a class.
-
-    Returns:
-        Indices of the chosen classes, ascending, and the labels as places among them.
-
-    Raises:
-        ValueError: A label that is neither a class nor the ignore value, or an ignore value that is
-            a class.
-    """
-    if 0 <= ignore_value < num_classes:
-        raise ValueError(
-            f"the ignore value {ignore_value} is one of the {num_classes} classes: it must not be "
-            "where some of them are chosen for a step"
-        )
-    flat = torch.cat([label.flatten() for label in labels]).cpu()
-    flat = flat[flat != ignore_value]
-    _check_labels(flat, num_classes, ignore_value)
-    present = flat.unique()
-    absent = torch.ones(num_classes, dtype=torch.bool)
-    absent[present] = False
-    generator = torch.Generator().manual_seed(int(flat.sum()))
-    others = absent.nonzero()[:, 0]
-    others = others[torch.randperm(len(others), generator=generator)]
-    chosen = torch.cat([present, others[: max(0, number - len(present))]]).sort().values
-    places = torch.zeros(num_classes, dtype=torch.int64)
-    places[chosen] = torch.arange(len(chosen))
-    mapped = []
-    for label in labels:
-        known = label != ignore_value
-        mapped.append(places.to(label.device)[label.where(known, 0)].where(known, ignore_value))
-    return chosen.tolist(), mapped
-
-
-def _check_labels(labels: Tensor, classes: int, ignore_value: int) -> None:
-    """Labels that are not ignored must be classes."""
-    if wrong := labels[(labels < 0) | (labels >= classes)].unique().tolist():
-        raise ValueError(
-            f"labels {wrong[:6]} are neither one of the {classes} classes (0 to {classes - 1}) nor "
-            f"the ignore value {ignore_value}"
-        )
-
-
-def _take(begun: list[tuple[int, _Answer]], ready: list[Tensor]) -> _Answer:
-    number, answer = begun.pop(0)
-    answer.logits = ready[:number]
-    del ready[:number]
-    return answer
+    def probabilities(self, classes: slice) -> Tensor:
+        """(T', height, width) of some classes."""
+        return self.view.combine([maps[classes] for maps in self.logits], self.size)
 
 
 def _pad(maps: Tensor, height: int, width: int, value: float) -> Tensor:
     return F.pad(maps, (0, width - maps.shape[-1], 0, height - maps.shape[-2]), value=value)
-
-
-def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

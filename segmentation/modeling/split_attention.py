@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -97,17 +96,3 @@ def split_attention_weights(model: nn.Module) -> int:
     for module, name in found:
         setattr(module, name, SplitAttention(getattr(module, name)))
     return len(found)
-
-
-def connected(output: Tensor, module: nn.Module) -> Tensor:
-    """``output``, with a gradient of zero for those weights of ``module`` it does not depend on.
-
-    A trained parameter without gradient stops DistributedDataParallel; with zero it is merely
-    decayed, as in the release.
-    """
-    if not torch.is_grad_enabled():
-        return output
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            output = output + 0 * parameter.sum()
-    return output

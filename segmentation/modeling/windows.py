@@ -1,4 +1,4 @@
-"""Sliding-window inference: where the windows lie, and how their maps become one."""
+"""How an image is looked at, whole or through windows, and how the answers become one map."""
 
 from __future__ import annotations
 
@@ -8,6 +8,30 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class WholeImage:
+    """One image as the only input, padded on the right and at the bottom.
+
+    The release crops the network's low resolution by the image's size in pixels, which stretches
+    the padding into the result, or cuts content off; here the map is brought to the padded size
+    first.
+
+    Attributes:
+        padded: (height, width) in pixels with the padding.
+        inside: (height, width) of the image alone.
+    """
+
+    padded: tuple[int, int]
+    inside: tuple[int, int]
+
+    def combine(self, logits: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """One (T, *, *) map -> (T, height, width) probabilities, without the padding."""
+        scores = logits[0][None].sigmoid()
+        if self.padded != self.inside:
+            scores = resize(scores, self.padded)[..., : self.inside[0], : self.inside[1]]
+        return resize(scores, size)[0]
 
 
 @dataclass(frozen=True)
@@ -57,14 +81,14 @@ class SlidingWindows:
             (n + 1, 3, window, window): the windows in the order of :meth:`offsets`, then the whole
             image.
         """
-        canvas = _resize(image[None], self.canvas)
+        canvas = resize(image[None], self.canvas)
         side = self.window
         windows = [
             canvas[:, :, top : top + side, left : left + side] for top, left in self.offsets()
         ]
-        return torch.cat([*windows, _resize(image[None], (side, side))])
+        return torch.cat([*windows, resize(image[None], (side, side))])
 
-    def merge(self, logits: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    def combine(self, logits: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """Puts the answers together; per class, so that classes may come in pieces.
 
         Args:
@@ -77,18 +101,19 @@ class SlidingWindows:
         """
         *windows, whole = logits
         side = self.window
-        merged = whole.new_zeros(len(whole), *self.canvas)
+        combined = whole.new_zeros(len(whole), *self.canvas)
         coverage = whole.new_zeros(self.canvas)
         for (top, left), answer in zip(self.offsets(), windows, strict=True):
             place = (slice(top, top + side), slice(left, left + side))
-            merged[(..., *place)] += _resize(answer[None], (side, side))[0].sigmoid()
+            combined[(..., *place)] += resize(answer[None], (side, side))[0].sigmoid()
             coverage[place] += 1
-        merged /= coverage
+        combined /= coverage
         # At the window's size first, as every other input; then the probabilities grow.
-        whole = _resize(whole[None], (side, side)).sigmoid()
-        merged += _resize(whole, self.canvas)[0]
-        return _resize(merged[None] / 2, size)[0]
+        whole = resize(whole[None], (side, side)).sigmoid()
+        combined += resize(whole, self.canvas)[0]
+        return resize(combined[None] / 2, size)[0]
 
 
-def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, *, *) -> (B, C, height, width), bilinear."""
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

@@ -8,7 +8,13 @@ from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import nn
 
-from fineclip.models.trunks.base import TransformerTrunk, Trunk, TrunkTaps, TrunkTokens
+from fineclip.models.trunks.base import (
+    Residual,
+    TransformerTrunk,
+    Trunk,
+    TrunkTaps,
+    TrunkTokens,
+)
 from fineclip.models.trunks.modified_resnet import ModifiedResNetTrunk
 from fineclip.models.trunks.open_clip_vit import OpenCLIPViTTrunk
 from fineclip.models.trunks.timm_eva import TimmEvaTrunk
@@ -46,6 +52,7 @@ def build_trunk(visual: nn.Module) -> Trunk:
 __all__ = [
     "ModifiedResNetTrunk",
     "OpenCLIPViTTrunk",
+    "Residual",
     "TimmEvaTrunk",
     "TimmViTTrunk",
     "TransformerTrunk",

@@ -1,23 +1,26 @@
-"""What every visual trunk must answer, and the position-table resampling they share."""
+"""What every visual trunk must answer, and the walk over blocks that transformers share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+Residual = Literal["own", "class_token"]
+"""What a block without attention adds its output to: every token itself, or the class token."""
+
 
 class TrunkTaps(NamedTuple):
-    """What a detector reads of a trunk.
+    """What detectors and segmenters read of a trunk, nothing normalised.
 
     Attributes:
         maps: One (B, C_i, h_i, w_i) map per tap, in the order asked for.
-        dense: (B, D, h, w) the dense map, raw, or None where it was not asked for.
+        dense: (B, D, h, w) the dense map, or None where it was not asked for.
     """
 
     maps: tuple[Tensor, ...]
@@ -82,6 +85,7 @@ class Trunk(ABC):
     def tap_stride(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels of a location of the map that ``stages[index]`` gives."""
 
+    @abstractmethod
     def forward_taps(
         self, images: Tensor, taps: Sequence[int], *, dense: bool = False
     ) -> TrunkTaps:
@@ -92,7 +96,7 @@ class Trunk(ABC):
             taps: Indices into :attr:`stages`, in any order; each tap is the output of that stage
                 on the way to the dense map, locations only (no class token), before any final
                 norm. So the last block of a ViT is tapped in its attention-free form (F-ViT).
-            dense: Also the map of :meth:`dense_head`. Without it, nothing behind the last tap runs.
+            dense: Also the map of :meth:`dense_head`. Without it, nothing after the last tap runs.
 
         Returns:
             The maps in the order of ``taps``, and the dense map if asked for.
@@ -101,21 +105,29 @@ class Trunk(ABC):
             ValueError: Nothing to compute, a tap out of range, or a side of the images that is
                 not a multiple of the patch.
         """
-        if not taps and not dense:
-            raise ValueError("neither taps nor the dense map asked for")
+
+    def check_taps(self, taps: Sequence[int], setting: str = "taps") -> None:
+        """Refuses taps that are not stages of the tower.
+
+        Args:
+            taps: Indices into :attr:`stages`.
+            setting: What the message calls them.
+
+        Raises:
+            ValueError: Some are out of range.
+        """
         if wrong := [tap for tap in taps if not 0 <= tap < len(self.stages)]:
             raise ValueError(
-                f"taps {wrong} out of range: this tower has {len(self.stages)} blocks (stages of "
-                "a ResNet), counted from 0"
+                f"{setting} {wrong} out of range: this tower has {len(self.stages)} blocks "
+                "(stages of a ResNet), counted from 0"
             )
-        found, dense_map = self._forward_taps(images, frozenset(taps), dense)
-        return TrunkTaps(tuple(found[tap] for tap in taps), dense_map)
 
-    @abstractmethod
-    def _forward_taps(
-        self, images: Tensor, taps: frozenset[int], dense: bool
-    ) -> tuple[dict[int, Tensor], Tensor | None]:
-        """Implements :meth:`forward_taps`: maps by index, and the dense map or None."""
+    def _last_stage(self, taps: Sequence[int], dense: bool) -> int:
+        """The last stage that a walk for these taps and the dense map has to run."""
+        self.check_taps(taps)
+        if not taps and not dense:
+            raise ValueError("neither taps nor the dense map asked for")
+        return len(self.stages) - 1 if dense else max(taps)
 
     def parameters_unused_by_dense(self) -> Iterable[nn.Parameter]:
         """Parameters of :attr:`stages` that neither taps nor the dense map read.
@@ -141,7 +153,7 @@ class Trunk(ABC):
 
 @dataclass(frozen=True)
 class TrunkTokens:
-    """Tokens in front of the last block: all that the global and the dense path share.
+    """Tokens before the last block: all that the global and the dense path share.
 
     Attributes:
         tokens: (B, P + N, C), P prefix tokens (the class token) first, then N = h * w patches.
@@ -158,14 +170,14 @@ class TransformerTrunk(Trunk):
     """A trunk of transformer blocks: the two paths differ in the last block and the pooling.
 
     Attributes:
-        num_prefix_tokens: Tokens in front of the patch tokens.
+        num_prefix_tokens: Tokens before the patch tokens.
     """
 
     num_prefix_tokens: int = 1
 
     @abstractmethod
     def embed(self, images: Tensor) -> TrunkTokens:
-        """Patch embedding and positions. images: (B, 3, H, W) -> tokens in front of block 0."""
+        """Patch embedding and positions. images: (B, 3, H, W) -> tokens before block 0."""
 
     @property
     @abstractmethod
@@ -199,16 +211,52 @@ class TransformerTrunk(Trunk):
     def run_block(self, block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
         """One ordinary block. (B, P + N, C) -> (B, P + N, C)."""
 
-    def run_block_without_attention(self, block: nn.Module, tokens: Tensor) -> Tensor:
-        """One block in which each token attends itself alone (see :meth:`dense_head`)."""
-        return self.feed_forward(block, tokens + self.attend_alone(block, tokens))
+    def run_block_without_attention(
+        self, block: nn.Module, tokens: Tensor, residual: Residual = "own"
+    ) -> Tensor:
+        """One block in which each token attends itself alone (see :meth:`dense_head`).
+
+        Args:
+            block: One of :attr:`blocks`.
+            tokens: (B, P + N, C).
+            residual: See :meth:`forward_taps`.
+
+        Returns:
+            (B, P + N, C).
+        """
+        kept = tokens[:, :1] if residual == "class_token" else tokens
+        return self.feed_forward(block, kept + self.attend_alone(block, tokens))
+
+    def run_block_with_prompts(
+        self, block: nn.Module, tokens: Tensor, rope: Tensor | None, prompts: Tensor
+    ) -> Tensor:
+        """One ordinary block with prompt tokens, which only this block sees.
+
+        Args:
+            block: One of :attr:`blocks`.
+            tokens: (B, P + N, C).
+            rope: Rotary table (N, 2 * head_dim), or None.
+            prompts: (length, C).
+
+        Returns:
+            (B, P + N, C), without the prompts.
+        """
+        prefix, length = self.num_prefix_tokens, len(prompts)
+        prompts = prompts.to(tokens.dtype).expand(len(tokens), -1, -1)
+        tokens = torch.cat([tokens[:, :prefix], prompts, tokens[:, prefix:]], dim=1)
+        if rope is not None:
+            # The rotary table counts what follows the prefix, so the prompts need rows of their
+            # own. They have no position: sine 0 and cosine 1 leave them unrotated.
+            sin, cos = rope.new_zeros(length, rope.shape[1]).chunk(2, dim=1)
+            rope = torch.cat([torch.cat([sin, cos + 1], dim=1), rope])
+        tokens = self.run_block(block, tokens, rope)
+        return torch.cat([tokens[:, :prefix], tokens[:, prefix + length :]], dim=1)
 
     @abstractmethod
     def attend_alone(self, block: nn.Module, tokens: Tensor) -> Tensor:
         """What a block's attention adds to each token that attends itself alone.
 
-        First norm, value and output projection, layer scale; the residual is the caller's. CAT-Seg
-        adds the class token's in place of the token's own (Cho et al., CVPR 2024).
+        First norm, value and output projection, layer scale; the residual is the caller's.
 
         Args:
             block: One of :attr:`blocks`; its query, key and value weights may be one packed
@@ -232,7 +280,7 @@ class TransformerTrunk(Trunk):
         """Final norm and projection of every patch token. -> (B, N, D)."""
 
     def forward_shared(self, images: Tensor) -> TrunkTokens:
-        """Everything in front of the last block.
+        """Everything before the last block.
 
         Args:
             images: (B, 3, H, W), normalised with the model's mean and std.
@@ -264,22 +312,65 @@ class TransformerTrunk(Trunk):
         )
         return _as_map(self.project_patches(tokens), state.grid)
 
-    def _forward_taps(
-        self, images: Tensor, taps: frozenset[int], dense: bool
-    ) -> tuple[dict[int, Tensor], Tensor | None]:
+    def forward_taps(
+        self,
+        images: Tensor,
+        taps: Sequence[int],
+        *,
+        dense: bool = False,
+        residual: Residual = "own",
+        prompts: Tensor | None = None,
+    ) -> TrunkTaps:
+        """See :meth:`Trunk.forward_taps`; with two things that only CAT-Seg asks for.
+
+        Args:
+            images: See there.
+            taps: See there.
+            dense: See there.
+            residual: What the last block, which runs without attention, adds its output to.
+                "own": every token itself, as :meth:`dense_head` does. "class_token": the class
+                token at every position, as CAT-Seg was trained (Cho et al., CVPR 2024).
+            prompts: (depth, length, C) learned deep prompts (Jia et al., ECCV 2022). Block
+                i < depth sees row i between the prefix and the patch tokens; the next block does
+                not. The last block ignores them: no token looks at another there.
+
+        Raises:
+            ValueError: See there; also the class token's residual in a tower that has none, an
+                unknown residual, or prompts for more blocks than there are.
+        """
+        last = self._last_stage(taps, dense)
+        self.check_residual(residual)
+        if prompts is not None and len(prompts) > len(self.blocks):
+            raise ValueError(
+                f"prompts for {len(prompts)} blocks, this tower has {len(self.blocks)}"
+            )
         state = self.embed(images)
-        tokens = state.tokens
-        last = len(self.blocks) - 1
-        found = {}
-        for index in range((last if dense else max(taps)) + 1):
-            block = self.blocks[index]
-            if index == last:
-                tokens = self._maybe_checkpoint(self.run_block_without_attention, block, tokens)
+        tokens, found = state.tokens, {}
+        for index, block in enumerate(self.blocks[: last + 1]):
+            if index == len(self.blocks) - 1:
+                run, options = self.run_block_without_attention, (residual,)
+            elif prompts is not None and index < len(prompts):
+                run, options = self.run_block_with_prompts, (state.rope, prompts[index])
             else:
-                tokens = self._maybe_checkpoint(self.run_block, block, tokens, state.rope)
+                run, options = self.run_block, (state.rope,)
+            tokens = self._maybe_checkpoint(run, block, tokens, *options)
             if index in taps:
                 found[index] = _as_map(tokens[:, self.num_prefix_tokens :], state.grid)
-        return found, _as_map(self.project_patches(tokens), state.grid) if dense else None
+        dense_map = _as_map(self.project_patches(tokens), state.grid) if dense else None
+        return TrunkTaps(tuple(found[tap] for tap in taps), dense_map)
+
+    def check_residual(self, residual: str) -> None:
+        """Refuses a residual (see :meth:`forward_taps`) that this tower cannot have.
+
+        Raises:
+            ValueError: An unknown one, or the class token's in a tower that has none.
+        """
+        if residual not in get_args(Residual):
+            raise ValueError(
+                f"unknown residual {residual!r}; known: {', '.join(get_args(Residual))}"
+            )
+        if residual == "class_token" and self.num_prefix_tokens == 0:
+            raise ValueError("this image tower has no class token: choose residual='own'")
 
     def _maybe_checkpoint(self, function: Callable[..., Tensor], *args: object) -> Tensor:
         if self.grad_checkpointing and torch.is_grad_enabled():

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from torch import Tensor, nn
 
-from fineclip.models.trunks.base import Trunk
+from fineclip.models.trunks.base import Trunk, TrunkTaps
 from fineclip.positions import resample_position_table
 
 _STRIDE = 32  # stem 4, then 2 in each of the last three stages
@@ -49,8 +49,7 @@ class ModifiedResNetTrunk(Trunk):
 
     def forward_shared(self, images: Tensor) -> Tensor:
         """Stem and the four stages: the map (B, C, h, w) that both heads read."""
-        found, _ = self._forward_taps(images, frozenset({len(self.stages) - 1}), dense=False)
-        return found[len(self.stages) - 1]
+        return self.forward_taps(images, (len(self.stages) - 1,)).maps[0]
 
     @property
     def stages(self) -> Sequence[nn.Module]:
@@ -64,17 +63,18 @@ class ModifiedResNetTrunk(Trunk):
         stride = _STRIDE >> (len(self.stages) - 1 - index)
         return (stride, stride)
 
-    def _forward_taps(
-        self, images: Tensor, taps: frozenset[int], dense: bool
-    ) -> tuple[dict[int, Tensor], Tensor | None]:
+    def forward_taps(
+        self, images: Tensor, taps: Sequence[int], *, dense: bool = False
+    ) -> TrunkTaps:
+        last = self._last_stage(taps, dense)
         self.grid_size(*images.shape[-2:])  # the convolutions would silently round sizes up
-        features = self.visual.stem(images)
-        found = {}
-        for index in range(len(self.stages) if dense else max(taps) + 1):
-            features = self.stages[index](features)
+        features, found = self.visual.stem(images), {}
+        for index, stage in enumerate(self.stages[: last + 1]):
+            features = stage(features)
             if index in taps:
                 found[index] = features
-        return found, self.dense_head(features) if dense else None
+        dense_map = self.dense_head(features) if dense else None
+        return TrunkTaps(tuple(found[tap] for tap in taps), dense_map)
 
     def global_head(self, state: Tensor) -> Tensor:
         """Attention pool: the image embedding (B, D), raw."""

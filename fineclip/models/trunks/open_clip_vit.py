@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
@@ -58,6 +60,15 @@ class OpenCLIPViTTrunk(TransformerTrunk):
 
     def run_block(self, block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
         return block(tokens)
+
+    def parameters_unused_by_dense(self) -> Iterable[nn.Parameter]:
+        # Query and key weights of the last block, where they are not packed with the values.
+        attention = self.blocks[-1].attn
+        return (
+            []
+            if attention.q_proj_weight is None
+            else [attention.q_proj_weight, attention.k_proj_weight]
+        )
 
     def attend_alone(self, block: nn.Module, tokens: Tensor) -> Tensor:
         attention = block.attn

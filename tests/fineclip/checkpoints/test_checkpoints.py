@@ -121,9 +121,9 @@ def test_misfit_lists_the_keys(clip, tmp_path):
     with pytest.raises(CheckpointError) as caught:
         DenseCLIP.create("ViT-Ti-16", str(path))
     for part in (
-        "missing: ln_final.bias",
-        "unknown: surplus",
-        "ln_final.weight (3,) instead of (64,)",
+        "1 missing key: ln_final.bias",
+        "1 unknown key: surplus",
+        "1 wrong shape: ln_final.weight (3,) instead of (64,)",
     ):
         assert part in str(caught.value)
 
@@ -134,5 +134,5 @@ def test_only_the_logit_bias_may_be_absent(clip, tmp_path):
     assert model.logit_bias.item() == -10
     assert torch.equal(model.clip.ln_final.weight, clip.ln_final.weight)
     unexpected = save({**clip.state_dict(), "logit_bias": torch.zeros(())}, tmp_path / "b.pt")
-    with pytest.raises(CheckpointError, match="unknown: logit_bias"):
+    with pytest.raises(CheckpointError, match="1 unknown key: logit_bias"):
         DenseCLIP.create("ViT-Ti-16", str(unexpected))

@@ -350,16 +350,16 @@ def test_misfits_are_errors_that_list_the_keys(tiny_vit, tiny_eva, save, tmp_pat
     with pytest.raises(CheckpointError) as caught:
         convert(start, tmp_path / "out.pt", to="catseg")
     for part in (
-        "1 unknown keys: visual.adapter.weight",
-        "1 missing keys: visual.transformer.resblocks.1.mlp.c_fc.bias",
-        "1 shapes that do not fit: ln_final.weight (3,), expected (64,)",
+        "1 unknown key: visual.adapter.weight",
+        "1 missing key: visual.transformer.resblocks.1.mlp.c_fc.bias",
+        "1 wrong shape: ln_final.weight (3,) instead of (64,)",
     ):
         assert part in str(caught.value)
     eva = convert_source(source_from(tiny_eva.state_dict(), "eva"), to="eva_clip").tensors
     eva["visual.blocks.1.attn.q_bias"] = torch.ones(5)
     eva["visual.blocks.1.attn.lora"] = torch.ones(5)
     start = save(eva, tmp_path / "eva.pt")
-    with pytest.raises(CheckpointError, match=r"attn\.lora.*q_bias \(5,\), expected \(96,\)"):
+    with pytest.raises(CheckpointError, match=r"attn\.lora.*q_bias \(5,\) instead of \(96,\)"):
         convert(start, tmp_path / "out.pt", to="open_clip")
     assert not (tmp_path / "out.pt").exists()
 

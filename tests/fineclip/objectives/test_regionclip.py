@@ -4,7 +4,7 @@ from slow_loops import LOG_TEN, assert_equals_slow, cosine, draw, scalar, softpl
 
 from fineclip.embeddings import Embeddings
 from fineclip.objectives import RegionCLIPLoss, pseudo_labels
-from fineclip.objectives.regionclip import regionclip_loss, sample_categories
+from fineclip.objectives.regionclip import regionclip_loss
 
 LABELS = torch.tensor([3, -1, 0, 3, 7])
 
@@ -59,30 +59,6 @@ def test_by_hand():
         torch.tensor([1, 0, 2]),
     )
     assert loss.item() == pytest.approx(3 * torch.tensor(2.0).log().item())
-
-
-def sample(num_sampled, seed=0, label=LABELS, num_categories=200):
-    generator = torch.Generator().manual_seed(seed)
-    return sample_categories(label, num_categories, num_sampled, generator).tolist()
-
-
-def test_draw_keeps_what_occurs_and_fills_up_without_repeating():
-    kept = sample(100)
-    assert kept[:3] == [0, 3, 7]
-    assert len(kept) == len(set(kept)) == 100
-    assert set(kept) <= set(range(200))
-    assert sample(2) == [0, 3, 7], "all that occur are kept, even more than asked for"
-    assert sorted(sample(100, num_categories=20)) == list(range(20))
-    assert len(sample(4, label=torch.tensor([-1, -1]))) == 4
-
-
-def test_draw_is_uniform_over_the_others():
-    counts = torch.zeros(10)
-    for seed in range(2000):
-        counts[sample(5, seed, num_categories=10)] += 1
-    assert (counts[[0, 3, 7]] == 2000).all()
-    others = counts[[1, 2, 4, 5, 6, 8, 9]] / 2000  # expected 2 / 7, standard deviation 0.01
-    assert (others - 2 / 7).abs().max() < 0.05
 
 
 def values(objective, steps=4):

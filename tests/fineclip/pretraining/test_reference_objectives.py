@@ -10,9 +10,10 @@ import pytest
 import torch
 from clip_reference import CASES, FOLDER, load_reference
 
+from fineclip.class_sampling import sample_classes
 from fineclip.embeddings import Embeddings
 from fineclip.objectives import CLIPSelfDistillation
-from fineclip.objectives.regionclip import regionclip_loss, sample_categories
+from fineclip.objectives.regionclip import regionclip_loss
 
 NORMS = json.loads((FOLDER / "gradient_norms.json").read_text())
 
@@ -96,7 +97,7 @@ def test_gradient_of_every_parameter(case, reference, name, batch):
 def test_draw_keeps_the_categories_the_release_keeps(reference, batch):
     """Those of the batch come first, in the same order; the rest is random."""
     labels = region_labels(reference, batch)
-    kept = sample_categories(labels, 150, 100, torch.Generator())
+    kept = sample_classes(labels, 150, 100, torch.Generator())
     recorded = reference.output(f"regionclip_sampled_{batch}")
     present = len(labels.unique())
     assert kept.shape == recorded.shape

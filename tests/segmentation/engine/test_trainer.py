@@ -143,7 +143,7 @@ def test_checkpoints_that_do_not_fit_are_refused(make_config, tmp_path):
     state = trainer.model.state_dict()
     state.pop("upsample1.weight")
     torch.save({"model": state}, file)
-    with pytest.raises(CheckpointError, match=r"1 missing keys: upsample1\.weight"):
+    with pytest.raises(CheckpointError, match=r"1 missing key: upsample1\.weight"):
         trainer.checkpointer.load(str(file))
 
 

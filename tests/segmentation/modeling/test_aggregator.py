@@ -14,7 +14,7 @@ from torch import nn
 
 from segmentation.modeling.aggregator import DROPPED_LOGIT, CostAggregator
 from segmentation.modeling.class_attention import ClassAggregation, ClassAttention
-from segmentation.modeling.segmenter import class_loss
+from segmentation.modeling.loss import class_loss
 from segmentation.modeling.window_attention import WindowAttention, window_mask, window_of
 
 CASES = sorted(settings("catseg_aggregator"))
@@ -186,7 +186,7 @@ def test_windows_on_any_grid_against_a_loop_over_pixels(grid, shifted):
 
     want = torch.zeros_like(maps)
     for p in pixels:
-        # Neighbours across the border of the map stand behind a logit of -100: as good as absent.
+        # Neighbours across the border of the map have a logit of -100: as good as absent.
         near = [o for o in pixels if window_id[o] == window_id[p] and wraps(o) == wraps(p)]
         rows, columns = [o[0] for o in near], [o[1] for o in near]
         for head in range(2):

@@ -17,30 +17,31 @@ def clip():
 
 
 def make(clip, **options):
-    return ClassTextEncoder(clip.clip, clip.tokenizer, **options)
+    return ClassTextEncoder(clip, **options)
 
 
 def count_calls(encoder, monkeypatch):
     calls = []
-    encode = encoder.tower.encode
+    tower = encoder.clip.text_tower
+    encode = tower.encode
 
     def counted(tokens):
         calls.append(len(tokens))
         return encode(tokens)
 
-    monkeypatch.setattr(encoder.tower, "encode", counted)
+    monkeypatch.setattr(tower, "encode", counted)
     return calls
 
 
 def test_features_are_the_prompt_s(clip):
     encoder = make(clip)
     features = encoder(["car, automobile", "sky"])
-    assert encoder.prompts("car, automobile") == ["A photo of a car in the scene"]
+    assert encoder.prompts(["car, automobile"]) == [["A photo of a car in the scene"]]
     tokens = clip.tokenizer(["A photo of a car in the scene", "A photo of a sky in the scene"])
     wanted = F.normalize(clip.clip.encode_text(tokens), dim=-1)
     torch.testing.assert_close(features[:, 0], wanted)
     whole = make(clip, first_synonym=False)
-    assert whole.prompts("car, automobile") == ["A photo of a car, automobile in the scene"]
+    assert whole.prompts(["car, automobile"]) == [["A photo of a car, automobile in the scene"]]
 
 
 def test_a_vocabulary_is_encoded_once(clip, monkeypatch):
@@ -107,10 +108,10 @@ def test_prompt_ensembles(clip):
     alone = make(clip, templates=templates[1])(["cat", "dog"])
     torch.testing.assert_close(channels[:, 1], alone[:, 0])
     averaged = make(clip, templates=templates, average=True)
-    assert averaged.num_prompts == 1
+    assert averaged.num_channels == 1
     wanted = F.normalize(channels.mean(dim=1), dim=-1)
     torch.testing.assert_close(averaged(["cat", "dog"])[:, 0], wanted)
-    assert make(clip, templates="imagenet").num_prompts == 80
+    assert make(clip, templates="imagenet").num_channels == 80
 
 
 def test_a_large_vocabulary_is_encoded_in_pieces(clip, monkeypatch):

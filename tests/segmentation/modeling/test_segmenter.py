@@ -14,7 +14,6 @@ from catseg_reference import (
 )
 
 from segmentation.modeling import SlidingWindows, build_segmenter
-from segmentation.modeling.segmenter import class_loss
 
 NAMES = ("cat", "dog", "grass, lawn", "sky", "a traffic light")
 
@@ -74,7 +73,7 @@ def test_maps_and_logits(recorded):
         dense = found.dense.flatten(2).transpose(1, 2)
         wanted = run["train.mid.clip_dense"][:, 1:]
         torch.testing.assert_close(dense, wanted, atol=3e-4, rtol=0)
-        guidance = (model.upsample1(found.taps[0]), model.upsample2(found.taps[1]))
+        guidance = (model.upsample1(found.maps[0]), model.upsample2(found.maps[1]))
         for stride, ours in zip((2, 4), guidance, strict=True):
             wanted = run[f"train.mid.guidance_stride{stride}"]
             torch.testing.assert_close(sampled(ours, 4096), wanted, atol=3e-4, rtol=0)
@@ -86,7 +85,10 @@ def test_whole_image_inference(recorded):
     variant, entry, run = recorded
     model = make_segmenter(variant)
     picture = run["infer.input.clean.image"]
-    tokens, _ = model.sem_seg_head.predictor.text._tokenize(tuple(entry["test_classes"]))
+    encoder = model.sem_seg_head.predictor.text
+    tokens = encoder._tokenize(
+        [text for texts in encoder.prompts(entry["test_classes"]) for text in texts]
+    )
     assert torch.equal(tokens, run["infer.input.test_tokens"])
     sized, default = model.predict([picture, picture], [tuple(entry["sizes"]["clean"]), None])
     torch.testing.assert_close(sized, run["infer.output.clean.sem_seg"], atol=1e-4, rtol=0)
@@ -192,26 +194,6 @@ def test_labels_are_the_arg_max(tiny, monkeypatch, windows):
     for found, wanted in zip(tiny.predict_labels(pictures, names=names), scores, strict=True):
         assert torch.equal(found.labels, wanted.argmax(dim=0))
         torch.testing.assert_close(found.scores, wanted.amax(dim=0))
-
-
-def test_loss_against_one_hot_targets():
-    logits, target = torch.randn(2, 4, 3, 5) * 3, torch.randint(0, 4, (2, 3, 5))
-    target[0, 1], target[1, 2, 3] = 255, 255
-    valid = (target != 255).float()[:, None].expand_as(logits)
-    one_hot = F.one_hot(target.clamp(max=4), 5)[..., :4].permute(0, 3, 1, 2).float()
-    each = F.binary_cross_entropy_with_logits(logits, one_hot, reduction="none")
-    found = class_loss(logits, target, ignore_value=255)
-    torch.testing.assert_close(found, each.mean())
-    found = class_loss(logits, target, ignore_value=255, ignored_as_negatives=False)
-    torch.testing.assert_close(found, (each * valid).sum() / valid.sum())
-    nothing = torch.full_like(target, 255)
-    assert class_loss(logits, nothing, ignore_value=255, ignored_as_negatives=False) == 0
-
-
-def test_a_label_that_is_no_class():
-    with pytest.raises(ValueError, match=r"labels \[4, 9\] .* 4 classes"):
-        target = torch.tensor([[[0, 9], [255, 4]]])
-        class_loss(torch.zeros(1, 4, 2, 2), target, ignore_value=255)
 
 
 def test_images_of_several_sizes_train_together(tiny):

@@ -41,7 +41,7 @@ def test_merge_by_hand():
     windows = SlidingWindows((4, 6), 4, 0.5)
     assert windows.offsets() == [(0, 0), (0, 2)]
     logits = [torch.full((1, 2, 2), p).logit() for p in (0.2, 0.6, 0.9)]
-    merged = windows.merge(logits, (4, 6))[0]
+    merged = windows.combine(logits, (4, 6))[0]
     want = (torch.tensor([0.2, 0.2, 0.4, 0.4, 0.6, 0.6]) + 0.9) / 2
     torch.testing.assert_close(merged, want.expand(4, 6))
 

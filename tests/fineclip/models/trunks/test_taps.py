@@ -67,7 +67,7 @@ def test_the_dense_map_comes_from_the_same_pass(clips, name):
 
 @pytest.mark.parametrize("name", [*TRANSFORMERS, "RN-Ti"])
 @torch.no_grad()
-def test_nothing_runs_behind_the_last_tap(clips, name):
+def test_nothing_runs_after_the_last_tap(clips, name):
     trunk = clips[name].trunk
     images = torch.rand(1, 3, 64, 64)
     _, calls = outputs_of(trunk.stages[1:], lambda: trunk.forward_taps(images, (0,)))
@@ -96,3 +96,76 @@ def test_taps_that_cannot_be(clips):
         trunk.forward_taps(images, ())
     with pytest.raises(ValueError, match="multiples of the patch"):
         trunk.forward_taps(torch.rand(1, 3, 60, 64), (0,))
+
+
+WITH_CLASS_TOKEN = ["ViT-Ti-16", "EVA02-Ti-16"]
+
+
+@pytest.mark.parametrize("name", WITH_CLASS_TOKEN)
+@torch.no_grad()
+def test_class_token_residual(clips, name):
+    trunk = clips[name].trunk
+    images = torch.rand(2, 3, 48, 80)
+    state = trunk.forward_shared(images)
+    block, tokens = trunk.blocks[-1], state.tokens
+    mixed = tokens[:, :1] + trunk.attend_alone(block, tokens)
+    norm = block.ln_2 if hasattr(block, "ln_2") else block.norm2
+    out = mixed + block.mlp(norm(mixed))
+    wanted = trunk.project_patches(out).transpose(1, 2).unflatten(2, state.grid)
+    found = trunk.forward_taps(images, (0,), dense=True, residual="class_token")
+    torch.testing.assert_close(found.dense, wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", WITH_CLASS_TOKEN)
+@torch.no_grad()
+def test_deep_prompts_follow_the_class_token(clips, name):
+    """A prompt that repeats a token without position changes attention as that token would."""
+    trunk = clips[name].trunk
+    images = torch.rand(2, 3, 48, 80)
+    prompts = torch.randn(1, 2, trunk.width)
+    found = trunk.forward_taps(images, (0,), dense=True, prompts=prompts)
+    state = trunk.embed(images)
+    block = trunk.blocks[0]
+    tokens = torch.cat(
+        [state.tokens[:, :1], prompts[0].expand(2, -1, -1), state.tokens[:, 1:]], dim=1
+    )
+    if state.rope is None:
+        out = block(tokens)[:, 3:]
+    else:  # told that there are three prefix tokens, the block leaves all three unrotated
+        block.attn.num_prefix_tokens = 3
+        out = block(tokens, rope=state.rope)[:, 3:]
+        block.attn.num_prefix_tokens = 1
+    wanted = out.transpose(1, 2).unflatten(2, state.grid)
+    torch.testing.assert_close(found.maps[0], wanted, atol=1e-5, rtol=0)
+    assert found.dense.shape == (2, 64, 3, 5)  # fewer prompts than blocks
+
+
+@pytest.mark.parametrize("name", WITH_CLASS_TOKEN)
+def test_checkpointing_changes_neither_maps_nor_gradients(name):
+    clip = DenseCLIP.create(name)
+    images = torch.rand(2, 3, 48, 80)
+    prompts = torch.randn(2, 2, clip.trunk.width, requires_grad=True)
+    gradients = []
+    for checkpointing in (False, True):
+        clip.clip.visual.set_grad_checkpointing(checkpointing)
+        clip.zero_grad(set_to_none=True)
+        maps, dense = clip.trunk.forward_taps(
+            images, (1,), dense=True, residual="class_token", prompts=prompts
+        )
+        (dense.sum() + maps[0].square().sum()).backward()
+        gradients.append(
+            [p.grad.clone() for p in clip.clip.visual.parameters() if p.grad is not None]
+        )
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_residuals_and_prompts_that_cannot_be(clips):
+    images = torch.rand(1, 3, 64, 64)
+    trunk = clips["ViT-Ti-16"].trunk
+    with pytest.raises(ValueError, match="prompts for 4 blocks, this tower has 3"):
+        trunk.forward_taps(images, (0,), prompts=torch.zeros(4, 1, 96))
+    with pytest.raises(ValueError, match="unknown residual 'none'; known: own, class_token"):
+        trunk.forward_taps(images, (0,), residual="none")
+    with pytest.raises(ValueError, match="no class token"):
+        clips["Sigmoid-Ti-16"].trunk.forward_taps(images, (0,), residual="class_token")
