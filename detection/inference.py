@@ -113,7 +113,7 @@ class OpenVocabularyDetector:
             width=self.model.roi_head.bbox_head.embed_dim,
             device=device,
         )
-        self.model.merge_for_inference()
+        self.model.fuse_for_inference()
         self.names = vocabulary.names
         self._set_classes(found.embeddings.to(device))
 

@@ -62,7 +62,7 @@ def benchmark_inference(
         ValueError: A config that is no F-ViT's.
     """
     model = _random_detector(config, classes).to(device)
-    model.merge_for_inference()
+    model.fuse_for_inference()
     rng = np.random.default_rng(0)
     pictures = [
         torch.from_numpy(rng.integers(0, 256, (3, *image_size), dtype=np.uint8))

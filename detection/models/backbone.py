@@ -81,9 +81,8 @@ class FViTBackbone(BaseModule):
         self.embed_dim = clip.embed_dim
         self.trunk = clip.trunk  # no module: it reaches into self.visual
         self.first_level = _checked_level(first_level)
-        self.out_indices = _checked_taps(
-            out_indices, _NUM_LEVELS - first_level, len(self.trunk.stages)
-        )
+        self.out_indices = _checked_taps(out_indices, _NUM_LEVELS - first_level)
+        self.trunk.check_taps(self.out_indices, "out_indices")
         self._tap_strides = _square([self.trunk.tap_stride(i) for i in self.out_indices])
         self.out_channels = tuple(self.trunk.tap_channels(i) for i in self.out_indices)
         self._is_pyramid = len(set(self._tap_strides)) > 1
@@ -213,16 +212,11 @@ def _checked_level(first_level: int) -> int:
     return first_level
 
 
-def _checked_taps(out_indices: Sequence[int], levels: int, number: int) -> tuple[int, ...]:
+def _checked_taps(out_indices: Sequence[int], levels: int) -> tuple[int, ...]:
     taps = tuple(out_indices)
     if len(taps) != levels or list(taps) != sorted(taps):
         raise ValueError(
             f"out_indices must be {levels} ascending indices, one per level, got {taps}"
-        )
-    if taps[0] < 0 or taps[-1] >= number:
-        raise ValueError(
-            f"out_indices {taps} do not fit: the image tower has {number} blocks (stages of a "
-            "ResNet), counted from 0"
         )
     return taps
 

@@ -112,22 +112,32 @@ class FViTBBoxHead(ConvFCBBoxHead):
         self.fixed_temperature = fixed_temperature or None
         if self.fixed_temperature is None:
             self.detect_temperature = nn.Parameter(torch.tensor(float(learned_temperature)))
-        self.register_buffer("all_embeddings", torch.zeros(self.embed_dim, num_classes + 1))
-        self.register_buffer("_is_novel", torch.zeros(num_classes + 1, dtype=torch.bool), False)
+        self.learn_background = learn_background
+        self._start_classes(classes, novel_classes, class_embeddings)
+
+    def _start_classes(
+        self,
+        classes: Vocabulary | None,
+        novel_classes: Sequence[str | int] | None,
+        class_embeddings: EmbeddingSource | None,
+    ) -> None:
+        """The classifier: names, which of them are novel, embeddings."""
+        count = self.num_classes
+        self.register_buffer("all_embeddings", torch.zeros(self.embed_dim, count + 1))
+        self.register_buffer("_is_novel", torch.zeros(count + 1, dtype=torch.bool), False)
         self._has_embeddings = False
         self.class_names = None if classes is None else classes.names
         if novel_classes is None:
             novel_classes = () if classes is None else classes.indices("novel")
-        novel = class_indices(novel_classes, num_classes, self.class_names)
+        novel = class_indices(novel_classes, count, self.class_names)
         self._is_novel[novel] = True
         self._base_names = frozenset(
             name for i, name in enumerate(self.class_names or ()) if i not in novel
         )
         if class_embeddings is not None:
-            rows = head_embeddings(class_embeddings, num_classes, classes, self.embed_dim)
+            rows = head_embeddings(class_embeddings, count, classes, self.embed_dim)
             self._take_embeddings(rows)
-        self.learn_background = learn_background
-        if learn_background:
+        if self.learn_background:
             self.bg_embedding = nn.Parameter(self.all_embeddings[:, -1:].clone())
 
     @property

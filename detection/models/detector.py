@@ -15,7 +15,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor
 
 from detection.models.backbone import FViTBackbone
-from detection.models.merging import merge_batch_norms, merge_upsampling, merge_upsampling_norm
+from detection.models.fusing import fuse_batch_norms, fuse_upsampling, fuse_upsampling_norm
 from detection.models.sparse_roi_align import SparseRoIAlign
 from fineclip.checkpoints.conversion import convert_source
 from fineclip.checkpoints.source import source_from
@@ -170,16 +170,16 @@ class FViT(TwoStageDetector):
         meta = {k: v for k, v in getattr(self, "dataset_meta", {}).items() if k != "palette"}
         self.dataset_meta = {**meta, "classes": tuple(class_names)}
 
-    def merge_for_inference(self) -> None:
-        """Makes layers one that are linear together: the same detections, with less work.
+    def fuse_for_inference(self) -> None:
+        """Fuses layers that are linear together: the same detections, with less work.
 
-        For good: a merged detector does not train, and its state dict is its own.
+        For good: a fused detector does not train, and its state dict is its own.
         """
         self.requires_grad_(False).eval()
-        merge_batch_norms(self.neck, self.rpn_head, self.roi_head)
-        merge_upsampling_norm(self.backbone)
+        fuse_batch_norms(self.neck, self.rpn_head, self.roi_head)
+        fuse_upsampling_norm(self.backbone)
         if isinstance(self.neck, FPN):
-            merge_upsampling(self.backbone, self.neck)
+            fuse_upsampling(self.backbone, self.neck)
         if next(self.parameters()).device.type == "cpu":
             self._prefer_cpu_layouts()
 

@@ -235,7 +235,7 @@ class DenseCLIP(nn.Module):
         return self.encode_visual(images, {"image"}, normalize)["image"]
 
     def encode_text(self, tokens: Tensor, normalize: bool = True) -> Tensor:
-        """Text embeddings; padding behind the longest text costs nothing (:class:`TextTower`).
+        """Text embeddings; padding after the longest text costs nothing (:class:`TextTower`).
 
         Args:
             tokens: (B, T) int64 token ids.
@@ -280,7 +280,7 @@ class DenseCLIP(nn.Module):
     def encode_patches(self, images: Tensor, normalize: bool = True) -> Tensor:
         """An embedding per location from the last attention as it is, not replaced.
 
-        The patch tokens behind the last block, through final norm and projection; each adapter in
+        The patch tokens after the last block, through final norm and projection; each adapter in
         :mod:`fineclip.models.trunks` says it exactly. Token-level objectives (FILIP, SPARC, PACL)
         read these; regions are pooled from :meth:`encode_dense`.
 
@@ -336,7 +336,7 @@ class DenseCLIP(nn.Module):
 
         Returns:
             (B, T, D), where the token at the end of a text is :meth:`encode_text` and columns
-            behind the longest text are zero or what the tower makes of padding, and (B, T) bool,
+            after the longest text are zero or what the tower makes of padding, and (B, T) bool,
             true up to and including the end of each text; see
             :func:`fineclip.models.text_tower.text_mask`.
 

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 class TextTower:
     """Adapter around the text tower of an open_clip model.
 
-    In a causal tower no token sees what comes behind it, and the text is read off at its end: the
-    columns behind the longest text of a batch change nothing and are left out. Towers of which
-    that cannot be told (bidirectional ones such as SigLIP's, pooling at a fixed place, towers of
-    other libraries) are run as they are. Like a trunk it holds no parameters of its own.
+    In a causal tower no token sees what comes after it, and the embedding is read off at the end
+    of the text. So the columns after the longest text of a batch change nothing and are left out.
+    Towers that may need them (bidirectional ones such as SigLIP's, pooling at a fixed place, towers
+    of other libraries) are run as they are. Like a trunk it holds no parameters of its own.
 
     Args:
         clip_model: An open_clip model (``CLIP`` or ``CustomTextCLIP``).
 
     Attributes:
-        trims: Whether padding behind the longest text is left out.
+        trims: Whether padding after the longest text is left out.
         has_tokens: Whether token embeddings are defined.
     """
 
@@ -99,7 +99,7 @@ class TextTower:
         return self._project(self._pool(features, kept)), of_token, mask
 
     def trim(self, tokens: Tensor) -> Tensor:
-        """Cuts (B, T) tokens behind the end of the longest text; the identity if not ``trims``."""
+        """Cuts (B, T) tokens after the end of the longest text; the identity if not ``trims``."""
         if not self.trims:
             return tokens
         return tokens[:, : int(self.lengths(tokens).max())]

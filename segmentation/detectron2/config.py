@@ -104,7 +104,7 @@ _OURS: dict[str, dict[str, Any]] = {
         # Training classes that a step's loss is computed over: those that occur in its labels and
         # others at random; 0: all.
         "CLASSES_PER_STEP": 0,
-        # Use only what stands in front of the first ", " of a class name.
+        # Use only what comes before the first ", " of a class name.
         "FIRST_SYNONYM": True,
     },
     "TEST": {

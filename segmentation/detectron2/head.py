@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode, configurable
@@ -23,26 +22,12 @@ class CATSegHead(SegmentationHead):
 
     Args:
         predictor: CLIP and the aggregation network.
-        train_classes: Names trained with.
-        test_classes: Names answered with.
-        ignore_value: Label of pixels without a class.
+        **head: Arguments of :class:`SegmentationHead`.
     """
 
     @configurable
-    def __init__(
-        self,
-        predictor: Predictor,
-        *,
-        train_classes: Sequence[str],
-        test_classes: Sequence[str] | None = None,
-        ignore_value: int = 255,
-    ) -> None:
-        super().__init__(
-            predictor,
-            train_classes=train_classes,
-            test_classes=test_classes,
-            ignore_value=ignore_value,
-        )
+    def __init__(self, predictor: Predictor, **head: Any) -> None:
+        super().__init__(predictor, **head)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Any = None) -> dict[str, Any]:
@@ -53,7 +38,7 @@ class CATSegHead(SegmentationHead):
             FileNotFoundError: A class list or checkpoint that does not exist.
         """
         head = cfg.MODEL.SEM_SEG_HEAD
-        # Before the weights are read: a typing error should not cost minutes.
+        # Before the weights are read: a typo should not cost minutes.
         train_classes = read_class_names(head.TRAIN_CLASS_JSON)
         test_classes = read_class_names(head.TEST_CLASS_JSON) if head.TEST_CLASS_JSON else None
         weights = head.CLIP_WEIGHTS or ("openai" if head.CLIP_PRETRAINED in OPENAI_NAMES else None)

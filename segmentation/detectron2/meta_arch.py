@@ -15,7 +15,7 @@ from segmentation.modeling.windows import SlidingWindows
 
 @META_ARCH_REGISTRY.register()
 class CATSeg(Segmenter):
-    """:class:`Segmenter` behind detectron2's contract: lists of dicts in, losses or results out.
+    """:class:`Segmenter` as detectron2 calls models: lists of dicts in, losses or results out.
 
     Args:
         sem_seg_head: CLIP and the aggregation network.

@@ -56,7 +56,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def _clipping_all(base: type[torch.optim.Optimizer], max_norm: float) -> type:
-    """An optimiser that clips the norm of all gradients together in front of each step."""
+    """An optimiser that clips the norm of all gradients together before each step."""
 
     class FullModelGradientClipping(base):
         def step(self, closure=None):

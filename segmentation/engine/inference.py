@@ -100,7 +100,7 @@ def evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, dict[str, float]]:
             name, output_dir=Path(cfg.OUTPUT_DIR) / "inference" / name
         )
         device = torch.device(cfg.MODEL.DEVICE).type
-        with test_pooling(model, cfg.TEST.POOLING_SIZES):
+        with pooling_set_to(model, cfg.TEST.POOLING_SIZES):
             predictor = LabelPredictor(model, evaluation_classes(cfg, name))
             with torch.autocast(device, torch.bfloat16, enabled=cfg.TEST.AMP):
                 found = inference_on_dataset(predictor, loader, evaluator)
@@ -118,7 +118,7 @@ def evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, dict[str, float]]:
 
 
 @contextmanager
-def test_pooling(model: Segmenter, sizes: Sequence[int]) -> Iterator[None]:
+def pooling_set_to(model: Segmenter, sizes: Sequence[int]) -> Iterator[None]:
     """Sets the pooling of the class attention for the block; no sizes: as it is."""
     network = model.sem_seg_head.predictor.transformer
     before = network.pooling_size
@@ -128,9 +128,6 @@ def test_pooling(model: Segmenter, sizes: Sequence[int]) -> Iterator[None]:
         yield
     finally:
         network.pooling_size = before
-
-
-test_pooling.__test__ = False
 
 
 def summary_table(results: Mapping[str, Mapping[str, float]]) -> str:

@@ -13,7 +13,7 @@ class ProgressBar(HookBase):
     """A tqdm bar over all training steps, with the time left and the loss.
 
     Args:
-        description: Text in front of the bar.
+        description: Text before the bar.
     """
 
     def __init__(self, description: str = "training") -> None:

@@ -34,7 +34,7 @@ class SegmentationTrainer(DefaultTrainer):
     Args:
         cfg: Complete configuration. ``SEED`` decides order and augmentation of the images; a
             negative one is drawn, and kept in checkpoints.
-        extra_hooks: Run behind detectron2's own.
+        extra_hooks: Run after detectron2's own.
 
     Raises:
         ValueError: Settings that do not go together.

@@ -53,7 +53,7 @@ class CostAggregator(nn.Module):
         num_layers: Aggregation layers.
         num_heads: Heads of both kinds of attention.
         hidden_dim: C.
-        pooling_size: (height, width) of the average pooling in front of the class attention; the
+        pooling_size: (height, width) of the average pooling before the class attention; the
             attribute ``pooling_size`` may be set later, for it has no weights.
         window_size: Side of the attention windows.
         attention_type: "linear" or "full" attention over classes.
@@ -89,14 +89,12 @@ class CostAggregator(nn.Module):
         map_chunk: int = 16,
     ) -> None:
         super().__init__()
-        for name, values in (
-            ("decoder_dims", decoder_dims),
-            ("decoder_guidance_dims", decoder_guidance_dims),
-            ("decoder_guidance_proj_dims", decoder_guidance_proj_dims),
-            ("pooling_size", pooling_size),
-        ):
-            if len(values) != 2 or any(int(value) < 1 for value in values):
-                raise ValueError(f"{name} must be two positive numbers, got {list(values)}")
+        _check_pairs(
+            decoder_dims=decoder_dims,
+            decoder_guidance_dims=decoder_guidance_dims,
+            decoder_guidance_proj_dims=decoder_guidance_proj_dims,
+            pooling_size=pooling_size,
+        )
         if pad_length < 0:
             raise ValueError(f"pad_length must not be negative, got {pad_length}")
         self.text_guidance_dim = text_guidance_dim
@@ -106,23 +104,19 @@ class CostAggregator(nn.Module):
         self.decoder_dims = tuple(decoder_dims)
         self.pooling_size = (int(pooling_size[0]), int(pooling_size[1]))
         self.map_chunk = map_chunk
+        options = {"num_heads": num_heads, "map_chunk": map_chunk}
         self.layers = nn.ModuleList(
             AggregationLayer(
                 SpatialAggregation(
-                    hidden_dim,
-                    appearance_guidance_proj_dim,
-                    num_heads=num_heads,
-                    window=window_size,
-                    map_chunk=map_chunk,
+                    hidden_dim, appearance_guidance_proj_dim, window=window_size, **options
                 ),
                 ClassAggregation(
                     hidden_dim,
                     text_guidance_proj_dim,
-                    num_heads=num_heads,
                     attention=attention_type,
                     pad_length=pad_length,
                     doubled_residual=doubled_residual,
-                    map_chunk=map_chunk,
+                    **options,
                 ),
             )
             for _ in range(num_layers)
@@ -269,6 +263,12 @@ def cost_volume(image_features: Tensor, text_features: Tensor) -> Tensor:
     text = F.normalize(text_features, dim=-1).flatten(1, 2)  # (B or 1, T * P, D)
     cost = text @ image
     return cost.view(len(image), *text_features.shape[1:3], *image_features.shape[-2:])
+
+
+def _check_pairs(**settings: Sequence[int]) -> None:
+    for name, values in settings.items():
+        if len(values) != 2 or any(int(value) < 1 for value in values):
+            raise ValueError(f"{name} must be two positive numbers, got {list(values)}")
 
 
 def _projection(inp: int, out: int) -> nn.Sequential:

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from segmentation.modeling.chunks import chunks
 from segmentation.modeling.gradients import connected
+from segmentation.modeling.guided_attention import GuidedAttention
 
 AttentionType = Literal["linear", "full"]
 _EPS = 1e-6
 
 
-class ClassAttention(nn.Module):
-    """Attention over classes; the guidance joins queries and keys. No output projection.
+class ClassAttention(GuidedAttention):
+    """Attention over the classes at every location. There is no output projection.
 
     Args:
         channels: C.
@@ -32,7 +33,7 @@ class ClassAttention(nn.Module):
         attention: "linear" (elu + 1 features) or "full" (softmax).
 
     Raises:
-        ValueError: Unknown ``attention``, or channels that heads do not divide.
+        ValueError: Unknown ``attention``, or channels that the heads do not divide.
     """
 
     def __init__(
@@ -43,16 +44,10 @@ class ClassAttention(nn.Module):
         num_heads: int,
         attention: AttentionType = "linear",
     ) -> None:
-        super().__init__()
         if attention not in ("linear", "full"):
             raise ValueError(f"unknown class attention {attention!r}; known: linear, full")
-        if channels % num_heads:
-            raise ValueError(f"{channels} channels cannot be divided among {num_heads} heads")
-        self.num_heads = num_heads
+        super().__init__(channels, guidance_channels, num_heads)
         self.attention = attention
-        self.q = nn.Linear(channels + guidance_channels, channels)
-        self.k = nn.Linear(channels + guidance_channels, channels)
-        self.v = nn.Linear(channels, channels)
 
     def forward(
         self,
@@ -67,37 +62,25 @@ class ClassAttention(nn.Module):
             tokens: (B, T, N, C).
             guidance: (B or 1, T, G).
             padding: A token (C,) and its guidance (G,) that stand after the classes.
-            copies: How often. Their outputs are never read, and equal keys add up: one key that
-                counts ``copies`` times gives the result of so many ordinary tokens.
+            copies: How often. Nobody reads their outputs, and equal keys add up: one key that
+                counts ``copies`` times gives the result of as many ordinary tokens.
 
         Returns:
             (B, T, N, C).
         """
-        channels = self.v.in_features
-        weight = torch.cat(
-            [self.q.weight[:, :channels], self.k.weight[:, :channels], self.v.weight]
-        )
-        bias = torch.cat([self.q.bias, self.k.bias, self.v.bias])
-        # As in the window attention: the guidance's share is the same at every location.
-        of_guidance = F.pad(
-            torch.cat([self.q.weight[:, channels:], self.k.weight[:, channels:]]),
-            (0, 0, 0, channels),
-        )
-        qkv = F.linear(tokens, weight, bias) + F.linear(guidance, of_guidance)[:, :, None]
+        qkv = self.project(tokens) + self.guidance_term(guidance)[:, :, None]
         query, key, value = self._split(qkv)  # (B, N, A, T, C / A) each
         extra = None
         if padding is not None and copies:
             token, token_guidance = padding
-            one = F.linear(token, weight, bias) + F.linear(token_guidance, of_guidance)
+            one = self.project(token) + self.guidance_term(token_guidance)
             _, *extra = self._split(one.view(1, 1, 1, -1))  # (1, 1, A, 1, C / A) key and value
-        mixed = (
-            _linear_attention(query, key, value, extra, copies)
-            if self.attention == "linear"
-            else _full_attention(query, key, value, extra, copies)
-        )
+        mix = _linear_attention if self.attention == "linear" else _full_attention
+        mixed = mix(query, key, value, extra, copies)
         return mixed.permute(0, 3, 1, 2, 4).flatten(3)  # (B, T, N, C)
 
     def _split(self, qkv: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, N, 3 * C) -> queries, keys and values (B, N, A, T, C / A)."""
         return qkv.unflatten(3, (3, self.num_heads, -1)).permute(3, 0, 2, 4, 1, 5).unbind()
 
 
@@ -123,9 +106,10 @@ def _full_attention(
     mask = None
     if extra is not None:
         key, value = (
-            torch.cat([all_, one.expand(*lead, -1, -1, -1)], dim=3)
-            for all_, one in zip((key, value), extra, strict=True)
+            torch.cat([of_classes, one.expand(*lead, -1, -1, -1)], dim=3)
+            for of_classes, one in zip((key, value), extra, strict=True)
         )
+        # exp(logit + log n) = n exp(logit): the softmax counts the last key n times.
         mask = query.new_zeros(1, 1, 1, key.shape[3])
         mask[..., -1] = math.log(copies)
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))

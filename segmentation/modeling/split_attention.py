@@ -1,4 +1,4 @@
-"""Attention with separate query, key and value weights, so that each can be trained by itself."""
+"""Attention with separate query, key and value weights, so that some can be trained alone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 class SplitAttention(nn.Module):
     """``torch.nn.MultiheadAttention`` of one width, its packed weight cut in three.
 
-    CAT-Seg trains query and value weights alone, and its files hold them under these names. The
-    three biases stay in one vector. Called like the module it replaces.
+    CAT-Seg trains query and value weights but not keys, which one packed matrix does not allow:
+    ``requires_grad`` belongs to whole tensors. Its files hold the three under the names used here.
+    Biases are not trained and stay in one vector. Called like the module it replaces.
 
     Args:
         attention: The packed, batch-first module; its values are taken over.
@@ -38,7 +39,8 @@ class SplitAttention(nn.Module):
         self.num_heads = attention.num_heads
         for name, part in zip("qkv", attention.in_proj_weight.detach().chunk(3), strict=True):
             self.register_parameter(f"{name}_proj_weight", nn.Parameter(part.clone()))
-        # As in torch's module with separate weights: absent, not stored.
+        # As in torch's own module with separate weights: there, but None, so a trunk that looks
+        # for the packed matrix sees that there is none.
         self.register_parameter("in_proj_weight", None)
         self.in_proj_bias = attention.in_proj_bias
         self.out_proj = attention.out_proj

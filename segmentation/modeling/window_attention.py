@@ -1,7 +1,7 @@
 """Spatial half of an aggregation layer: two guided window-attention blocks on every class map.
 
-CAT-Seg (Cho et al., CVPR 2024), sec. 3.3; windows and shift as in Swin (Liu et al., ICCV 2021),
-without relative position bias.
+CAT-Seg (Cho et al., CVPR 2024), sec. 3.3. Windows, and their shift in every second block, are
+Swin's (Liu et al., ICCV 2021), without relative position bias.
 
 Letters: B images, T classes, (H, W) grid, C channels, G guidance channels, A heads, S window side,
 M windows of a map.
@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segmentation.modeling.chunks import chunks
+from segmentation.modeling.guided_attention import GuidedAttention
 
-# What the release adds to the logit of a pair of pixels that are neighbours only because of the
-# roll. Finite, so it is kept as it is.
+# What the release adds to the logit of two pixels that are neighbours only because of the roll.
+# Minus infinity would be sound; released weights were trained with this, which is not quite that.
 _ACROSS_BANDS = -100.0
 
 
@@ -57,60 +58,44 @@ def window_mask(
     padded = [math.ceil(side / window) * window for side in grid]
     if not shift and padded == list(grid):
         return None
-    bands, real = [], []
+    bands, reals = [], []
     for side, full in zip(grid, padded, strict=True):
         position = torch.arange(full, device=device)
+        # The roll brings the first ``shift`` rows to the end, into the last window. So that window
+        # holds two bands that were not neighbours: what was there, and what came round.
         band = (position >= full - window).int() + (position >= full - shift).int()
         bands.append(band if shift else torch.zeros_like(band))
-        real.append((position < side).roll(-shift))
-    band = bands[0][:, None] * 3 + bands[1]
-    is_real = real[0][:, None] & real[1]
-
-    def cut(values: Tensor) -> Tensor:
-        rows, columns = padded[0] // window, padded[1] // window
-        values = values.view(rows, window, columns, window).transpose(1, 2)
-        return values.reshape(rows * columns, window * window)
-
-    band, is_real = cut(band), cut(is_real)
+        reals.append((position < side).roll(-shift))
+    # A pixel's band is that of its row and that of its column together, of three each.
+    band = _cut(bands[0][:, None] * 3 + bands[1], window)
+    is_real = _cut(reals[0][:, None] & reals[1], window)
     mask = torch.zeros(*band.shape, band.shape[1], device=device, dtype=dtype)
     mask.masked_fill_(band[:, :, None] != band[:, None, :], _ACROSS_BANDS)
     # A padding query may attend padding: its row must not be empty, and nobody reads it.
     return mask.masked_fill_(is_real[:, :, None] & ~is_real[:, None, :], -math.inf)
 
 
-class WindowAttention(nn.Module):
-    """Attention inside windows; the guidance joins queries and keys, not values.
+def _cut(values: Tensor, window: int) -> Tensor:
+    """A map (H, W) of whole windows -> (M, S * S)."""
+    windows = values.unflatten(1, (-1, window)).unflatten(0, (-1, window))
+    return windows.transpose(1, 2).flatten(2, 3).flatten(0, 1)
+
+
+class WindowAttention(GuidedAttention):
+    """Attention inside windows, then an output projection.
 
     Args:
         channels: C.
         guidance_channels: G.
         num_heads: A.
+
+    Raises:
+        ValueError: Channels that the heads do not divide.
     """
 
     def __init__(self, channels: int, guidance_channels: int, num_heads: int) -> None:
-        super().__init__()
-        if channels % num_heads:
-            raise ValueError(f"{channels} channels cannot be divided among {num_heads} heads")
-        self.num_heads = num_heads
-        self.q = nn.Linear(channels + guidance_channels, channels)
-        self.k = nn.Linear(channels + guidance_channels, channels)
-        self.v = nn.Linear(channels, channels)
+        super().__init__(channels, guidance_channels, num_heads)
         self.proj = nn.Linear(channels, channels)
-
-    def guidance_term(self, guidance: Tensor) -> Tensor:
-        """What the guidance contributes to queries, keys and (nothing) values.
-
-        A linear map of a concatenation is a sum of two; this one is the same for every class.
-
-        Args:
-            guidance: (B, H, W, G).
-
-        Returns:
-            (B, 1, H, W, 3 * C).
-        """
-        channels = self.v.in_features
-        weight = torch.cat([self.q.weight[:, channels:], self.k.weight[:, channels:]])
-        return F.linear(guidance, F.pad(weight, (0, 0, 0, channels)))[:, None]
 
     def forward(
         self, maps: Tensor, guidance_term: Tensor, window: int, shift: int, mask: Tensor | None
@@ -119,7 +104,7 @@ class WindowAttention(nn.Module):
 
         Args:
             maps: (B, T, H, W, C).
-            guidance_term: Of :meth:`guidance_term`.
+            guidance_term: (B, H, W, 3 * C) of :meth:`guidance_term`.
             window: S.
             shift: Roll of the map.
             mask: Of :func:`window_mask`.
@@ -127,34 +112,33 @@ class WindowAttention(nn.Module):
         Returns:
             (B, T, H, W, C).
         """
-        images, classes, height, width, channels = maps.shape
-        heads = self.num_heads
-        weight = torch.cat(
-            [self.q.weight[:, :channels], self.k.weight[:, :channels], self.v.weight]
-        )
-        bias = torch.cat([self.q.bias, self.k.bias, self.v.bias])
-        qkv = (F.linear(maps, weight, bias) + guidance_term).flatten(0, 1)  # (B * T, H, W, 3 * C)
+        images, _, height, width, _ = maps.shape
         rows, columns = math.ceil(height / window), math.ceil(width / window)
+        qkv = (self.project(maps) + guidance_term[:, None]).flatten(0, 1)  # (B * T, H, W, 3 * C)
         bottom, right = rows * window - height, columns * window - width
         if bottom or right:
+            # Whole windows only: zeros are appended, and the mask hides them.
             qkv = F.pad(qkv, (0, 0, 0, right, 0, bottom))
         if shift:
+            # Rolling the map is simpler than windows that begin in the middle of one. It makes
+            # neighbours of opposite borders, which the mask takes apart again.
             qkv = qkv.roll((-shift, -shift), dims=(1, 2))
-        qkv = qkv.view(len(qkv), rows, window, columns, window, 3, heads, channels // heads)
+        # Each window of each head is attention by itself. Both go into one dimension, since fused
+        # attention takes four: (3, B * T, M * A, S * S, C / A).
+        qkv = qkv.unflatten(3, (3, self.num_heads, -1))
+        qkv = qkv.unflatten(2, (columns, window)).unflatten(1, (rows, window))
         qkv = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7)  # (3, B * T, rows, columns, A, S, S, C / A)
-        # Windows lie beside heads: fused attention takes four dimensions, and the mask broadcasts
-        # over class maps.
-        qkv = qkv.reshape(3, images * classes, rows * columns * heads, window * window, -1)
+        query, key, value = qkv.flatten(5, 6).flatten(2, 4)
         if mask is not None:
-            mask = mask.repeat_interleave(heads, dim=0)[None]
-        mixed = F.scaled_dot_product_attention(*qkv, attn_mask=mask)
-        mixed = mixed.view(images * classes, rows, columns, heads, window, window, -1)
-        mixed = mixed.permute(0, 1, 4, 2, 5, 3, 6).reshape(
-            images * classes, rows * window, columns * window, channels
-        )
+            mask = mask.repeat_interleave(self.num_heads, dim=0)[None]  # (1, M * A, S * S, S * S)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        # And back: windows to their places, the roll undone, the padding cut off.
+        mixed = mixed.unflatten(1, (rows, columns, -1)).unflatten(4, (window, window))
+        mixed = mixed.permute(0, 1, 4, 2, 5, 3, 6)  # (B * T, rows, S, columns, S, A, C / A)
+        mixed = mixed.flatten(5, 6).flatten(3, 4).flatten(1, 2)
         if shift:
             mixed = mixed.roll((shift, shift), dims=(1, 2))
-        return self.proj(mixed[:, :height, :width].unflatten(0, (images, classes)))
+        return self.proj(mixed[:, :height, :width].unflatten(0, (images, -1)))
 
 
 class MLP(nn.Module):

@@ -108,7 +108,7 @@ def test_recorded_losses_gradients_and_proposals(name, detector):
     trained = {key: p for key, p in detector.named_parameters() if p.requires_grad}
     assert trained.keys() == recorded["gradient_l2"].keys()  # no parameter without gradient
     for key, value in recorded["gradient_l2"].items():
-        # a bias in front of batch norm has only noise for a gradient
+        # a bias before batch norm has only noise for a gradient
         assert trained[key].grad.norm().item() == pytest.approx(value, rel=1e-3, abs=1e-5), key
 
 
@@ -286,11 +286,11 @@ def test_mixed_precision_trains_and_detects(name, detector):
 
 
 @torch.no_grad()
-def test_merged_for_inference_detects_the_same(name, detector):
+def test_fused_for_inference_detects_the_same(name, detector):
     images = tensors(name)["input.images"]
     detector.eval()
     expected = detector.predict(images, data_samples(name))
-    detector.merge_for_inference()
+    detector.fuse_for_inference()
     found = detector.predict(images, data_samples(name))
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in detector.neck.modules())
     assert detector.backbone.interpolate1[-1].out_channels == detector.neck.out_channels

@@ -18,7 +18,7 @@ def test_pooling_is_roi_align_at_the_stride_of_the_patch():
     )
     expected = roi_align(clip_map, rois, 1, 1 / 14, sampling_ratio=-1, aligned=True)
     sparse = SparseRoIAlign(RoIAlign(1, 1 / 14, sampling_ratio=0))
-    for pooling in (None, sparse):  # as built, and merged for inference
+    for pooling in (None, sparse):  # as built, and fused for inference
         head = SimpleNamespace(clip_pooling=pooling)
         found = FViTRoIHead.clip_features(head, clip_map, rois, (14, 14))
         torch.testing.assert_close(found, expected.flatten(1), atol=1e-5, rtol=1e-5)

@@ -62,7 +62,7 @@ def test_empty_batches_stay_connected(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", [*TINY, "Sigmoid-Ti-16"])
 def test_gradient_checkpointing_changes_nothing(name):
     model = DenseCLIP.create(name)
     images = torch.randn(2, 3, 64, 64)

@@ -16,7 +16,7 @@ from segmentation.engine.loader import ResumableSampler, SeededSamples
 
 
 class StopAt(HookBase):
-    """An interruption behind one of the steps."""
+    """An interruption after one of the steps."""
 
     def __init__(self, iteration):
         self.iteration = iteration

@@ -1,4 +1,4 @@
-"""Layers that follow each other without anything nonlinear in between, made one."""
+"""Fuses layers that follow each other without anything nonlinear in between."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from detection.models.backbone import FViTBackbone
 
 
 @torch.no_grad()
-def merge_batch_norms(*parts: nn.Module) -> None:
-    """Folds batch norms into the convolutions in front of them, in place.
+def fuse_batch_norms(*parts: nn.Module) -> None:
+    """Folds batch norms into the convolutions before them, in place.
 
     Args:
         parts: Modules in eval mode.
@@ -24,8 +24,8 @@ def merge_batch_norms(*parts: nn.Module) -> None:
 
 
 @torch.no_grad()
-def merge_upsampling_norm(backbone: FViTBackbone) -> None:
-    """Folds the pyramid's batch norm into the transposed convolution in front of it, in place."""
+def fuse_upsampling_norm(backbone: FViTBackbone) -> None:
+    """Folds the pyramid's batch norm into the transposed convolution before it, in place."""
     layers = getattr(backbone, "interpolate1", None)
     if layers is not None and isinstance(layers[1], nn.modules.batchnorm._BatchNorm):
         layers[0] = fuse_conv_bn_eval(layers[0], layers[1], transpose=True)
@@ -33,15 +33,15 @@ def merge_upsampling_norm(backbone: FViTBackbone) -> None:
 
 
 @torch.no_grad()
-def merge_upsampling(backbone: FViTBackbone, neck: FPN) -> None:
-    """Folds the FPN's 1x1 convolutions into the transposed convolutions in front of them.
+def fuse_upsampling(backbone: FViTBackbone, neck: FPN) -> None:
+    """Folds the FPN's 1x1 convolutions into the transposed convolutions before them.
 
     A transposed convolution to 768 channels and a projection of its result to 256 is one to 256
     channels, with a third of the work; together these are most of the pyramid's.
 
     Args:
         backbone: Changed in place: its finer levels have the FPN's channels afterwards.
-        neck: Changed in place; batch norms folded, see :func:`merge_batch_norms`.
+        neck: Changed in place; batch norms folded, see :func:`fuse_batch_norms`.
     """
     for index, level in enumerate(range(backbone.first_level, 2)):
         upsampling = getattr(backbone, f"interpolate{level + 1}", None)
@@ -49,16 +49,16 @@ def merge_upsampling(backbone: FViTBackbone, neck: FPN) -> None:
         if upsampling is None or lateral is None or not _is_linear(lateral):
             continue
         last, projection = upsampling[-1], lateral.conv
-        merged = nn.ConvTranspose2d(
+        fused = nn.ConvTranspose2d(
             last.in_channels, projection.out_channels, last.kernel_size, last.stride
         ).to(last.weight)
         weight = projection.weight.flatten(1)  # (C', C)
         # (I, C, kh, kw) -> (I, C', kh, kw)
-        merged.weight.copy_(torch.einsum("ichw,oc->iohw", last.weight, weight))
-        merged.bias.copy_(weight @ last.bias)
+        fused.weight.copy_(torch.einsum("ichw,oc->iohw", last.weight, weight))
+        fused.bias.copy_(weight @ last.bias)
         if projection.bias is not None:
-            merged.bias.add_(projection.bias)
-        upsampling[-1] = merged.eval()
+            fused.bias.add_(projection.bias)
+        upsampling[-1] = fused.eval()
         neck.lateral_convs[index] = nn.Identity()
 
 
