@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -15,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fineclip.checkpoints import load_into
+from fineclip.models.creation import create_open_clip
 from fineclip.models.pooling import pack_regions, pool_boxes, pool_masks
 from fineclip.models.text_tower import TextTower
 from fineclip.models.trunks import build_trunk
@@ -88,41 +84,7 @@ class DenseCLIP(nn.Module):
             ValueError: Unknown name or tag, or a checkpoint that does not fit the model.
             FileNotFoundError: ``pretrained`` looks like a path and does not exist.
         """
-        if ":" not in name and name.replace("/", "-") not in open_clip.list_models():
-            raise ValueError(
-                f"unknown model {name!r}{_similar(name, open_clip.list_models())}; "
-                "open_clip.list_models() lists the known names"
-            )
-        tag, path = None, None
-        if pretrained:
-            tags = open_clip.list_pretrained_tags_by_model(name)
-            if pretrained in tags:
-                tag = pretrained
-            elif Path(pretrained).exists():
-                path = pretrained
-            elif "/" in pretrained or Path(pretrained).suffix:
-                raise FileNotFoundError(f"checkpoint {pretrained} does not exist")
-            else:
-                raise ValueError(
-                    f"{pretrained!r} is neither a file nor a pretrained tag of {name}; tags: "
-                    f"{', '.join(tags) or 'none'}"
-                )
-        if tag is None:
-            own = kwargs.get("force_preprocess_cfg") or {}
-            kwargs["force_preprocess_cfg"] = {**_published_pixel_statistics(name), **own}
-        # Local files go through our own reader, which never unpickles code.
-        try:
-            with _quiet_about_random_weights(path is not None):
-                model = open_clip.create_model(name, pretrained=tag, **kwargs)
-        except RuntimeError as error:
-            if tag is None:
-                raise
-            raise ValueError(
-                f"the weights {tag!r} of {name} could not be fetched; where there is no network, "
-                f"name a local checkpoint instead ({str(error).splitlines()[0]})"
-            ) from error
-        if path:
-            load_into(model, path)
+        model = create_open_clip(name, pretrained, **kwargs)
         dense_clip = cls(model, freeze_batch_norm=freeze_batch_norm)
         dense_clip._make_tokenizer = partial(
             open_clip.get_tokenizer, name, context_length=kwargs.get("force_context_length")
@@ -421,47 +383,8 @@ def create_dense_clip(name: str, pretrained: str | None = None, **kwargs: object
     return DenseCLIP.create(name, pretrained, **kwargs)
 
 
-def _published_pixel_statistics(name: str) -> dict[str, tuple[float, float, float]]:
-    """Pixel mean and std of a name's published weights; empty where they differ or none exist.
-
-    open_clip keeps them with the tags, so a local file or random weights would get OpenAI's.
-    """
-    name = name.replace("/", "-")
-    configs = [
-        open_clip.get_pretrained_cfg(name, tag)
-        for tag in open_clip.list_pretrained_tags_by_model(name)
-    ]
-    found = {
-        (
-            tuple(config.get("mean") or open_clip.OPENAI_DATASET_MEAN),
-            tuple(config.get("std") or open_clip.OPENAI_DATASET_STD),
-        )
-        for config in configs
-    }
-    if len(found) != 1:
-        return {}
-    mean, std = found.pop()
-    return {"mean": mean, "std": std}
-
-
 def _finish(embedding: Tensor, normalize: bool, dim: int = 1) -> Tensor:
     return F.normalize(embedding.float(), dim=dim) if normalize else embedding
-
-
-@contextmanager
-def _quiet_about_random_weights(active: bool) -> Iterator[None]:
-    """Mutes open_clip's warning about random weights where a checkpoint is loaded right after."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("No pretrained weights loaded")
-
-    root = logging.getLogger()
-    if active:
-        root.addFilter(keep)
-    try:
-        yield
-    finally:
-        root.removeFilter(keep)
 
 
 def _at_least_one(batch: Tensor) -> Tensor:
@@ -485,8 +408,3 @@ def _check_per_image(
             f"{what} must hold one {shape} tensor per image: got {len(images)} images and "
             f"shapes {[tuple(r.shape) for r in regions]}"
         )
-
-
-def _similar(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -6,6 +6,7 @@ Letters: B images, T classes, P prompts of a class, D embedding, (h, w) grid, C 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +22,34 @@ DROPPED_LOGIT = -100.0
 
 
 class AggregationLayer(nn.Module):
-    """Spatial aggregation of every class map, then class aggregation at every location."""
+    """Spatial aggregation of every class map, then class aggregation at every location.
 
-    def __init__(self, spatial: SpatialAggregation, classes: ClassAggregation) -> None:
+    Args:
+        channels: C.
+        appearance_channels: Of the guidance of the spatial half.
+        text_channels: Of the guidance of the class half.
+        window: Side of the attention windows.
+        num_heads: Heads of both kinds of attention.
+        map_chunk: Class maps worked on at a time where gradients are off.
+        **class_options: Further arguments of :class:`ClassAggregation`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        appearance_channels: int,
+        text_channels: int,
+        *,
+        window: int,
+        num_heads: int,
+        map_chunk: int,
+        **class_options: Any,
+    ) -> None:
         super().__init__()
+        common = {"num_heads": num_heads, "map_chunk": map_chunk}
         # The names of the release's keys.
-        self.swin_block = spatial
-        self.attention = classes
+        self.swin_block = SpatialAggregation(channels, appearance_channels, window=window, **common)
+        self.attention = ClassAggregation(channels, text_channels, **common, **class_options)
 
     def forward(
         self, volume: Tensor, appearance: Tensor, text: Tensor, pooling: tuple[int, int]
@@ -89,35 +111,22 @@ class CostAggregator(nn.Module):
         map_chunk: int = 16,
     ) -> None:
         super().__init__()
-        _check_pairs(
-            decoder_dims=decoder_dims,
-            decoder_guidance_dims=decoder_guidance_dims,
-            decoder_guidance_proj_dims=decoder_guidance_proj_dims,
-            pooling_size=pooling_size,
-        )
-        if pad_length < 0:
-            raise ValueError(f"pad_length must not be negative, got {pad_length}")
-        self.text_guidance_dim = text_guidance_dim
         self.prompt_channel = prompt_channel
         self.pad_length = pad_length
         self.hidden_dim = hidden_dim
-        self.decoder_dims = tuple(decoder_dims)
-        self.pooling_size = (int(pooling_size[0]), int(pooling_size[1]))
+        self.pooling_size = _pair("pooling_size", pooling_size)
         self.map_chunk = map_chunk
-        options = {"num_heads": num_heads, "map_chunk": map_chunk}
         self.layers = nn.ModuleList(
             AggregationLayer(
-                SpatialAggregation(
-                    hidden_dim, appearance_guidance_proj_dim, window=window_size, **options
-                ),
-                ClassAggregation(
-                    hidden_dim,
-                    text_guidance_proj_dim,
-                    attention=attention_type,
-                    pad_length=pad_length,
-                    doubled_residual=doubled_residual,
-                    **options,
-                ),
+                hidden_dim,
+                appearance_guidance_proj_dim,
+                text_guidance_proj_dim,
+                window=window_size,
+                num_heads=num_heads,
+                map_chunk=map_chunk,
+                attention=attention_type,
+                pad_length=pad_length,
+                doubled_residual=doubled_residual,
             )
             for _ in range(num_layers)
         )
@@ -128,15 +137,20 @@ class CostAggregator(nn.Module):
         self.text_guidance_projection = nn.Sequential(
             nn.Linear(text_guidance_dim, text_guidance_proj_dim), nn.ReLU()
         )
+        self._make_decoder(decoder_dims, decoder_guidance_dims, decoder_guidance_proj_dims)
+
+    def _make_decoder(
+        self, dims: Sequence[int], guidance_dims: Sequence[int], projected_dims: Sequence[int]
+    ) -> None:
+        dims = _pair("decoder_dims", dims)
+        guidance_dims = _pair("decoder_guidance_dims", guidance_dims)
+        projected_dims = _pair("decoder_guidance_proj_dims", projected_dims)
         self.decoder_guidance_projection = nn.ModuleList(
-            _projection(inp, out)
-            for inp, out in zip(decoder_guidance_dims, decoder_guidance_proj_dims, strict=True)
+            _projection(inp, out) for inp, out in zip(guidance_dims, projected_dims, strict=True)
         )
-        self.decoder1 = GuidedUpsampling(hidden_dim, decoder_dims[0], decoder_guidance_proj_dims[0])
-        self.decoder2 = GuidedUpsampling(
-            decoder_dims[0], decoder_dims[1], decoder_guidance_proj_dims[1]
-        )
-        self.head = nn.Conv2d(decoder_dims[1], 1, 3, padding=1)
+        self.decoder1 = GuidedUpsampling(self.hidden_dim, dims[0], projected_dims[0])
+        self.decoder2 = GuidedUpsampling(dims[0], dims[1], projected_dims[1])
+        self.head = nn.Conv2d(dims[1], 1, 3, padding=1)
 
     def forward(
         self, image_features: Tensor, text_features: Tensor, guidance: Sequence[Tensor]
@@ -265,10 +279,10 @@ def cost_volume(image_features: Tensor, text_features: Tensor) -> Tensor:
     return cost.view(len(image), *text_features.shape[1:3], *image_features.shape[-2:])
 
 
-def _check_pairs(**settings: Sequence[int]) -> None:
-    for name, values in settings.items():
-        if len(values) != 2 or any(int(value) < 1 for value in values):
-            raise ValueError(f"{name} must be two positive numbers, got {list(values)}")
+def _pair(name: str, values: Sequence[int]) -> tuple[int, int]:
+    if len(values) != 2 or any(int(value) < 1 for value in values):
+        raise ValueError(f"{name} must be two positive numbers, got {list(values)}")
+    return int(values[0]), int(values[1])
 
 
 def _projection(inp: int, out: int) -> nn.Sequential:

@@ -134,6 +134,9 @@ class ClassAggregation(nn.Module):
         pad_length: Class budget.
         doubled_residual: See above.
         map_chunk: Class maps' worth of locations worked on at a time where gradients are off.
+
+    Raises:
+        ValueError: A negative budget, or settings that :class:`ClassAttention` refuses.
     """
 
     def __init__(
@@ -148,6 +151,8 @@ class ClassAggregation(nn.Module):
         map_chunk: int = 16,
     ) -> None:
         super().__init__()
+        if pad_length < 0:
+            raise ValueError(f"pad_length must not be negative, got {pad_length}")
         self.pad_length = pad_length
         self.doubled_residual = doubled_residual
         self.map_chunk = map_chunk
@@ -176,13 +181,7 @@ class ClassAggregation(nn.Module):
             (B, T, H, W, C).
         """
         images, classes, height, width, _ = volume.shape
-        pooling = (min(pooling[0], height), min(pooling[1], width))
-        pooled, grid = volume, (height, width)
-        if pooling != (1, 1):
-            maps = volume.flatten(0, 1).permute(0, 3, 1, 2)
-            pooled = F.avg_pool2d(maps, pooling).permute(0, 2, 3, 1)
-            grid = (pooled.shape[1], pooled.shape[2])
-            pooled = pooled.unflatten(0, (images, classes))
+        pooled = _pool(volume, (min(pooling[0], height), min(pooling[1], width)))
         tokens = pooled.flatten(2, 3)  # (B, T, N, C)
         padding, copies = self._padding(classes)
         if torch.is_grad_enabled():
@@ -194,13 +193,7 @@ class ClassAggregation(nn.Module):
                 changed[:, :, part] = self._layer(tokens[:, :, part], guidance, padding, copies)
         if not self.doubled_residual:
             changed = changed - tokens
-        changed = changed.unflatten(2, grid)
-        if grid != (height, width):
-            maps = changed.flatten(0, 1).permute(0, 3, 1, 2)
-            # The only resizing of the network that aligns corners.
-            maps = F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=True)
-            changed = maps.permute(0, 2, 3, 1).unflatten(0, (images, classes))
-        volume = volume + changed
+        volume = volume + _enlarge(changed.unflatten(2, pooled.shape[2:4]), (height, width))
         if self.pad_length and not copies:
             volume = connected(volume, (self.padding_tokens, self.padding_guidance))
         return volume
@@ -220,3 +213,20 @@ class ClassAggregation(nn.Module):
     ) -> Tensor:
         tokens = tokens + self.attention(self.norm1(tokens), guidance, padding, copies)
         return tokens + self.MLP(self.norm2(tokens))
+
+
+def _pool(volume: Tensor, pooling: tuple[int, int]) -> Tensor:
+    """(B, T, H, W, C) -> (B, T, h, w, C)."""
+    if pooling == (1, 1):
+        return volume
+    maps = F.avg_pool2d(volume.flatten(0, 1).permute(0, 3, 1, 2), pooling)
+    return maps.permute(0, 2, 3, 1).unflatten(0, volume.shape[:2])
+
+
+def _enlarge(volume: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, T, h, w, C) -> (B, T, H, W, C). The only resizing of the network that aligns corners."""
+    if tuple(volume.shape[2:4]) == size:
+        return volume
+    maps = volume.flatten(0, 1).permute(0, 3, 1, 2)
+    maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+    return maps.permute(0, 2, 3, 1).unflatten(0, volume.shape[:2])
