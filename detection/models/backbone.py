@@ -165,6 +165,7 @@ class FViTBackbone(BaseModule):
             without gradient.
         """
         levels, dense = self._run(images, dense=True)
+        assert dense is not None  # asked for
         return levels, F.normalize(dense.detach().float(), dim=1)
 
     def _run(self, images: Tensor, *, dense: bool) -> tuple[tuple[Tensor, ...], Tensor | None]:
@@ -192,10 +193,7 @@ def _make_clip(
                 "handed over: load the weights into it beforehand"
             )
         return model
-    is_detector = (
-        pretrained is not None and Path(pretrained).exists() and identify(pretrained) == "fvit"
-    )
-    if not is_detector:
+    if not pretrained or not Path(pretrained).exists() or identify(pretrained) != "fvit":
         return DenseCLIP.create(model, pretrained, **options)
     clip = DenseCLIP.create(model, **options)
     holder = nn.Module()  # a detector has no text tower to load

@@ -69,6 +69,10 @@ class FViTBBoxHead(ConvFCBBoxHead):
         FileNotFoundError: The file of the embeddings or the vocabulary does not exist.
     """
 
+    num_classes: int
+    all_embeddings: Tensor
+    _is_novel: Tensor
+
     def __init__(
         self,
         num_classes: int | None = None,

@@ -55,9 +55,8 @@ def fuse_upsampling(backbone: FViTBackbone, neck: FPN) -> None:
         weight = projection.weight.flatten(1)  # (C', C)
         # (I, C, kh, kw) -> (I, C', kh, kw)
         fused.weight.copy_(torch.einsum("ichw,oc->iohw", last.weight, weight))
-        fused.bias.copy_(weight @ last.bias)
-        if projection.bias is not None:
-            fused.bias.add_(projection.bias)
+        bias = weight @ last.bias
+        fused.bias = nn.Parameter(bias if projection.bias is None else bias + projection.bias)
         upsampling[-1] = fused.eval()
         neck.lateral_convs[index] = nn.Identity()
 

@@ -116,6 +116,8 @@ class ClassMaskedCrossEntropy(nn.Module):
         FileNotFoundError: As :func:`class_weights`.
     """
 
+    class_weight: Tensor | None
+
     def __init__(
         self,
         use_sigmoid: bool = False,

@@ -106,7 +106,9 @@ class FViTRoIHead(StandardRoIHead):
             rescale=rescale,
         )
 
-    def clip_features(self, clip_map: Tensor, rois: Tensor, patch_size: tuple[int, int]) -> Tensor:
+    def clip_features(
+        self, clip_map: Tensor, rois: Tensor, patch_size: tuple[int, int] | None
+    ) -> Tensor:
         """CLIP's own view of each box.
 
         Args:
@@ -119,6 +121,7 @@ class FViTRoIHead(StandardRoIHead):
         """
         if self.clip_pooling is not None:
             return self.clip_pooling(clip_map, rois).flatten(1)
+        assert patch_size is not None, "a dense map comes with the size of its locations"
         height, width = (n * side for n, side in zip(clip_map.shape[-2:], patch_size, strict=True))
         boxes = rois[:, 1:] / rois.new_tensor([width, height, width, height])
         return pool_boxes(clip_map, boxes, rois[:, 0].long())

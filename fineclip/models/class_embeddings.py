@@ -36,10 +36,13 @@ _logger = logging.getLogger(__name__)
 class TextEncoder(Protocol):
     """What is needed of a model (``DenseCLIP`` has it)."""
 
-    device: torch.device
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
 
-    def tokenizer(self, texts: list[str]) -> Tensor:
-        """Tokens (n, T) int64 of n texts."""
+    @property
+    def tokenizer(self) -> Callable[[list[str]], Tensor]:
+        """Maps n texts to tokens (n, T) int64."""
 
     def encode_text(self, tokens: Tensor, normalize: bool = True) -> Tensor:
         """Embeddings (n, D) of (n, T) tokens."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import open_clip
 from torch import nn
@@ -14,7 +15,7 @@ from torch import nn
 from fineclip.checkpoints import load_into
 
 
-def create_open_clip(name: str, pretrained: str | None = None, **kwargs: object) -> nn.Module:
+def create_open_clip(name: str, pretrained: str | None = None, **kwargs: Any) -> nn.Module:
     """Makes an open_clip model.
 
     Unlike ``open_clip.create_model`` it reads local files in any known format and without

@@ -42,6 +42,8 @@ class DenseCLIP(nn.Module):
         ValueError: If the visual tower is not supported.
     """
 
+    clip: Any  # open_clip's models differ in what they hold
+
     def __init__(
         self,
         clip_model: nn.Module,
@@ -51,7 +53,7 @@ class DenseCLIP(nn.Module):
     ) -> None:
         super().__init__()
         self.clip = clip_model
-        self.trunk = build_trunk(clip_model.visual)
+        self.trunk = build_trunk(self.clip.visual)
         self.text_tower = TextTower(clip_model)
         self.freeze_batch_norm = freeze_batch_norm
         self._tokenizer = tokenizer
@@ -125,15 +127,17 @@ class DenseCLIP(nn.Module):
     @property
     def image_mean(self) -> tuple[float, float, float]:
         """Channel means the input is normalised with, for RGB in [0, 1]."""
-        return tuple(self._preprocess_value("mean", open_clip.OPENAI_DATASET_MEAN))
+        return self._preprocess_value("mean", open_clip.OPENAI_DATASET_MEAN)
 
     @property
     def image_std(self) -> tuple[float, float, float]:
         """Channel standard deviations the input is normalised with, for RGB in [0, 1]."""
-        return tuple(self._preprocess_value("std", open_clip.OPENAI_DATASET_STD))
+        return self._preprocess_value("std", open_clip.OPENAI_DATASET_STD)
 
-    def _preprocess_value(self, key: str, default: Sequence[float]) -> Sequence[float]:
-        return (open_clip.get_model_preprocess_cfg(self.clip) or {}).get(key) or default
+    def _preprocess_value(self, key: str, default: Sequence[float]) -> tuple[float, float, float]:
+        values = (open_clip.get_model_preprocess_cfg(self.clip) or {}).get(key) or default
+        red, green, blue = values
+        return red, green, blue
 
     @property
     def embed_dim(self) -> int:
@@ -378,7 +382,7 @@ class DenseCLIP(nn.Module):
 
 
 @MODELS.register_module(name="DenseCLIP")
-def create_dense_clip(name: str, pretrained: str | None = None, **kwargs: object) -> DenseCLIP:
+def create_dense_clip(name: str, pretrained: str | None = None, **kwargs: Any) -> DenseCLIP:
     """For configs: ``dict(type="DenseCLIP", name=...)`` calls :meth:`DenseCLIP.create`."""
     return DenseCLIP.create(name, pretrained, **kwargs)
 

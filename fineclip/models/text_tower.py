@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +28,8 @@ class TextTower:
     """
 
     def __init__(self, clip_model: nn.Module) -> None:
-        self.clip_model = clip_model
-        self.tower = getattr(clip_model, "text", clip_model)
+        self.clip_model: Any = clip_model
+        self.tower: Any = getattr(clip_model, "text", clip_model)
         own = self.tower is clip_model or isinstance(self.tower, TextTransformer)
         self.has_tokens = (
             own
@@ -158,7 +159,8 @@ def text_mask(tokens: Tensor, pool_type: str, eos_id: int | None = None) -> Tens
     if pool_type == "argmax":
         end = tokens.argmax(dim=1)
     elif pool_type == "eos":
-        end = (tokens == eos_id).int().argmax(dim=1)
+        assert eos_id is not None, "a tower that pools at the end of text knows its token"
+        end = tokens.eq(eos_id).int().argmax(dim=1)
     else:
         differs = tokens != tokens[:, -1:]
         positions = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)

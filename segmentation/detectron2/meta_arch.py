@@ -52,7 +52,7 @@ class CATSeg(Segmenter):
             "memory_budget": cfg.TEST.MEMORY_BUDGET_MB * 1024**2,
         }
 
-    def forward(
+    def forward(  # type: ignore[override]  # detectron2's way to call a model
         self, batched_inputs: list[dict[str, Any]]
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Trains or answers.

@@ -38,6 +38,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         del group["names"]
     kind = solver.OPTIMIZER.upper()
     options: dict[str, Any] = {"params": groups, "lr": solver.BASE_LR}
+    optimizer_class: type[torch.optim.Optimizer]
     if kind == "ADAMW":
         optimizer_class = torch.optim.AdamW
     elif kind == "SGD":
@@ -55,10 +56,12 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     return optimizer_class(**options)
 
 
-def _clipping_all(base: type[torch.optim.Optimizer], max_norm: float) -> type:
+def _clipping_all(
+    base: type[torch.optim.Optimizer], max_norm: float
+) -> type[torch.optim.Optimizer]:
     """An optimiser that clips the norm of all gradients together before each step."""
 
-    class FullModelGradientClipping(base):
+    class FullModelGradientClipping(base):  # type: ignore[valid-type, misc]
         def step(self, closure=None):
             parameters = itertools.chain(*(group["params"] for group in self.param_groups))
             torch.nn.utils.clip_grad_norm_(list(parameters), max_norm)

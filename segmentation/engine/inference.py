@@ -85,7 +85,7 @@ def evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, dict[str, float]]:
         FileNotFoundError: Data are missing.
         ValueError: A file cannot be used; the message names it.
     """
-    model = getattr(model, "module", model)
+    segmenter: Any = getattr(model, "module", model)
     results = {}
     for name in cfg.DATASETS.TEST:
         records = DatasetCatalog.get(name)
@@ -100,8 +100,8 @@ def evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, dict[str, float]]:
             name, output_dir=Path(cfg.OUTPUT_DIR) / "inference" / name
         )
         device = torch.device(cfg.MODEL.DEVICE).type
-        with pooling_set_to(model, cfg.TEST.POOLING_SIZES):
-            predictor = LabelPredictor(model, evaluation_classes(cfg, name))
+        with pooling_set_to(segmenter, cfg.TEST.POOLING_SIZES):
+            predictor = LabelPredictor(segmenter, evaluation_classes(cfg, name))
             with torch.autocast(device, torch.bfloat16, enabled=cfg.TEST.AMP):
                 found = inference_on_dataset(predictor, loader, evaluator)
         if comm.is_main_process():

@@ -48,7 +48,7 @@ class ResumableSampler(Sampler):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yields (index of the sample, seed of its augmentation)."""
-        place, drawn, order = self.start + self.rank, None, None
+        place, drawn, order = self.start + self.rank, -1, np.empty(0, np.int64)
         while True:
             number, within = divmod(place, self.size)
             if number != drawn:

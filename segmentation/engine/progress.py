@@ -16,9 +16,10 @@ class ProgressBar(HookBase):
         description: Text before the bar.
     """
 
+    _bar: tqdm  # from before_train on
+
     def __init__(self, description: str = "training") -> None:
         self.description = description
-        self._bar: tqdm | None = None
 
     def before_train(self) -> None:
         """Opens the bar, at the step a resumed run starts from."""

@@ -46,7 +46,7 @@ class AggregationLayer(nn.Module):
         **class_options: Any,
     ) -> None:
         super().__init__()
-        common = {"num_heads": num_heads, "map_chunk": map_chunk}
+        common: dict[str, Any] = {"num_heads": num_heads, "map_chunk": map_chunk}
         # The names of the release's keys.
         self.swin_block = SpatialAggregation(channels, appearance_channels, window=window, **common)
         self.attention = ClassAggregation(channels, text_channels, **common, **class_options)

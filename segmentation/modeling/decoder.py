@@ -39,6 +39,11 @@ class DoubleConv(nn.Module):
             ]
         self.double_conv = nn.Sequential(*layers)
 
+    @property
+    def _first_weight(self) -> nn.Parameter:
+        """Of the convolution that takes both inputs, the class maps' channels first."""
+        return self.double_conv[0].get_parameter("weight")
+
     def guidance_term(self, guidance: Tensor) -> Tensor:
         """The guidance's share of the first convolution, which is the same for every class.
 
@@ -48,12 +53,12 @@ class DoubleConv(nn.Module):
         Returns:
             (B, 1, out_channels, H, W).
         """
-        weight = self.double_conv[0].weight[:, -guidance.shape[1] :]
+        weight = self._first_weight[:, -guidance.shape[1] :]
         return F.conv2d(guidance, weight, padding=1)[:, None]
 
     def forward(self, maps: Tensor, guidance_term: Tensor) -> Tensor:
         """(B * T, C, H, W) class maps, (B, 1, out, H, W) guidance -> (B * T, out, H, W)."""
-        weight = self.double_conv[0].weight[:, : maps.shape[1]]
+        weight = self._first_weight[:, : maps.shape[1]]
         maps = F.conv2d(maps, weight, padding=1).unflatten(0, (len(guidance_term), -1))
         return self.double_conv[1:]((maps + guidance_term).flatten(0, 1))
 

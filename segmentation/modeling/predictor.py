@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,8 @@ class Predictor(nn.Module):
         ValueError: An image tower without transformer blocks, taps or prompts outside of it, or an
             aggregation network made for other widths or numbers of prompts.
     """
+
+    clip_model: Any  # open_clip's models differ in what they hold
 
     def __init__(
         self,
@@ -109,6 +112,7 @@ class Predictor(nn.Module):
             residual=self.residual,
             prompts=self.prompt_tokens,
         )
+        assert dense is not None  # asked for
         # The last block's queries are trained, too, and have no part in it.
         return TrunkTaps(maps, connected(dense, self.trunk.parameters_unused_by_dense()))
 

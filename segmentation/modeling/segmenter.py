@@ -66,6 +66,9 @@ class Segmenter(nn.Module):
         ValueError: A resolution that is no multiple of the patch.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(
         self,
         sem_seg_head: SegmentationHead,
@@ -86,15 +89,15 @@ class Segmenter(nn.Module):
         self.sem_seg_head = sem_seg_head
         self.upsample1 = nn.ConvTranspose2d(trunk.width, upsample_dims[0], 2, stride=2)
         self.upsample2 = nn.ConvTranspose2d(trunk.width, upsample_dims[1], 4, stride=4)
-        self.clip_resolution = tuple(clip_resolution)
+        self.clip_resolution = (clip_resolution[0], clip_resolution[1])
         self.size_divisibility = size_divisibility
         self.ignored_as_negatives = ignored_as_negatives
         self.classes_per_step = classes_per_step
         self.windows = windows
         self.memory_budget = memory_budget
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
-            values = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
-            self.register_buffer(name, values, persistent=False)
+            channels = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+            self.register_buffer(name, channels, persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -161,7 +164,7 @@ class Segmenter(nn.Module):
             chosen, labels = choose_classes(
                 labels, len(names), self.classes_per_step, ignore_value=ignore
             )
-            names = [names[index] for index in chosen]
+            names = tuple(names[index] for index in chosen)
         logits = self.logits(self.prepare(images), names)
         height, width = self._padded_size(
             max(label.shape[0] for label in labels), max(label.shape[1] for label in labels)

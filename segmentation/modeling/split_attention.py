@@ -21,6 +21,10 @@ class SplitAttention(nn.Module):
             differing widths, or dropout.
     """
 
+    q_proj_weight: nn.Parameter
+    k_proj_weight: nn.Parameter
+    v_proj_weight: nn.Parameter
+
     def __init__(self, attention: nn.MultiheadAttention) -> None:
         super().__init__()
         plain = (
@@ -69,11 +73,11 @@ class SplitAttention(nn.Module):
             raise ValueError("SplitAttention does not return attention weights")
         weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
         biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        heads = (
+        query, key, value = (
             F.linear(x, weight, bias).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
             for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )  # (B, heads, L, C / heads) each
-        mixed = F.scaled_dot_product_attention(*heads, attn_mask=attn_mask)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), None
 
 

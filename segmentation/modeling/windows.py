@@ -104,9 +104,9 @@ class SlidingWindows:
         combined = whole.new_zeros(len(whole), *self.canvas)
         coverage = whole.new_zeros(self.canvas)
         for (top, left), answer in zip(self.offsets(), windows, strict=True):
-            place = (slice(top, top + side), slice(left, left + side))
-            combined[(..., *place)] += resize(answer[None], (side, side))[0].sigmoid()
-            coverage[place] += 1
+            rows, columns = slice(top, top + side), slice(left, left + side)
+            combined[:, rows, columns] += resize(answer[None], (side, side))[0].sigmoid()
+            coverage[rows, columns] += 1
         combined /= coverage
         # At the window's size first, as every other input; then the probabilities grow.
         whole = resize(whole[None], (side, side)).sigmoid()

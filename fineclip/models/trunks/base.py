@@ -5,11 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+Block: TypeAlias = Any
+"""A transformer block or another stage of the tower. Only the adapter knows what it holds."""
 
 Residual = Literal["own", "class_token"]
 """What a block without attention adds its output to: every token itself, or the class token."""
@@ -41,7 +44,7 @@ class Trunk(ABC):
         patch_size: (height, width) in pixels of one location of the dense map.
     """
 
-    visual: nn.Module
+    visual: Any
     patch_size: tuple[int, int]
 
     @abstractmethod
@@ -74,7 +77,7 @@ class Trunk(ABC):
 
     @property
     @abstractmethod
-    def stages(self) -> Sequence[nn.Module]:
+    def stages(self) -> Sequence[Block]:
         """The modules whose outputs can be tapped, in order: a ViT's blocks, a ResNet's stages."""
 
     @abstractmethod
@@ -181,8 +184,8 @@ class TransformerTrunk(Trunk):
 
     @property
     @abstractmethod
-    def blocks(self) -> nn.ModuleList | nn.Sequential:
-        """The transformer blocks in order."""
+    def blocks(self) -> Any:
+        """The transformer blocks in order, an ``nn.ModuleList`` or ``nn.Sequential``."""
 
     @property
     @abstractmethod
@@ -190,7 +193,7 @@ class TransformerTrunk(Trunk):
         """Width C of the tokens."""
 
     @property
-    def stages(self) -> nn.ModuleList | nn.Sequential:
+    def stages(self) -> Any:
         """The transformer blocks."""
         return self.blocks
 
@@ -208,11 +211,11 @@ class TransformerTrunk(Trunk):
         """Whether blocks are recomputed in the backward pass."""
 
     @abstractmethod
-    def run_block(self, block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
+    def run_block(self, block: Block, tokens: Tensor, rope: Tensor | None) -> Tensor:
         """One ordinary block. (B, P + N, C) -> (B, P + N, C)."""
 
     def run_block_without_attention(
-        self, block: nn.Module, tokens: Tensor, residual: Residual = "own"
+        self, block: Block, tokens: Tensor, residual: Residual = "own"
     ) -> Tensor:
         """One block in which each token attends itself alone (see :meth:`dense_head`).
 
@@ -228,7 +231,7 @@ class TransformerTrunk(Trunk):
         return self.feed_forward(block, kept + self.attend_alone(block, tokens))
 
     def run_block_with_prompts(
-        self, block: nn.Module, tokens: Tensor, rope: Tensor | None, prompts: Tensor
+        self, block: Block, tokens: Tensor, rope: Tensor | None, prompts: Tensor
     ) -> Tensor:
         """One ordinary block with prompt tokens, which only this block sees.
 
@@ -253,7 +256,7 @@ class TransformerTrunk(Trunk):
         return torch.cat([tokens[:, :prefix], tokens[:, prefix + length :]], dim=1)
 
     @abstractmethod
-    def attend_alone(self, block: nn.Module, tokens: Tensor) -> Tensor:
+    def attend_alone(self, block: Block, tokens: Tensor) -> Tensor:
         """What a block's attention adds to each token that attends itself alone.
 
         First norm, value and output projection, layer scale; the residual is the caller's.
@@ -268,7 +271,7 @@ class TransformerTrunk(Trunk):
         """
 
     @abstractmethod
-    def feed_forward(self, block: nn.Module, tokens: Tensor) -> Tensor:
+    def feed_forward(self, block: Block, tokens: Tensor) -> Tensor:
         """The MLP half of a block with its residual. (B, P + N, C) -> (B, P + N, C)."""
 
     @abstractmethod
@@ -346,6 +349,8 @@ class TransformerTrunk(Trunk):
             )
         state = self.embed(images)
         tokens, found = state.tokens, {}
+        run: Callable[..., Tensor]
+        options: tuple[Any, ...]
         for index, block in enumerate(self.blocks[: last + 1]):
             if index == len(self.blocks) - 1:
                 run, options = self.run_block_without_attention, (residual,)

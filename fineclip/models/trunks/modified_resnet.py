@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isqrt
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
-from torch import Tensor, nn
+from torch import Tensor
 
 from fineclip.models.trunks.base import Trunk, TrunkTaps
 from fineclip.positions import resample_position_table
@@ -52,7 +53,7 @@ class ModifiedResNetTrunk(Trunk):
         return self.forward_taps(images, (len(self.stages) - 1,)).maps[0]
 
     @property
-    def stages(self) -> Sequence[nn.Module]:
+    def stages(self) -> Sequence[Any]:
         visual = self.visual
         return (visual.layer1, visual.layer2, visual.layer3, visual.layer4)
 
@@ -104,7 +105,7 @@ def _attention_pool(
     Returns:
         (B, num_queries, D).
     """
-    grid = tuple(features.shape[-2:])
+    grid = (features.shape[-2], features.shape[-1])
     old_side = isqrt(len(pool.positional_embedding) - 1)
     positions = resample_position_table(pool.positional_embedding, (old_side, old_side), grid)
     tokens = features.flatten(2).permute(2, 0, 1)  # (N, B, C)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
-from fineclip.models.trunks.base import TransformerTrunk, TrunkTokens
+from fineclip.models.trunks.base import Block, TransformerTrunk, TrunkTokens
 from fineclip.positions import resample_position_table
 
 
@@ -38,7 +39,7 @@ class OpenCLIPViTTrunk(TransformerTrunk):
         self.patch_size = tuple(visual.patch_size)
 
     @property
-    def blocks(self) -> nn.ModuleList:
+    def blocks(self) -> Any:
         return self.visual.transformer.resblocks
 
     @property
@@ -58,7 +59,7 @@ class OpenCLIPViTTrunk(TransformerTrunk):
         tokens = torch.cat([class_token, patches], dim=1) + positions.to(patches.dtype)
         return TrunkTokens(visual.ln_pre(tokens), grid)
 
-    def run_block(self, block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
+    def run_block(self, block: Block, tokens: Tensor, rope: Tensor | None) -> Tensor:
         return block(tokens)
 
     def parameters_unused_by_dense(self) -> Iterable[nn.Parameter]:
@@ -70,7 +71,7 @@ class OpenCLIPViTTrunk(TransformerTrunk):
             else [attention.q_proj_weight, attention.k_proj_weight]
         )
 
-    def attend_alone(self, block: nn.Module, tokens: Tensor) -> Tensor:
+    def attend_alone(self, block: Block, tokens: Tensor) -> Tensor:
         attention = block.attn
         start = 2 * attention.embed_dim
         if attention.in_proj_weight is None:  # query, key and value apart, as CAT-Seg trains them
@@ -81,7 +82,7 @@ class OpenCLIPViTTrunk(TransformerTrunk):
         value = F.linear(block.ln_1(tokens), weight, bias)
         return block.ls_1(attention.out_proj(value))
 
-    def feed_forward(self, block: nn.Module, tokens: Tensor) -> Tensor:
+    def feed_forward(self, block: Block, tokens: Tensor) -> Tensor:
         return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
 
     def pool_and_project(self, tokens: Tensor) -> Tensor:

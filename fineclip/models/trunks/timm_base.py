@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Any
+
+from torch import Tensor
 
 from fineclip.models.trunks.base import TransformerTrunk
 from fineclip.positions import resample_position_table
@@ -11,10 +13,10 @@ from fineclip.positions import resample_position_table
 class TimmTrunk(TransformerTrunk):
     """A trunk whose tower holds a timm transformer in ``trunk``."""
 
-    trunk: nn.Module
+    trunk: Any
 
     @property
-    def blocks(self) -> nn.ModuleList | nn.Sequential:
+    def blocks(self) -> Any:
         return self.trunk.blocks
 
     @property

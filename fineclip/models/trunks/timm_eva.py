@@ -11,7 +11,7 @@ from timm.layers import RotaryEmbeddingCat, build_rotary_pos_embed
 from timm.models.eva import Eva, EvaAttention, EvaBlock
 from torch import Tensor, nn
 
-from fineclip.models.trunks.base import TrunkTokens
+from fineclip.models.trunks.base import Block, TrunkTokens
 from fineclip.models.trunks.timm_base import TimmTrunk
 
 
@@ -83,7 +83,7 @@ class TimmEvaTrunk(TimmTrunk):
         )
         return torch.cat([sin, cos], dim=-1)  # (N, 2 * head_dim)
 
-    def run_block(self, block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
+    def run_block(self, block: Block, tokens: Tensor, rope: Tensor | None) -> Tensor:
         return block(tokens, rope=rope)
 
     def parameters_unused_by_dense(self) -> Iterable[nn.Parameter]:
@@ -92,11 +92,11 @@ class TimmEvaTrunk(TimmTrunk):
         names = ("q_proj.", "k_proj.", "q_norm.", "k_norm.", "q_bias")
         return [p for name, p in attention.named_parameters() if name.startswith(names)]
 
-    def attend_alone(self, block: nn.Module, tokens: Tensor) -> Tensor:
+    def attend_alone(self, block: Block, tokens: Tensor) -> Tensor:
         mixed = _own_value(block.attn, block.norm1(tokens))
         return block.drop_path1(mixed if block.gamma_1 is None else block.gamma_1 * mixed)
 
-    def feed_forward(self, block: nn.Module, tokens: Tensor) -> Tensor:
+    def feed_forward(self, block: Block, tokens: Tensor) -> Tensor:
         hidden = block.mlp(block.norm2(tokens))
         return tokens + block.drop_path2(
             hidden if block.gamma_2 is None else block.gamma_2 * hidden

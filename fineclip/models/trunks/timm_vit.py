@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from open_clip.timm_model import TimmModel
 from timm.layers import AttentionPoolLatent, PatchEmbed
 from timm.layers.attention import Attention
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import Block as ViTBlock
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fineclip.models.trunks.base import TrunkTokens
+from fineclip.models.trunks.base import Block, TrunkTokens
 from fineclip.models.trunks.timm_base import TimmTrunk
 
 
@@ -51,7 +52,7 @@ class TimmViTTrunk(TimmTrunk):
             isinstance(trunk.attn_pool, AttentionPoolLatent)
             and trunk.num_prefix_tokens == 0
             and type(trunk.patch_embed) is PatchEmbed
-            and all(type(b) is Block and type(b.attn) is Attention for b in trunk.blocks)
+            and all(type(b) is ViTBlock and type(b.attn) is Attention for b in trunk.blocks)
         )
         if not supported:
             raise ValueError(
@@ -68,13 +69,13 @@ class TimmViTTrunk(TimmTrunk):
         grid = self.grid_size(*images.shape[-2:])
         return TrunkTokens(self._add_positions(self._patches(images), grid), grid)
 
-    def run_block(self, block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
+    def run_block(self, block: Block, tokens: Tensor, rope: Tensor | None) -> Tensor:
         return block(tokens)
 
-    def attend_alone(self, block: nn.Module, tokens: Tensor) -> Tensor:
+    def attend_alone(self, block: Block, tokens: Tensor) -> Tensor:
         return block.drop_path1(block.ls1(_own_value(block.attn, block.norm1(tokens))))
 
-    def feed_forward(self, block: nn.Module, tokens: Tensor) -> Tensor:
+    def feed_forward(self, block: Block, tokens: Tensor) -> Tensor:
         return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
 
     def pool_and_project(self, tokens: Tensor) -> Tensor:
