@@ -25,6 +25,7 @@ PACKAGES = ("fineclip", "detection", "segmentation")
 FLOORS = (
     {
         "fineclip": "the name alone",
+        "fineclip.class_sampling": "which classes a loss looks at",
         "fineclip.embeddings": "what objectives read, and what each field is made of",
         "fineclip.files": "writing files that are whole or absent",
         "fineclip.positions": "resampling of position tables",
@@ -99,13 +100,7 @@ PENDING = {
         "measure",
         "table",
     },
-    "names": {
-        "detection.models.detector: merge_for_inference",
-        "detection.models.merging: merge_batch_norms",
-        "detection.models.merging: merge_upsampling",
-        "detection.models.merging: merge_upsampling_norm",
-        "segmentation.engine.inference: test_pooling",
-    },
+    "names": set(),
 }
 """What still breaks a rule. These sets only shrink: what is put right leaves them."""
 
