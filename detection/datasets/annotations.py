@@ -15,7 +15,7 @@ from typing import Any
 from lvis import LVIS
 from mmdet.datasets.api_wrappers import COCO
 
-from fineclip.datasets.files import read_json, require_keys
+from fineclip.files import read_json, require_keys
 
 _ANNOTATION_KEYS = ("id", "image_id", "category_id", "bbox", "area")
 _COCO_IMAGE_KEYS = ("id", "file_name", "width", "height")

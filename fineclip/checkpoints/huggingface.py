@@ -15,6 +15,7 @@ from fineclip.checkpoints.layout import count
 from fineclip.checkpoints.open_clip import head_width, known_config, position_table
 from fineclip.checkpoints.rules import Rule
 from fineclip.checkpoints.safe import CheckpointError, read_checkpoint
+from fineclip.files import read_json, require_keys
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -90,19 +91,23 @@ def read_folder(folder: Path, *, mmap: bool = False) -> tuple[dict[str, Tensor],
         CheckpointError: It is no such folder, or of another model type.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_json(folder / CONFIG, "configuration")
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{folder} is a folder without a readable {CONFIG}: name a checkpoint file, or a "
-            "folder that transformers' CLIPModel.save_pretrained wrote"
-        ) from error
+            f"folder that transformers' CLIPModel.save_pretrained wrote ({error})"
+        ) from None
     if not isinstance(config, dict) or config.get("model_type") != "clip":
         kind = config.get("model_type") if isinstance(config, dict) else None
         raise CheckpointError(
             f"{folder / CONFIG} is of model type {kind!r}; only 'clip' (CLIPModel) is supported"
         )
     if (folder / _INDEX).exists():
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        try:
+            index = read_json(folder / _INDEX, "index of the weights")
+            require_keys(index, ["weight_map"], str(folder / _INDEX))
+        except ValueError as error:
+            raise CheckpointError(str(error)) from None
         files = sorted(set(index["weight_map"].values()))
     else:
         files = [name for name in (WEIGHTS, _LEGACY_WEIGHTS) if (folder / name).exists()][:1]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fineclip.files import replacing
+from fineclip.files import parse_json, replacing
 
 SUFFIX = ".safetensors"
 CACHE_VARIABLE = "FINECLIP_CACHE_DIR"
@@ -178,7 +178,7 @@ def read_class_embeddings(path: str | Path) -> ClassEmbeddings:
         raise ValueError(f"{path}: some embeddings are not finite")
     background = metadata.pop("background", None)
     try:
-        names = tuple(json.loads(metadata.pop("names")))
+        names = tuple(parse_json(metadata.pop("names"), "names"))
         return ClassEmbeddings(names, embeddings, background, {**metadata, "file": str(path)})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

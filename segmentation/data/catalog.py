@@ -10,7 +10,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from segmentation.class_names import read_class_names
+from fineclip.text import load_vocabulary
 from segmentation.data.benchmarks import BENCHMARKS, Benchmark, default_root
 from segmentation.data.pairs import list_pairs
 
@@ -101,7 +101,7 @@ def check_class_lists(cfg: CfgNode, parts: Sequence[str] = ("TRAIN", "TEST")) ->
     head = cfg.MODEL.SEM_SEG_HEAD
     for part in parts:
         source = head[f"{part}_CLASS_JSON"]
-        found = len(read_class_names(source))
+        found = len(load_vocabulary(source))
         for name in cfg.DATASETS[part]:
             if name not in DatasetCatalog:
                 known = ", ".join(DatasetCatalog.list())

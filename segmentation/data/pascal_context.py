@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from fineclip.datasets.files import read_json, require_keys
+from fineclip.files import read_json, require_keys
 
 
 def context_images(file: Path) -> list[dict[str, Any]]:
