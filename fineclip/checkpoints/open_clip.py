@@ -188,7 +188,7 @@ class PositionTable:
     Attributes:
         key: Its name in open_clip naming.
         patch: Side of a patch in pixels.
-        num_prefix: Rows in front of the patches' rows.
+        num_prefix: Rows before the patches' rows.
         grid: Side of the square patch grid.
     """
 

@@ -26,7 +26,7 @@ def test_errors_say_what_was_expected_and_what_came(tmp_path):
 
 def test_keys_are_required_of_objects():
     require_keys({"a": 1, "b": 2}, ["a"], "here")
-    with pytest.raises(ValueError, match="^here: missing key 'b'$"):
+    with pytest.raises(ValueError, match=r"^here: missing key 'b'$"):
         require_keys({"a": 1}, ["a", "b"], "here")
-    with pytest.raises(ValueError, match="^here: expected a JSON object, got list$"):
+    with pytest.raises(ValueError, match=r"^here: expected a JSON object, got list$"):
         require_keys([], ["a"], "here")
