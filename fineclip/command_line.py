@@ -45,6 +45,14 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
+def positive(text: str) -> int:
+    """An argument's type: an integer from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
 def add_images_and_names(parser: argparse.ArgumentParser) -> None:
     """Adds ``IMAGE...`` and either ``--vocabulary NAME...`` or ``--vocabulary-file F``."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files or folders of them")
