@@ -11,8 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
+from fineclip.command_line import positive, progress_bar, report_error
 from fineclip.models import (
     BACKGROUND,
     ClassEmbeddings,
@@ -59,7 +58,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--synonyms", action="store_true", help="average over all names of a class, not the first"
     )
-    parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="default: 256")
+    parser.add_argument(
+        "--batch-size", type=positive, default=256, metavar="N", help="default: 256"
+    )
     parser.add_argument("--device", default="cpu", help="default: cpu")
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
@@ -69,10 +70,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"default: ${CACHE_VARIABLE}/class_embeddings, else the user's cache folder",
     )
     group.add_argument("--no-cache", action="store_true", help="neither read nor fill the cache")
-    args = parser.parse_args(argv)
-    if args.batch_size < 1:
-        parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
-    return args
+    return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> ClassEmbeddings:
@@ -87,12 +85,7 @@ def run(args: argparse.Namespace) -> ClassEmbeddings:
         raise FileNotFoundError(f"OUT: folder {args.out.resolve().parent} does not exist")
     if Path(args.vocabulary).suffix == SUFFIX:
         raise ValueError(f"VOCABULARY: {args.vocabulary} holds class embeddings already")
-    with tqdm(desc="prompts", delay=0.5) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with progress_bar("prompts", "prompt") as progress:
         embeddings = resolve_class_embeddings(
             args.vocabulary,
             args.model,
@@ -104,7 +97,7 @@ def run(args: argparse.Namespace) -> ClassEmbeddings:
             cache=not args.no_cache,
             batch_size=args.batch_size,
             device=args.device,
-            progress=show,
+            progress=progress,
         )
     write_class_embeddings(args.out, embeddings)
     return embeddings
@@ -116,8 +109,7 @@ def main(argv: list[str] | None = None) -> int:
         result = run(args)
     # torch's answer to an unusable device is a RuntimeError, or an AssertionError.
     except (ValueError, OSError, RuntimeError, AssertionError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return report_error(error)
     rows, width = result.embeddings.shape
     background = f", the last for {result.background!r}" if result.background else ""
     print(f"wrote {args.out}: {rows} embeddings of width {width}{background}")

@@ -14,6 +14,7 @@ import sys
 
 from fineclip.checkpoints import Report, convert
 from fineclip.checkpoints.conversion import TARGETS
+from fineclip.command_line import report_error
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -80,8 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         report = run(args)
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return report_error(error)
     print(report)
     print("dry run: nothing written" if args.dry_run else f"wrote {args.dst}")
     return 0

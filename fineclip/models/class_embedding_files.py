@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from fineclip.files import parse_json, replacing
+from fineclip.checkpoints.write import write_safetensors
+from fineclip.files import parse_json
 
 SUFFIX = ".safetensors"
 CACHE_VARIABLE = "FINECLIP_CACHE_DIR"
@@ -143,8 +143,7 @@ def write_class_embeddings(path: str | Path, embeddings: ClassEmbeddings) -> Non
     metadata["names"] = json.dumps(embeddings.names)
     if embeddings.background is not None:
         metadata["background"] = embeddings.background
-    with replacing(path) as temporary:
-        save_file({_TENSOR: embeddings.embeddings.contiguous()}, temporary, metadata)
+    write_safetensors(path, {_TENSOR: embeddings.embeddings}, metadata)
 
 
 def read_class_embeddings(path: str | Path) -> ClassEmbeddings:
@@ -166,6 +165,7 @@ def read_class_embeddings(path: str | Path) -> ClassEmbeddings:
     try:
         with safe_open(path, "pt") as file:
             metadata = dict(file.metadata() or {})
+            metadata.pop("format", None)  # a word to other libraries
             embeddings = file.get_tensor(_TENSOR).float() if _TENSOR in file.keys() else None  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
