@@ -256,7 +256,7 @@ def _convert_ade847(source: Path, target: Path, *, image_folder: Path, table: np
             f"label map {label_file} has {colors.shape[1]} x {colors.shape[0]} pixels, its image "
             f"{image.shape[1]} x {image.shape[0]}"
         )
-    # The release's code for object classes: red counts tens of 256, green the rest.
+    # As the release codes object classes: each ten of red counts 256, each one of green 1.
     ids = colors[..., 0].astype(np.int32) // 10 * 256 + colors[..., 1]
     labels = np.full(ids.shape, _NOTHING_16, dtype=np.uint16)
     listed = ids < len(table)
