@@ -12,13 +12,12 @@ import sys
 from pathlib import Path
 
 from fineclip.command_line import positive, progress_bar, report_error
-from fineclip.models import (
-    BACKGROUND,
-    ClassEmbeddings,
-    resolve_class_embeddings,
-    write_class_embeddings,
+from fineclip.models import BACKGROUND, resolve_class_embeddings, write_class_embeddings
+from fineclip.models.class_embedding_files import (
+    CACHE_VARIABLE,
+    SUFFIX,
+    check_class_embeddings_target,
 )
-from fineclip.models.class_embedding_files import CACHE_VARIABLE, SUFFIX
 from fineclip.text import TEMPLATES, known_vocabularies
 
 
@@ -73,40 +72,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace) -> ClassEmbeddings:
-    """Builds and writes what the command line asks for.
-
-    Raises:
-        ValueError: Bad input; FileNotFoundError where a file or folder is missing.
-    """
-    if args.out.suffix != SUFFIX:
-        raise ValueError(f"OUT: {args.out} must end in {SUFFIX}")
-    if not args.out.resolve().parent.is_dir():
-        raise FileNotFoundError(f"OUT: folder {args.out.resolve().parent} does not exist")
-    if Path(args.vocabulary).suffix == SUFFIX:
-        raise ValueError(f"VOCABULARY: {args.vocabulary} holds class embeddings already")
-    with progress_bar("prompts", "prompt") as progress:
-        embeddings = resolve_class_embeddings(
-            args.vocabulary,
-            args.model,
-            args.pretrained,
-            args.templates[0] if len(args.templates) == 1 else args.templates,
-            background=args.background,
-            synonyms=args.synonyms,
-            cache_dir=args.cache_dir,
-            cache=not args.no_cache,
-            batch_size=args.batch_size,
-            device=args.device,
-            progress=progress,
-        )
-    write_class_embeddings(args.out, embeddings)
-    return embeddings
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
-        result = run(args)
+        check_class_embeddings_target(args.out)
+        if Path(args.vocabulary).suffix == SUFFIX:
+            raise ValueError(f"VOCABULARY: {args.vocabulary} holds class embeddings already")
+        with progress_bar("prompts", "prompt") as progress:
+            result = resolve_class_embeddings(
+                args.vocabulary,
+                args.model,
+                args.pretrained,
+                args.templates[0] if len(args.templates) == 1 else args.templates,
+                background=args.background,
+                synonyms=args.synonyms,
+                cache_dir=args.cache_dir,
+                cache=not args.no_cache,
+                batch_size=args.batch_size,
+                device=args.device,
+                progress=progress,
+            )
+        write_class_embeddings(args.out, result)
     # torch's answer to an unusable device is a RuntimeError, or an AssertionError.
     except (ValueError, OSError, RuntimeError, AssertionError) as error:
         return report_error(error)

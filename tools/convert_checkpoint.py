@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fineclip.checkpoints import Report, convert
+from fineclip.checkpoints import convert
 from fineclip.checkpoints.conversion import TARGETS
 from fineclip.command_line import report_error
 
@@ -59,27 +59,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace) -> Report:
-    """Converts as asked on the command line.
-
-    Raises:
-        ValueError: Bad input; FileNotFoundError where a file or folder is missing.
-    """
-    return convert(
-        args.src,
-        args.dst,
-        to=args.to,
-        image_size=args.image_size,
-        quick_gelu=args.quick_gelu,
-        published=args.published,
-        dry_run=args.dry_run,
-    )
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
-        report = run(args)
+        report = convert(
+            args.src,
+            args.dst,
+            to=args.to,
+            image_size=args.image_size,
+            quick_gelu=args.quick_gelu,
+            published=args.published,
+            dry_run=args.dry_run,
+        )
     except (ValueError, OSError) as error:
         return report_error(error)
     print(report)

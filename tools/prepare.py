@@ -137,23 +137,21 @@ def add_task(
 
 
 def prepare_annotations(args: argparse.Namespace) -> None:
-    # mmdet, where it is installed, takes 10 s that --help and label maps need not wait for.
-    from detection.datasets.preparation import PREPARATIONS
+    from detection.datasets.preparation import PREPARATIONS  # mmdet takes 10 s: not for --help
 
-    PREPARATIONS[args.task](args.annotations_dir, args.out, **parts(args), report=show)
+    PREPARATIONS[args.task](args.annotations_dir, args.out, **parts(args), report=print_now)
 
 
 def prepare_label_maps(args: argparse.Namespace) -> None:
-    # As detectron2 does, which --help and annotations need not wait for.
-    from segmentation.data.benchmarks import default_root
-    from segmentation.data.preparation import PREPARATIONS
+    from segmentation.data.benchmarks import default_root  # detectron2 takes 10 s: not for --help
+    from segmentation.data.preparation import PREPARATIONS  # the same
 
     prepare = PREPARATIONS[args.task]
     root = args.root or default_root()
     with progress_bar("label maps", "file") as progress:
         folders = prepare(root, workers=args.workers, progress=progress, **parts(args))
     for folder in folders:
-        show(str(folder))
+        print_now(str(folder))
 
 
 def parts(args: argparse.Namespace) -> dict[str, list]:
@@ -162,7 +160,7 @@ def parts(args: argparse.Namespace) -> dict[str, list]:
     return {name: values for name, values in chosen.items() if values}
 
 
-def show(line: str) -> None:
+def print_now(line: str) -> None:
     print(line, flush=True)
 
 

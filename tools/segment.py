@@ -73,8 +73,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     silence_libraries()
-    # detectron2 and open_clip take 10 s: --help is fast.
-    from segmentation.inference import load_segmenter, segment_images
+    from segmentation.inference import (  # detectron2 takes 10 s: --help is fast
+        load_segmenter,
+        segment_images,
+    )
 
     try:
         files = list_images(args.images)

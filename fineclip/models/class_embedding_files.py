@@ -125,6 +125,20 @@ class ClassEmbeddings:
             )
 
 
+def check_class_embeddings_target(path: str | Path) -> None:
+    """Refuses a file that class embeddings cannot be written to, before they are made.
+
+    Raises:
+        ValueError: Another suffix than ``.safetensors``.
+        FileNotFoundError: Its folder does not exist.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise ValueError(f"{path} must end in {SUFFIX}, as files of class embeddings do")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"folder {path.absolute().parent} does not exist")
+
+
 def write_class_embeddings(path: str | Path, embeddings: ClassEmbeddings) -> None:
     """Writes a safetensors file: the tensor ``embeddings``, the rest as strings of its header.
 
@@ -136,14 +150,12 @@ def write_class_embeddings(path: str | Path, embeddings: ClassEmbeddings) -> Non
         ValueError: Another suffix.
         OSError: The folder does not exist or cannot be written to.
     """
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise ValueError(f"{path}: class embeddings are written as {SUFFIX} files")
+    check_class_embeddings_target(path)
     metadata = {key: value for key, value in embeddings.metadata.items() if key != "file"}
     metadata["names"] = json.dumps(embeddings.names)
     if embeddings.background is not None:
         metadata["background"] = embeddings.background
-    write_safetensors(path, {_TENSOR: embeddings.embeddings}, metadata)
+    write_safetensors(Path(path), {_TENSOR: embeddings.embeddings}, metadata)
 
 
 def read_class_embeddings(path: str | Path) -> ClassEmbeddings:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fineclip.files import read_json
 from fineclip.scenes.categories import THING_CATEGORIES
 from fineclip.scenes.export import (
     MAX_IMAGES,
@@ -53,7 +52,7 @@ def _check_arguments(images: int, val_images: int, seed: int, size: int, workers
 def _read_manifest(out: Path) -> dict[str, Any] | None:
     """The manifest of ``out``, or None if the folder has none that can be read."""
     try:
-        manifest = read_json(out / MANIFEST, "manifest")
+        manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     known = isinstance(manifest, dict) and {"parameters", "complete", "statistics"} <= set(manifest)

@@ -24,7 +24,7 @@ from segmentation.data.preparation_run import (
     WRITTEN,
     Prepared,
     Progress,
-    find_files,
+    find_matching,
     find_named,
     finished,
     make_folder,
@@ -71,7 +71,7 @@ def prepare_coco_stuff(
     table[255] = _NOTHING
     # All before any: a missing split should not show up after an hour.
     sources = [
-        find_files(
+        find_matching(
             folder / "annotations" / split,
             "*.png",
             "COCO-Stuff's label maps, stuffthingmaps_trainval2017.zip "
@@ -103,7 +103,7 @@ def prepare_ade20k_150(
         ValueError: A file of it cannot be used; the message names it.
     """
     folder = root / "ADEChallengeData2016"
-    files = find_files(
+    files = find_matching(
         folder / "annotations" / "validation",
         "*.png",
         "the label maps of ADEChallengeData2016.zip (http://sceneparsing.csail.mit.edu)",
@@ -181,7 +181,7 @@ def prepare_ade20k_847(
     """
     folder = root / "ADE20K_2021_17_01"
     source = folder / "images" / "ADE" / "validation"
-    images = find_files(
+    images = find_matching(
         source,
         "**/*.jpg",
         "the images of ADE20K_2021_17_01 (https://groups.csail.mit.edu/vision/datasets/ADE20K)",

@@ -58,7 +58,7 @@ def save(pixels: np.ndarray, path: Path, kind: str) -> None:
         Image.fromarray(pixels).save(temporary, format=kind, **options)
 
 
-def find_files(folder: Path, pattern: str, what: str) -> list[Path]:
+def find_matching(folder: Path, pattern: str, what: str) -> list[Path]:
     """Finds files of a download.
 
     Args:
@@ -88,7 +88,7 @@ def find_named(folder: Path, names: Sequence[str], suffix: str, what: str) -> li
         folder: Where they should be.
         names: Names without suffix.
         suffix: Of the files.
-        what: See :func:`find_files`.
+        what: See :func:`find_matching`.
 
     Returns:
         One path per name.
