@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -14,8 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from fineclip.checkpoints import install_safe_loader
+from fineclip.engine import load_config
+from fineclip.files import write_atomically
 from fineclip.models import BACKGROUND, resolve_class_embeddings
 from fineclip.text import Vocabulary
+from fineclip.visualization import draw_boxes, save_png
 
 
 def trained_detector(path: str | Path) -> tuple[Path, Path]:
@@ -145,24 +149,81 @@ class OpenVocabularyDetector:
         return detections
 
 
-def coco_results(
-    file: Path, image_id: int, detections: Sequence[Detection]
-) -> list[dict[str, Any]]:
-    """Detections of an image in COCO's results format, with names beside the numbers.
+def load_detector(
+    weights: str | Path,
+    vocabulary: Vocabulary,
+    *,
+    config_file: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    text_pretrained: str | None = None,
+    device: str | torch.device = "cpu",
+) -> OpenVocabularyDetector:
+    """Builds a trained detector from what a training has left.
 
     Args:
-        file: The image.
-        image_id: Its number.
-        detections: What was found; category ids are places in the vocabulary, counted from 1.
+        weights: A checkpoint, or the work dir of its training.
+        vocabulary: What to detect.
+        config_file: Config of the detector; None: the one beside the weights.
+        options: Overrides of the config by key.
+        text_pretrained: See :class:`OpenVocabularyDetector`.
+        device: Where it runs.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        ValueError: A config or checkpoint that does not fit.
     """
-    return [
-        {
-            "image_id": image_id,
-            "file_name": file.name,
-            "category_id": found["index"] + 1,
-            "category_name": found["category"],
-            "bbox": [round(value, 2) for value in found["bbox"]],
-            "score": round(found["score"], 5),
-        }
-        for found in detections
-    ]
+    weights = Path(weights)
+    if config_file is None or weights.is_dir():
+        found, weights = trained_detector(weights)
+        config_file = config_file or found
+    return OpenVocabularyDetector(
+        load_config(config_file, dict(options or {})),
+        weights,
+        vocabulary,
+        text_pretrained=text_pretrained,
+        device=device,
+    )
+
+
+def detect_images(
+    detector: OpenVocabularyDetector,
+    images: Iterable[tuple[int, Path, Image.Image]],
+    out: Path,
+    score_threshold: float,
+) -> list[dict[str, Any]]:
+    """Detects in images and writes them with their boxes, and all boxes as ``detections.json``.
+
+    Args:
+        detector: What detects.
+        images: Number, file and RGB image of each.
+        out: Folder to write, made if it is missing: ``NUMBER_NAME.png`` for each image.
+        score_threshold: What is less certain is left out.
+
+    Returns:
+        What ``detections.json`` holds: COCO's results format with names beside the numbers. Images
+        have their number, categories their place in the vocabulary counted from 1.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, Any]] = []
+    for number, file, image in images:
+        found = detector.detect(image, score_threshold)
+        picture = draw_boxes(
+            image,
+            [item["bbox"] for item in found],
+            [item["index"] for item in found],
+            [f"{item['category']} {item['score']:.2f}" for item in found],
+        )
+        save_png(picture, out / f"{number:04d}_{file.stem}.png")
+        results += [
+            {
+                "image_id": number,
+                "file_name": file.name,
+                "category_id": item["index"] + 1,
+                "category_name": item["category"],
+                "bbox": [round(value, 2) for value in item["bbox"]],
+                "score": round(item["score"], 5),
+            }
+            for item in found
+        ]
+    write_atomically(out / "detections.json", json.dumps(results, indent=1) + "\n")
+    return results

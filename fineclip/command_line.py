@@ -1,15 +1,56 @@
-"""What tools that answer pictures with names have in common."""
+"""What command line tools share: errors, progress, and images that are asked about names."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
 from fineclip.datasets.files import UnusableImageError, open_image
+
+ERRORS_EPILOG = "Exit code 2 and one line on standard error for bad usage or bad input."
+
+
+def report_error(error: Exception | str) -> int:
+    """Prints what went wrong as one line on standard error.
+
+    Returns:
+        The exit code for it, 2.
+    """
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+@contextmanager
+def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Gives a function that shows (done, in all) as a bar; it starts anew when ``done`` falls.
+
+    The bar appears only once something is done: an error, or nothing to do, needs none.
+    """
+    with tqdm(desc=title, unit=unit, mininterval=1, delay=0.1) as bar:
+
+        def show(done: int, total: int) -> None:
+            if done < bar.n:
+                bar.reset()
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def positive(text: str) -> int:
+    """An argument's type: an integer from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
 
 
 def add_images_and_names(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +61,25 @@ def add_images_and_names(parser: argparse.ArgumentParser) -> None:
     names.add_argument(
         "--vocabulary-file", metavar="F", help="JSON vocabulary, or the name of a built-in one"
     )
+
+
+def quickstart_result(path: Path) -> Path:
+    """What the quickstart has trained, for tools that are asked without weights.
+
+    Raises:
+        FileNotFoundError: It was not run yet.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist: run bash tools/quickstart.sh, or name trained weights"
+        )
+    return path
+
+
+def silence_libraries() -> None:
+    """Hides warnings and log messages, which say nothing to whoever asks about a few images."""
+    logging.getLogger().setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
 
 
 def readable_images(
@@ -41,3 +101,12 @@ def readable_images(
             unusable.append(error)
             continue
         yield number, file, image
+
+
+def report_unusable(unusable: Iterable[UnusableImageError]) -> int:
+    """Prints a line on standard error for each image that was left out.
+
+    Returns:
+        The exit code: 0 if there was none, otherwise 2.
+    """
+    return max((report_error(error) for error in unusable), default=0)

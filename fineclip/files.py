@@ -1,11 +1,13 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writing files so that a reader never meets half of one, and reading JSON with clear errors."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -35,3 +37,63 @@ def write_atomically(path: str | Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | Path, what: str) -> Any:
+    """Reads a JSON file.
+
+    Args:
+        path: The file.
+        what: What it should be, for messages ("panoptic annotations").
+
+    Returns:
+        The parsed content.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read or is not JSON.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{what}: {path} does not exist") from None
+    except OSError as error:
+        raise ValueError(f"{what}: {path} cannot be read: {error.strerror}") from None
+    return parse_json(content, f"{what}: {path}")
+
+
+def parse_json(content: str | bytes, where: str) -> Any:
+    """Parses JSON that is part of a file.
+
+    Args:
+        content: The text; bytes are UTF-8.
+        where: File and place, for the message.
+
+    Returns:
+        The parsed content.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
+    try:
+        return json.loads(content)
+    except ValueError as error:  # of the syntax, or of the encoding
+        raise ValueError(f"{where} is not valid JSON: {error}") from None
+
+
+def require_keys(data: Any, keys: Sequence[str], where: str) -> None:
+    """Checks that a piece of JSON is an object with certain keys.
+
+    Args:
+        data: Any parsed JSON.
+        keys: Keys it must have.
+        where: File and place, for the message.
+
+    Raises:
+        ValueError: It is no object or lacks a key.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where}: expected a JSON object, got {type(data).__name__}")
+    for key in keys:
+        if key not in data:
+            raise ValueError(f"{where}: missing key {key!r}")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from fineclip.files import write_atomically
+from fineclip.visualization import draw_label_map, save_label_map, save_png
 from segmentation.modeling import Segmenter, SlidingWindows, build_segmenter, load_checkpoint
 
 
 @dataclass
 class ImageSegmenter:
-    """A segmenter with what belongs in front of it.
+    """A segmenter that takes images as they come.
 
     Attributes:
         model: In evaluation mode.
@@ -109,7 +113,43 @@ def load_segmenter(
     return ImageSegmenter(found.eval(), cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
 
+def segment_images(
+    segmenter: ImageSegmenter,
+    images: Iterable[tuple[int, Path, Image.Image]],
+    names: Sequence[str],
+    out: Path,
+) -> list[dict[str, Any]]:
+    """Segments images and writes overlays, label maps and their summary ``segmentation.json``.
+
+    Args:
+        segmenter: What segments.
+        images: Number, file and RGB image of each.
+        names: K names.
+        out: Folder to write, made if it is missing: ``NUMBER_NAME.png`` and
+            ``NUMBER_NAME_labels.png`` for each image.
+
+    Returns:
+        What ``segmentation.json`` says of each image: ``file_name``, ``label_map`` and
+        ``shares``, the share of pixels by index of a name.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    done: list[dict[str, Any]] = []
+    for number, file, image in images:
+        labels = segmenter.segment(image, names)
+        stem = f"{number:04d}_{file.stem}"
+        save_png(draw_label_map(image, labels, names), out / f"{stem}.png")
+        save_label_map(labels, out / f"{stem}_labels.png", len(names))
+        present, counts = np.unique(labels, return_counts=True)
+        shares = {
+            int(i): round(int(c) / labels.size, 6) for i, c in zip(present, counts, strict=True)
+        }
+        done.append({"file_name": file.name, "label_map": f"{stem}_labels.png", "shares": shares})
+    content = {"names": dict(enumerate(names)), "images": done}
+    write_atomically(out / "segmentation.json", json.dumps(content, indent=1) + "\n")
+    return done
+
+
 def _require(weights: str | Path) -> None:
-    """Before a model is built: a typing error should not cost minutes."""
+    """Before a model is built: a typo should not cost minutes."""
     if not Path(weights).is_file():
         raise FileNotFoundError(f"checkpoint {weights} does not exist")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fineclip.engine.optim import default_device
 from fineclip.files import write_atomically
-from segmentation.class_names import read_class_names
+from fineclip.text import load_vocabulary
 from segmentation.experiments.inference_benchmark import MODES, Inference, benchmark, markdown
 
 
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         threads=args.threads,
     )
     try:
-        read_class_names(args.vocabulary)
+        load_vocabulary(args.vocabulary)
         result = benchmark(
             settings, args.modes.split(","), lambda line: print(line, file=sys.stderr, flush=True)
         )

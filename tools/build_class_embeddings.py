@@ -11,15 +11,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
-from fineclip.models import (
-    BACKGROUND,
-    ClassEmbeddings,
-    resolve_class_embeddings,
-    write_class_embeddings,
+from fineclip.command_line import positive, progress_bar, report_error
+from fineclip.models import BACKGROUND, resolve_class_embeddings, write_class_embeddings
+from fineclip.models.class_embedding_files import (
+    CACHE_VARIABLE,
+    SUFFIX,
+    check_class_embeddings_target,
 )
-from fineclip.models.class_embedding_files import CACHE_VARIABLE, SUFFIX
 from fineclip.text import TEMPLATES, known_vocabularies
 
 
@@ -59,7 +57,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--synonyms", action="store_true", help="average over all names of a class, not the first"
     )
-    parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="default: 256")
+    parser.add_argument(
+        "--batch-size", type=positive, default=256, metavar="N", help="default: 256"
+    )
     parser.add_argument("--device", default="cpu", help="default: cpu")
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
@@ -69,55 +69,33 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"default: ${CACHE_VARIABLE}/class_embeddings, else the user's cache folder",
     )
     group.add_argument("--no-cache", action="store_true", help="neither read nor fill the cache")
-    args = parser.parse_args(argv)
-    if args.batch_size < 1:
-        parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
-    return args
-
-
-def run(args: argparse.Namespace) -> ClassEmbeddings:
-    """Builds and writes what the command line asks for.
-
-    Raises:
-        ValueError: Bad input; FileNotFoundError where a file or folder is missing.
-    """
-    if args.out.suffix != SUFFIX:
-        raise ValueError(f"OUT: {args.out} must end in {SUFFIX}")
-    if not args.out.resolve().parent.is_dir():
-        raise FileNotFoundError(f"OUT: folder {args.out.resolve().parent} does not exist")
-    if Path(args.vocabulary).suffix == SUFFIX:
-        raise ValueError(f"VOCABULARY: {args.vocabulary} holds class embeddings already")
-    with tqdm(desc="prompts", delay=0.5) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        embeddings = resolve_class_embeddings(
-            args.vocabulary,
-            args.model,
-            args.pretrained,
-            args.templates[0] if len(args.templates) == 1 else args.templates,
-            background=args.background,
-            synonyms=args.synonyms,
-            cache_dir=args.cache_dir,
-            cache=not args.no_cache,
-            batch_size=args.batch_size,
-            device=args.device,
-            progress=show,
-        )
-    write_class_embeddings(args.out, embeddings)
-    return embeddings
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
-        result = run(args)
+        check_class_embeddings_target(args.out)
+        if Path(args.vocabulary).suffix == SUFFIX:
+            raise ValueError(f"VOCABULARY: {args.vocabulary} holds class embeddings already")
+        with progress_bar("prompts", "prompt") as progress:
+            result = resolve_class_embeddings(
+                args.vocabulary,
+                args.model,
+                args.pretrained,
+                args.templates[0] if len(args.templates) == 1 else args.templates,
+                background=args.background,
+                synonyms=args.synonyms,
+                cache_dir=args.cache_dir,
+                cache=not args.no_cache,
+                batch_size=args.batch_size,
+                device=args.device,
+                progress=progress,
+            )
+        write_class_embeddings(args.out, result)
     # torch's answer to an unusable device is a RuntimeError, or an AssertionError.
     except (ValueError, OSError, RuntimeError, AssertionError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return report_error(error)
     rows, width = result.embeddings.shape
     background = f", the last for {result.background!r}" if result.background else ""
     print(f"wrote {args.out}: {rows} embeddings of width {width}{background}")

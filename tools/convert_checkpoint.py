@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fineclip.checkpoints import Report, convert
+from fineclip.checkpoints import convert
 from fineclip.checkpoints.conversion import TARGETS
+from fineclip.command_line import report_error
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -58,30 +59,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace) -> Report:
-    """Converts as asked on the command line.
-
-    Raises:
-        ValueError: Bad input; FileNotFoundError where a file or folder is missing.
-    """
-    return convert(
-        args.src,
-        args.dst,
-        to=args.to,
-        image_size=args.image_size,
-        quick_gelu=args.quick_gelu,
-        published=args.published,
-        dry_run=args.dry_run,
-    )
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
-        report = run(args)
+        report = convert(
+            args.src,
+            args.dst,
+            to=args.to,
+            image_size=args.image_size,
+            quick_gelu=args.quick_gelu,
+            published=args.published,
+            dry_run=args.dry_run,
+        )
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return report_error(error)
     print(report)
     print("dry run: nothing written" if args.dry_run else f"wrote {args.dst}")
     return 0

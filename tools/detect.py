@@ -10,19 +10,21 @@ Without --checkpoint it is the tiny detector of the quickstart, which knows the 
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import sys
-import warnings
 from pathlib import Path
 
 from mmengine.config import DictAction
 
-from fineclip.checkpoints import CheckpointError
-from fineclip.command_line import add_images_and_names, readable_images
-from fineclip.datasets.files import list_images
-from fineclip.engine import default_device, load_config
-from fineclip.files import replacing, write_atomically
+from fineclip.command_line import (
+    add_images_and_names,
+    quickstart_result,
+    readable_images,
+    report_error,
+    report_unusable,
+    silence_libraries,
+)
+from fineclip.datasets.files import UnusableImageError, list_images
+from fineclip.engine import default_device
 from fineclip.text import as_vocabulary
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/detection/fineclip")
@@ -35,10 +37,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_images_and_names(parser)
     parser.add_argument(
         "--checkpoint",
+        "--weights",
         type=Path,
-        default=QUICKSTART,
         metavar="W",
-        help="trained weights, or the work dir of their training (default: %(default)s)",
+        help=f"trained weights, or the work dir of their training (default: {QUICKSTART})",
     )
     parser.add_argument(
         "--config", metavar="C", help="config of the detector (default: the one beside the weights)"
@@ -71,46 +73,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    logging.getLogger().setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
-    # Imported late: usage and --help need no detector.
-    from detection.drawing import draw_detections
-    from detection.inference import OpenVocabularyDetector, coco_results, trained_detector
+    silence_libraries()
+    from detection.inference import detect_images, load_detector  # mmdet takes 10 s: --help is fast
 
     try:
         files = list_images(args.images)
-        vocabulary = as_vocabulary(args.vocabulary or args.vocabulary_file)
-        if args.checkpoint == QUICKSTART and not QUICKSTART.exists():
-            raise FileNotFoundError(
-                f"{QUICKSTART} does not exist: run bash tools/quickstart.sh, or name a trained "
-                "detector with --checkpoint"
-            )
-        config, checkpoint = args.config, args.checkpoint
-        if config is None or checkpoint.is_dir():
-            found, checkpoint = trained_detector(checkpoint)
-            config = config or found
-        detector = OpenVocabularyDetector(
-            load_config(config, args.cfg_options),
-            checkpoint,
-            vocabulary,
+        detector = load_detector(
+            args.checkpoint or quickstart_result(QUICKSTART),
+            as_vocabulary(args.vocabulary or args.vocabulary_file),
+            config_file=args.config,
+            options=args.cfg_options,
             text_pretrained=args.text_pretrained,
             device=args.device,
         )
-    except (ValueError, OSError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    args.out.mkdir(parents=True, exist_ok=True)
-    results, unusable = [], []
-    for number, file, image in readable_images(files, unusable):
-        found = detector.detect(image, args.score_threshold)
-        results.extend(coco_results(file, number, found))
-        with replacing(args.out / f"{number:04d}_{file.stem}.png") as temporary:
-            draw_detections(image, found).save(temporary, format="PNG")
-    write_atomically(args.out / "detections.json", json.dumps(results, indent=1) + "\n")
+    except (ValueError, OSError) as error:
+        return report_error(error)
+    unusable: list[UnusableImageError] = []
+    images = readable_images(files, unusable)
+    results = detect_images(detector, images, args.out, args.score_threshold)
     print(f"{len(results)} objects in {len(files) - len(unusable)} images: {args.out}")
-    for error in unusable:
-        print(f"error: {error}", file=sys.stderr)
-    return 2 if unusable else 0
+    return report_unusable(unusable)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
+from fineclip.command_line import progress_bar, report_error
 from fineclip.scenes import make_scenes
 
 
@@ -50,15 +49,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    # Shown from the first picture on: an error, or nothing to do, needs no bar.
-    bar = tqdm(desc="scenes", unit="image", mininterval=1, delay=0.1)
-
-    def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
     try:
-        with bar:
+        with progress_bar("scenes", "image") as progress:
             statistics = make_scenes(
                 args.out,
                 images=args.images,
@@ -67,11 +59,10 @@ def main(argv: list[str] | None = None) -> int:
                 size=args.size,
                 workers=args.workers,
                 overwrite=args.overwrite,
-                progress=show,
+                progress=progress,
             )
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     for split, numbers in statistics.items():
         print(
             f"{split}: {numbers['images']} images, {numbers['instances']} objects, "

@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
+from fineclip.command_line import progress_bar, report_error
 from fineclip.datasets.shard_writer import make_shards
 
 
@@ -47,14 +46,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    bar = tqdm(desc="shards", unit="image", mininterval=1, delay=0.1)
-
-    def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
     try:
-        with bar:
+        with progress_bar("shards", "image") as progress:
             counts = make_shards(
                 args.out,
                 image_root=args.image_root,
@@ -64,11 +57,10 @@ def main(argv: list[str] | None = None) -> int:
                 samples_per_shard=args.samples_per_shard,
                 skip_missing=args.skip_missing,
                 overwrite=args.overwrite,
-                progress=show,
+                progress=progress,
             )
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     if counts["missing"]:
         print(f"warning: {counts['missing']} images were missing", file=sys.stderr)
     print(

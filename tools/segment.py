@@ -12,16 +12,19 @@ Without both it is the tiny segmenter of the quickstart, which knows the built-i
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import sys
-import warnings
 from pathlib import Path
 
-from fineclip.command_line import add_images_and_names, readable_images
-from fineclip.datasets.files import list_images
+from fineclip.command_line import (
+    add_images_and_names,
+    quickstart_result,
+    readable_images,
+    report_error,
+    report_unusable,
+    silence_libraries,
+)
+from fineclip.datasets.files import UnusableImageError, list_images
 from fineclip.engine.optim import default_device
-from fineclip.files import replacing, write_atomically
 from fineclip.text import as_vocabulary
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/segmentation/fineclip/model_final.pth")
@@ -35,6 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_images_and_names(parser)
     parser.add_argument(
         "--weights",
+        "--checkpoint",
         metavar="W",
         help="of the trained segmenter (default: those the config names, without one "
         f"{QUICKSTART})",
@@ -68,24 +72,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    logging.getLogger().setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
-    # Imported late: usage and --help need no segmenter.
-    import numpy as np
-
-    from segmentation.drawing import draw_segmentation, save_label_map
-    from segmentation.inference import load_segmenter
+    silence_libraries()
+    from segmentation.inference import (  # detectron2 takes 10 s: --help is fast
+        load_segmenter,
+        segment_images,
+    )
 
     try:
         files = list_images(args.images)
         names = as_vocabulary(args.vocabulary or args.vocabulary_file).names
         if args.weights is None and args.config_file is None:
-            if not QUICKSTART.is_file():
-                raise FileNotFoundError(
-                    f"{QUICKSTART} does not exist: run bash tools/quickstart.sh, or name a trained "
-                    "segmenter with --weights"
-                )
-            args.weights, args.config_file = QUICKSTART, QUICKSTART_CONFIG
+            args.weights, args.config_file = quickstart_result(QUICKSTART), QUICKSTART_CONFIG
         segmenter = load_segmenter(
             args.weights,
             config_file=args.config_file,
@@ -94,27 +91,11 @@ def main(argv: list[str] | None = None) -> int:
             device=args.device,
         )
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    args.out.mkdir(parents=True, exist_ok=True)
-    done, unusable = [], []
-    for number, file, image in readable_images(files, unusable):
-        labels = segmenter.segment(image, names)
-        stem = f"{number:04d}_{file.stem}"
-        with replacing(args.out / f"{stem}.png") as temporary:
-            draw_segmentation(image, labels, names).save(temporary, format="PNG")
-        save_label_map(labels, args.out / f"{stem}_labels.png", len(names))
-        present, counts = np.unique(labels, return_counts=True)
-        shares = {
-            int(i): round(int(c) / labels.size, 6) for i, c in zip(present, counts, strict=True)
-        }
-        done.append({"file_name": file.name, "label_map": f"{stem}_labels.png", "shares": shares})
-    content = {"names": dict(enumerate(names)), "images": done}
-    write_atomically(args.out / "segmentation.json", json.dumps(content, indent=1) + "\n")
+        return report_error(error)
+    unusable: list[UnusableImageError] = []
+    done = segment_images(segmenter, readable_images(files, unusable), names, args.out)
     print(f"{len(done)} images segmented into {len(names)} names: {args.out}")
-    for error in unusable:
-        print(f"error: {error}", file=sys.stderr)
-    return 2 if unusable else 0
+    return report_unusable(unusable)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,25 @@
-"""Open-vocabulary detection data sets for mmdet 3.x; registers its classes on import."""
+"""Open-vocabulary detection data sets for mmdet 3.x; registers its classes on import.
 
-from detection.datasets.annotations import CocoAnnotations, LvisAnnotations, read_annotations
-from detection.datasets.open_vocabulary import OpenVocabularyCocoDataset, OpenVocabularyLVISDataset
+Without mmdet nothing is registered; annotation files can be read and prepared all the same.
+"""
+
+from importlib.util import find_spec
+
+from detection.datasets.annotations import read_annotations
 from detection.datasets.preparation import prepare_ov_coco, prepare_ov_lvis
 
-__all__ = [
-    "CocoAnnotations",
-    "LvisAnnotations",
-    "OpenVocabularyCocoDataset",
-    "OpenVocabularyLVISDataset",
-    "prepare_ov_coco",
-    "prepare_ov_lvis",
-    "read_annotations",
-]
+__all__ = ["prepare_ov_coco", "prepare_ov_lvis", "read_annotations"]
+
+if find_spec("mmdet") is not None:
+    from detection.datasets.indices import CocoAnnotations, LvisAnnotations
+    from detection.datasets.open_vocabulary import (
+        OpenVocabularyCocoDataset,
+        OpenVocabularyLVISDataset,
+    )
+
+    __all__ += [
+        "CocoAnnotations",
+        "LvisAnnotations",
+        "OpenVocabularyCocoDataset",
+        "OpenVocabularyLVISDataset",
+    ]

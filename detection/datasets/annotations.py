@@ -1,21 +1,16 @@
 """Detection annotation files, checked where they are read.
 
 pycocotools and lvis answer a malformed file with a KeyError at best, and with boxes left out at
-worst. Their indices are built here over content that was checked, in one read.
+worst.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from lvis import LVIS
-from mmdet.datasets.api_wrappers import COCO
-
-from fineclip.datasets.files import read_json, require_keys
+from fineclip.files import read_json, require_keys
 
 _ANNOTATION_KEYS = ("id", "image_id", "category_id", "bbox", "area")
 _COCO_IMAGE_KEYS = ("id", "file_name", "width", "height")
@@ -70,41 +65,6 @@ def read_annotations(path: str | Path, *, lvis: bool = False) -> dict[str, Any]:
                 "among the file's categories"
             )
     return data
-
-
-class CocoAnnotations(COCO):
-    """mmdet's COCO API over a checked file.
-
-    Args:
-        annotation_file: The file; None for an empty index, as pycocotools needs for results.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is malformed.
-    """
-
-    def __init__(self, annotation_file: str | Path | None = None) -> None:
-        super().__init__()
-        if annotation_file is not None:
-            self.dataset = read_annotations(annotation_file)
-            with redirect_stdout(StringIO()):  # pycocotools prints; our data sets do not
-                self.createIndex()
-            self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
-
-
-class LvisAnnotations(LVIS):
-    """The LVIS API over a checked file.
-
-    Args:
-        annotation_path: The file.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is malformed or no LVIS file.
-    """
-
-    def _load_json(self, path: str | Path) -> dict[str, Any]:
-        return read_annotations(path, lvis=True)
 
 
 def _check_entries(entries: Sequence[Any], keys: Sequence[str], where: str) -> None:

@@ -11,7 +11,7 @@ from mmdet.registry import DATASETS
 from mmdet.visualization import get_palette
 from mmengine.fileio import get_local_path
 
-from detection.datasets.annotations import CocoAnnotations, LvisAnnotations
+from detection.datasets.indices import CocoAnnotations, LvisAnnotations
 from fineclip.datasets.files import UnusableImageError
 from fineclip.text.vocabulary import Vocabulary, as_vocabulary
 

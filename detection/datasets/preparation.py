@@ -125,6 +125,13 @@ def prepare_ov_lvis(
     return [_write(Path(out) / OV_LVIS_FILES[1], data, report)]
 
 
+PREPARATIONS: dict[str, Callable[..., list[Path]]] = {
+    "ov-coco": prepare_ov_coco,
+    "ov-lvis": prepare_ov_lvis,
+}
+"""By task of tools/prepare.py."""
+
+
 def _existing(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; it is one of the public annotation files")

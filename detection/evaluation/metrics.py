@@ -19,7 +19,7 @@ from mmengine.logging import MMLogger
 from pycocotools.cocoeval import COCOeval
 from terminaltables import AsciiTable
 
-from detection.datasets.annotations import CocoAnnotations, LvisAnnotations
+from detection.datasets.indices import CocoAnnotations, LvisAnnotations
 from detection.evaluation.average_precision import (
     IoUType,
     ap50_of_groups,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from fineclip.class_sampling import sample_classes
+from fineclip.files import read_json
 from fineclip.text import Vocabulary, known_vocabularies, load_vocabulary
 
 Reduction = Literal["none", "mean", "sum"]
@@ -64,12 +64,7 @@ def _read(source: str | Path) -> Vocabulary | list[Mapping[str, Any]]:
             f"class_weight {str(source)!r} is neither a JSON file nor one of the vocabularies "
             f"{', '.join(known_vocabularies())}"
         )
-    if not path.exists():
-        raise FileNotFoundError(f"class_weight: {path} does not exist")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
+    content = read_json(path, "class_weight")
     table = content.get("categories") if isinstance(content, Mapping) else content
     if isinstance(table, list) and any("split" in row for row in table if isinstance(row, Mapping)):
         return load_vocabulary(path)

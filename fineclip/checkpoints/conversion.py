@@ -219,15 +219,28 @@ class _Builder:
         renamed: Renamed | None = None,
         how: Mapping[str, str] | None = None,
     ) -> None:
-        """Adds tensors behind a prefix, under their own names or those of ``renamed``."""
+        """Adds tensors to the target and reports what each was called in the file.
+
+        A tensor has up to three names: the file's, open_clip's (under which everything is held
+        between reading and writing) and the target's.
+
+        Args:
+            tensors: By the target's names without the prefix.
+            prefix: What the target has before every name.
+            renamed: How the target's names follow from open_clip's; None: they are the same.
+            how: What else was done to the values, by the target's names without the prefix.
+        """
         for key, tensor in tensors.items():
             target = f"{prefix}{key}"
             self.tensors[target] = tensor
             internal = renamed.origins[key][0] if renamed else key
             olds = self.source.origins.get(internal, (internal,))
-            index, number = renamed.parts[key] if renamed else (0, 1)
-            if number == len(olds):  # what reading had put together is taken apart again
-                olds = (olds[index],)
+            # One tensor of open_clip's (query, key and value in one matrix) can be several in the
+            # file, in the target, or in both. In both, as from CAT-Seg to CAT-Seg, each part comes
+            # from one tensor of the file; otherwise it comes from all of them.
+            part, parts = renamed.parts[key] if renamed else (0, 1)
+            if parts == len(olds):
+                olds = (olds[part],)
             note = (how or {}).get(key, "")
             if olds == (target,) and not note:
                 self.report.matched.append(target)
@@ -237,7 +250,7 @@ class _Builder:
     def put_renamed(
         self, rules: list[Rule], tensors: Mapping[str, Tensor], prefix: str = ""
     ) -> None:
-        """Adds tensors in a dialect's naming, behind a prefix."""
+        """Adds tensors by the rules of a dialect; ``prefix`` as for :meth:`put`."""
         renamed = from_open_clip(rules, tensors)
         if renamed.unmatched:
             raise CheckpointError(
@@ -246,11 +259,11 @@ class _Builder:
             )
         transposed = {rule.theirs[0]: "transposed" for rule in rules if rule.transpose}
         if self.source.format == "huggingface":
-            transposed = {}  # and transposed back
+            transposed = {}  # twice, when read and when written, which is not worth a note
         self.put(renamed.tensors, prefix, renamed, transposed)
 
     def leave(self, keys: Mapping[str, Tensor], reason: str) -> None:
-        """Leaves tensors of the source behind."""
+        """Leaves tensors of the source out of the target."""
         self._left.update(dict.fromkeys(keys, reason))
 
     def add(self, tensors: Mapping[str, Tensor], reason: str) -> None:

@@ -19,7 +19,7 @@ from fineclip.checkpoints.layout import (
     linear,
 )
 
-PREFIX = "backbone."  # both put it in front of the image tower's "visual."
+PREFIX = "backbone."  # both begin the image tower's names, "visual.", with it
 UNUSED = ("roi_head.bbox_head.fc_cls.weight", "roi_head.bbox_head.fc_cls.bias")
 UNUSED_REASON = "saved by the release, read by nothing: the classifier is the text embeddings"
 

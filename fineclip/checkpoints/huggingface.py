@@ -15,6 +15,7 @@ from fineclip.checkpoints.layout import count
 from fineclip.checkpoints.open_clip import head_width, known_config, position_table
 from fineclip.checkpoints.rules import Rule
 from fineclip.checkpoints.safe import CheckpointError, read_checkpoint
+from fineclip.files import read_json, require_keys
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -90,19 +91,23 @@ def read_folder(folder: Path, *, mmap: bool = False) -> tuple[dict[str, Tensor],
         CheckpointError: It is no such folder, or of another model type.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_json(folder / CONFIG, "configuration")
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{folder} is a folder without a readable {CONFIG}: name a checkpoint file, or a "
-            "folder that transformers' CLIPModel.save_pretrained wrote"
-        ) from error
+            f"folder that transformers' CLIPModel.save_pretrained wrote ({error})"
+        ) from None
     if not isinstance(config, dict) or config.get("model_type") != "clip":
         kind = config.get("model_type") if isinstance(config, dict) else None
         raise CheckpointError(
             f"{folder / CONFIG} is of model type {kind!r}; only 'clip' (CLIPModel) is supported"
         )
     if (folder / _INDEX).exists():
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        try:
+            index = read_json(folder / _INDEX, "index of the weights")
+            require_keys(index, ["weight_map"], str(folder / _INDEX))
+        except ValueError as error:
+            raise CheckpointError(str(error)) from None
         files = sorted(set(index["weight_map"].values()))
     else:
         files = [name for name in (WEIGHTS, _LEGACY_WEIGHTS) if (folder / name).exists()][:1]
@@ -134,16 +139,67 @@ def configs(
     Returns:
         File name -> content, and what had to be assumed, in words.
     """
+    heads, text_heads, quick_gelu, notes = _untold(tensors, dims, quick_gelu)
+    image_size = position_table(tensors, "the model").image_size
+    standard = dims["V"] == _CLIP_VOCABULARY
+    text = {
+        "model_type": "clip_text_model",
+        "vocab_size": dims["V"],
+        "hidden_size": dims["W"],
+        "intermediate_size": dims["Wh"],
+        "num_hidden_layers": count("transformer.resblocks.", tensors),
+        "num_attention_heads": text_heads,
+        "max_position_embeddings": dims["T"],
+        "bos_token_id": dims["V"] - 2,
+        # 2 makes transformers take the largest token id, as open_clip does, for any vocabulary.
+        "eos_token_id": dims["V"] - 1 if standard else 2,
+        "pad_token_id": 0 if not standard else dims["V"] - 1,
+    }
+    vision = {
+        "model_type": "clip_vision_model",
+        "hidden_size": dims["C"],
+        "intermediate_size": dims["Ch"],
+        "num_hidden_layers": count("visual.transformer.resblocks.", tensors),
+        "num_attention_heads": heads,
+        "num_channels": 3,
+        "image_size": image_size,
+        "patch_size": dims["p"],
+    }
+    common = {
+        "hidden_act": "quick_gelu" if quick_gelu else "gelu",
+        "layer_norm_eps": 1e-5,
+        "projection_dim": dims["D"],
+        "attention_dropout": 0.0,
+    }
+    config = {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": dims["D"],
+        "logit_scale_init_value": 2.6592,
+        "text_config": text | common,
+        "vision_config": vision | common,
+    }
+    files = {CONFIG: config, "preprocessor_config.json": _preprocessor(image_size)}
+    if standard:
+        files["tokenizer_config.json"] = _tokenizer(dims["T"])
+    return files, notes
+
+
+def _untold(
+    tensors: Mapping[str, Tensor], dims: Mapping[str, int], quick_gelu: bool | None
+) -> tuple[int, int, bool, list[str]]:
+    """What tensors do not tell: attention heads (image, text) and activation, with notes on them.
+
+    A published architecture of the same sizes tells, if there is one.
+    """
     layers = count("visual.transformer.resblocks.", tensors)
-    text_layers = count("transformer.resblocks.", tensors)
-    known = known_config(dims, layers, text_layers)
-    notes = []
+    known = known_config(dims, layers, count("transformer.resblocks.", tensors))
     heads, text_heads = dims["C"] // head_width(dims["C"]), dims["W"] // head_width(dims["W"])
+    notes = []
     if known:
         name, config = known
-        vision, text = config["vision_cfg"], config["text_cfg"]
-        heads = dims["C"] // vision.get("head_width", 64)
-        text_heads = text.get("heads", text_heads)
+        heads = dims["C"] // config["vision_cfg"].get("head_width", 64)
+        text_heads = config["text_cfg"].get("heads", text_heads)
         notes.append(f"attention heads {heads} (image), {text_heads} (text), as in {name}")
     else:
         notes.append(
@@ -156,50 +212,11 @@ def configs(
             f"activation {'quick_gelu' if quick_gelu else 'gelu'}: open_clip's default for these "
             "sizes; weights that descend from OpenAI's need --quick-gelu"
         )
-    activation = "quick_gelu" if quick_gelu else "gelu"
-    image_size = position_table(tensors, "the model").image_size
-    standard = dims["V"] == _CLIP_VOCABULARY
-    text_tokens = {
-        "bos_token_id": dims["V"] - 2,
-        # 2 makes transformers take the largest token id, as open_clip does, for any vocabulary.
-        "eos_token_id": dims["V"] - 1 if standard else 2,
-        "pad_token_id": 0 if not standard else dims["V"] - 1,
-    }
-    common = {
-        "hidden_act": activation,
-        "layer_norm_eps": 1e-5,
-        "projection_dim": dims["D"],
-        "attention_dropout": 0.0,
-    }
-    config = {
-        "architectures": ["CLIPModel"],
-        "model_type": "clip",
-        "projection_dim": dims["D"],
-        "logit_scale_init_value": 2.6592,
-        "text_config": {
-            "model_type": "clip_text_model",
-            "vocab_size": dims["V"],
-            "hidden_size": dims["W"],
-            "intermediate_size": dims["Wh"],
-            "num_hidden_layers": text_layers,
-            "num_attention_heads": text_heads,
-            "max_position_embeddings": dims["T"],
-            **text_tokens,
-            **common,
-        },
-        "vision_config": {
-            "model_type": "clip_vision_model",
-            "hidden_size": dims["C"],
-            "intermediate_size": dims["Ch"],
-            "num_hidden_layers": layers,
-            "num_attention_heads": heads,
-            "num_channels": 3,
-            "image_size": image_size,
-            "patch_size": dims["p"],
-            **common,
-        },
-    }
-    preprocessor = {
+    return heads, text_heads, quick_gelu, notes
+
+
+def _preprocessor(image_size: int) -> dict[str, Any]:
+    return {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
@@ -213,20 +230,18 @@ def configs(
         "image_mean": _MEAN,
         "image_std": _STD,
     }
-    files: dict[str, dict[str, Any]] = {CONFIG: config, "preprocessor_config.json": preprocessor}
-    if standard:
-        files |= {
-            "tokenizer_config.json": {
-                "tokenizer_class": "CLIPTokenizer",
-                "model_max_length": dims["T"],
-                "do_lower_case": True,
-                "bos_token": "<|startoftext|>",
-                "eos_token": "<|endoftext|>",
-                "pad_token": "<|endoftext|>",
-                "unk_token": "<|endoftext|>",
-            },
-        }
-    return files, notes
+
+
+def _tokenizer(length: int) -> dict[str, Any]:
+    return {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": length,
+        "do_lower_case": True,
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+    }
 
 
 def tokenizer_files() -> dict[str, str]:

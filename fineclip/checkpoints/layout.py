@@ -48,7 +48,7 @@ def fit(layout: Layout, tensors: Mapping[str, Tensor]) -> tuple[dict[str, int], 
 
 
 def count(prefix: str, keys: Iterable[str]) -> int:
-    """Number of indices found right behind a prefix, one more than the largest."""
+    """One more than the largest index that directly follows a prefix."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
     found = [int(match[1]) for key in keys if (match := pattern.match(key))]
     return max(found, default=-1) + 1
@@ -125,5 +125,5 @@ def batch_norm(name: str, width: int | str) -> Layout:
 
 
 def prefixed(prefix: str, layout: Layout) -> Layout:
-    """A layout with every key behind a prefix."""
+    """A layout with a prefix before every key."""
     return {f"{prefix}{key}": shape for key, shape in layout.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from fineclip.checkpoints.layout import Layout, batch_norm, conv, count, linear, norm, prefixed
 from fineclip.checkpoints.safe import CheckpointError
+from fineclip.files import read_json
 
 VIT = "open_clip ViT"
 EVA = "timm EVA02"
@@ -188,7 +188,7 @@ class PositionTable:
     Attributes:
         key: Its name in open_clip naming.
         patch: Side of a patch in pixels.
-        num_prefix: Rows in front of the patches' rows.
+        num_prefix: Rows before the patches' rows.
         grid: Side of the square patch grid.
     """
 
@@ -251,7 +251,7 @@ def known_config(dims: Mapping[str, int], layers: int, text_layers: int) -> tupl
         folders += [Path(p) / "model_configs" for p in spec.submodule_search_locations or ()]
     for folder in folders:
         for path in sorted(folder.glob("*.json"), key=lambda path: (len(path.stem), path.stem)):
-            config = json.loads(path.read_text(encoding="utf-8"))
+            config = read_json(path, "model configuration")
             vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
             sizes = (
                 vision.get("width"),

@@ -149,7 +149,7 @@ def _state_dict(checkpoint: Any, path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} holds no state dict (a mapping from names to tensors)")
     if not checkpoint:
         raise CheckpointError(f"{path} holds an empty state dict")
-    # DistributedDataParallel puts "module." in front of every name.
+    # DistributedDataParallel begins every name with "module.".
     if all(key.startswith("module.") for key in checkpoint):
         return {key.removeprefix("module."): value for key, value in checkpoint.items()}
     return dict(checkpoint)

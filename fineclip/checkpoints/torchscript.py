@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_LOCAL_HEADER = 30  # bytes of a zip entry's local header in front of its name
+_LOCAL_HEADER = 30  # bytes of a zip entry's local header before its name
 
 _DTYPES = {
     "HalfStorage": torch.float16,

@@ -1,8 +1,8 @@
 """Writing checkpoints atomically, at the speed of copying and without a second copy in memory.
 
-The safetensors library writes from memory at full speed but takes about three times as long as a
-copy where the tensors are mapped from a file, because every page is first touched inside one large
-write; hence a writer of our own for that simple format. Figures: tools/benchmark_checkpoints.py.
+Both libraries write tensors that are mapped from a file about three times as slowly as a copy,
+because every page is first touched inside one large write. Touching the pages before they write
+makes up for it. Figures: tools/benchmark_checkpoints.py.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fineclip.checkpoints.safe import CheckpointError
@@ -21,21 +21,7 @@ from fineclip.files import replacing
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
-_CHUNK = 1 << 22
 _PAGE = 4096
-_ALIGNMENT = 8
-_DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
 
 
 def check_target(path: Path) -> None:
@@ -66,34 +52,28 @@ def write_safetensors(
         CheckpointError: A dtype the format has no name for.
         OSError: The file cannot be written.
     """
-    if odd := {str(t.dtype) for t in tensors.values() if t.dtype not in _DTYPES}:
-        raise CheckpointError(f"{path}: safetensors files do not hold {', '.join(sorted(odd))}")
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
-    # Wide elements first, so that every tensor is aligned to its element size.
-    order = sorted(tensors.items(), key=lambda item: -item[1].element_size())
-    offset = 0
-    for key, tensor in order:
-        end = offset + tensor.numel() * tensor.element_size()
-        header[key] = {
-            "dtype": _DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, end],
-        }
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
-    with replacing(path) as temporary, temporary.open("wb", buffering=0) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for _, tensor in order:
-            data = _bytes(tensor)
-            for start in range(0, len(data), _CHUNK):
-                chunk = data[start : start + _CHUNK]
-                _map_pages(chunk)
-                _write_all(file, memoryview(chunk))
+    own: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for key, tensor in tensors.items():
+        own[key] = _own_storage(tensor)
+        # The library refuses tied weights, since they are read back as two tensors. We want that.
+        if own[key].data_ptr() in seen:
+            own[key] = own[key].clone()
+        seen.add(own[key].data_ptr())
+    with replacing(path) as temporary:
+        try:
+            save_file(own, temporary, {"format": "pt", **(metadata or {})})
+        except KeyError as error:
+            raise CheckpointError(f"{path}: safetensors files do not hold {error}") from None
+        _sort_metadata(temporary)
 
 
 def write_torch(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a torch file under a temporary name, then renames it.
+
+    Plain ``torch.save`` would do, but it writes the whole file again for every tensor that is
+    mapped from one, the whole matrix for a slice of it, and takes twice the time for checksums
+    that torch does not read.
 
     Args:
         path: The file; replaced as a whole if it exists.
@@ -102,7 +82,6 @@ def write_torch(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    # Checksums would double the time; torch does not read them.
     checksums = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:
@@ -112,31 +91,31 @@ def write_torch(path: Path, content: Mapping[str, Any]) -> None:
         torch.serialization.set_crc32_options(checksums)
 
 
-def _bytes(tensor: Tensor) -> np.ndarray:
-    """The tensor's elements as (n,) uint8, without a copy where they are contiguous in memory."""
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-
-
 def _own_storages(content: Any) -> Any:
-    """The same memory behind a storage for each tensor.
-
-    Tensors of one mapped file may share its storage, and so do slices of one matrix; torch would
-    write each such storage whole.
-    """
     if isinstance(content, Mapping):
         return {key: _own_storages(value) for key, value in content.items()}
-    if not isinstance(content, Tensor):
-        return content
-    data = _bytes(content)
-    _map_pages(data)
-    return torch.from_numpy(data).view(content.dtype).reshape(content.shape)
+    return _own_storage(content) if isinstance(content, Tensor) else content
 
 
-def _map_pages(data: np.ndarray) -> None:
-    """Reads a byte per page: in sequence that is much faster than faults inside a write call."""
+def _own_storage(tensor: Tensor) -> Tensor:
+    """The tensor on the CPU, contiguous, with a storage that holds nothing else.
+
+    Memory is copied only where that needs it. Every page is touched: to fault them in here, in
+    sequence, is much faster than inside a write call.
+    """
+    if not tensor.numel():
+        return tensor.detach().cpu().clone()
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     data[::_PAGE].max(initial=0)
+    return torch.from_numpy(data).view(tensor.dtype).reshape(tensor.shape)
 
 
-def _write_all(file: Any, data: memoryview) -> None:
-    while data:
-        data = data[file.write(data) :]
+def _sort_metadata(path: Path) -> None:
+    """Puts the header's strings in order: the library's order changes from run to run."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(length))  # the format pads with spaces

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from fineclip.files import read_json
 
 DEFAULT_SPLITS = ("val2017", "val")
 """Tried in this order: COCO's name, then the one of the built-in scenes."""
@@ -102,14 +103,7 @@ def _if_file(path: Path) -> Path | None:
 
 
 def _kind_of(path: Path) -> str:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"annotations: {path} does not exist") from None
-    except OSError as error:
-        raise ValueError(f"annotations: {path} cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"annotations: {path} is not valid JSON: {error}") from None
+    data = read_json(path, "annotations")
     entries = data.get("annotations") if isinstance(data, Mapping) else data
     first = entries[0] if isinstance(entries, list) and entries else None
     for key, kind in (

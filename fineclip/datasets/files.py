@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
@@ -102,48 +100,6 @@ def list_images(paths: Sequence[str | Path]) -> list[Path]:
         else:
             raise FileNotFoundError(f"{path} does not exist")
     return files
-
-
-def read_json(path: Path | str, what: str) -> Any:
-    """Reads a JSON file of a data set.
-
-    Args:
-        path: The file.
-        what: What it is, for messages ("panoptic annotations").
-
-    Returns:
-        The parsed content.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It cannot be read or is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{what}: {path} does not exist") from None
-    except OSError as error:
-        raise ValueError(f"{what}: {path} cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{what}: {path} is not valid JSON: {error}") from None
-
-
-def require_keys(data: Any, keys: Sequence[str], where: str) -> None:
-    """Checks that a piece of JSON is an object with certain keys.
-
-    Args:
-        data: Any parsed JSON.
-        keys: Keys it must have.
-        where: File and place, for the message.
-
-    Raises:
-        ValueError: It is no object or lacks a key.
-    """
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{where}: expected a JSON object, got {type(data).__name__}")
-    for key in keys:
-        if key not in data:
-            raise ValueError(f"{where}: missing key {key!r}")
 
 
 def require_folder(path: Path | str, what: str) -> Path:

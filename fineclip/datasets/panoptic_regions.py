@@ -16,12 +16,11 @@ from fineclip.datasets.evaluation_batch import Skipped
 from fineclip.datasets.files import (
     UnusableImageError,
     open_image,
-    read_json,
     require_folder,
-    require_keys,
     require_some_image,
 )
 from fineclip.datasets.transforms import ImageTransform, as_transform
+from fineclip.files import read_json, require_keys
 from fineclip.registry import DATASETS
 from fineclip.text.vocabulary import Vocabulary, load_vocabulary
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fineclip.datasets.files import read_json
+from fineclip.files import read_json
 
 
 class RegionCaptions:

@@ -13,12 +13,11 @@ from torch.utils.data import Dataset
 from fineclip.datasets.files import (
     UnusableImageError,
     open_image,
-    read_json,
     require_folder,
-    require_keys,
     require_some_image,
 )
 from fineclip.datasets.transforms import ImageTransform, as_transform
+from fineclip.files import read_json, require_keys
 from fineclip.registry import DATASETS
 from fineclip.text.tokenizers import Tokenizer, get_tokenizer
 

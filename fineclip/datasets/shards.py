@@ -11,7 +11,6 @@ they lie, so that any sample can be read on its own: shuffling and resuming are 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fineclip.datasets.files import read_json, require_keys
 from fineclip.datasets.region_source import ImageRecord, Wanted
+from fineclip.files import parse_json, read_json, require_keys
 
 INDEX = "index.json"
 FORMAT = "fineclip-shards"
@@ -126,10 +125,7 @@ class Shards:
         name = f"{sample_key(number)}.json"
         content = self._member(number, self._annotations[number], name)
         where = f"shard {self._paths[self._shard[number]]}: {name}"
-        try:
-            record = json.loads(content)
-        except ValueError as error:
-            raise ValueError(f"{where} is not valid JSON: {error}") from None
+        record = parse_json(content, where)
         require_keys(record, ["image", "captions", "annotations"], where)
         return record
 

@@ -17,10 +17,10 @@ from PIL import Image
 from torchvision import transforms
 
 from fineclip.datasets.decoding import DecodedImage
-from fineclip.datasets.files import read_json, require_keys
 from fineclip.datasets.multi_crop import ViewPlan
 from fineclip.datasets.region_text import RegionTextDataset
 from fineclip.datasets.region_text_batch import RegionTextBatch, collate_region_text
+from fineclip.files import read_json, require_keys
 
 REFERENCE = "reference"
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's

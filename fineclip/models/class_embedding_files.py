@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from fineclip.files import replacing
+from fineclip.checkpoints.write import write_safetensors
+from fineclip.files import parse_json
 
 SUFFIX = ".safetensors"
 CACHE_VARIABLE = "FINECLIP_CACHE_DIR"
@@ -125,6 +125,20 @@ class ClassEmbeddings:
             )
 
 
+def check_class_embeddings_target(path: str | Path) -> None:
+    """Refuses a file that class embeddings cannot be written to, before they are made.
+
+    Raises:
+        ValueError: Another suffix than ``.safetensors``.
+        FileNotFoundError: Its folder does not exist.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise ValueError(f"{path} must end in {SUFFIX}, as files of class embeddings do")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"folder {path.absolute().parent} does not exist")
+
+
 def write_class_embeddings(path: str | Path, embeddings: ClassEmbeddings) -> None:
     """Writes a safetensors file: the tensor ``embeddings``, the rest as strings of its header.
 
@@ -136,15 +150,12 @@ def write_class_embeddings(path: str | Path, embeddings: ClassEmbeddings) -> Non
         ValueError: Another suffix.
         OSError: The folder does not exist or cannot be written to.
     """
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise ValueError(f"{path}: class embeddings are written as {SUFFIX} files")
+    check_class_embeddings_target(path)
     metadata = {key: value for key, value in embeddings.metadata.items() if key != "file"}
     metadata["names"] = json.dumps(embeddings.names)
     if embeddings.background is not None:
         metadata["background"] = embeddings.background
-    with replacing(path) as temporary:
-        save_file({_TENSOR: embeddings.embeddings.contiguous()}, temporary, metadata)
+    write_safetensors(Path(path), {_TENSOR: embeddings.embeddings}, metadata)
 
 
 def read_class_embeddings(path: str | Path) -> ClassEmbeddings:
@@ -166,6 +177,7 @@ def read_class_embeddings(path: str | Path) -> ClassEmbeddings:
     try:
         with safe_open(path, "pt") as file:
             metadata = dict(file.metadata() or {})
+            metadata.pop("format", None)  # a word to other libraries
             embeddings = file.get_tensor(_TENSOR).float() if _TENSOR in file.keys() else None  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
@@ -178,7 +190,7 @@ def read_class_embeddings(path: str | Path) -> ClassEmbeddings:
         raise ValueError(f"{path}: some embeddings are not finite")
     background = metadata.pop("background", None)
     try:
-        names = tuple(json.loads(metadata.pop("names")))
+        names = tuple(parse_json(metadata.pop("names"), "names"))
         return ClassEmbeddings(names, embeddings, background, {**metadata, "file": str(path)})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -54,7 +54,7 @@ _MATERIALS = ("plastic", "toy", "plushie", "cartoon")
 def vild(name: str) -> list[str]:
     """The 63 prompts of ViLD (Gu et al., ICLR 2022), which CLIPSelf and FineCLIP evaluate with.
 
-    A prompt that would begin with an article gets "This is " put in front, as in the release.
+    A prompt that would begin with an article begins with "This is " instead, as in the release.
 
     Args:
         name: Category name as the data set writes it.

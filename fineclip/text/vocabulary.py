@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from fineclip.files import read_json
+
 Split = Literal["base", "novel"]
+
+_FOLDER = Path(__file__).parent / "vocabularies"
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class Vocabulary:
         """
         if isinstance(source, Mapping):
             return cls._from_coco(source, "annotations")
-        return cls._from_coco(_read_json(Path(source)), str(source))
+        return cls._from_coco(read_json(source, "annotations"), str(source))
 
     @classmethod
     def _from_coco(cls, data: Any, origin: str) -> Vocabulary:
@@ -217,17 +219,6 @@ def _named(name: str, value: Any, origin: str) -> Mapping[str, Any]:
     )
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
-
-
 def _categories(entries: Any, origin: str) -> tuple[Category, ...]:
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise ValueError(f"{origin}: expected a list of categories, got {type(entries).__name__}")
@@ -267,10 +258,7 @@ def _category(entry: Any, origin: str) -> Category:
 
 def known_vocabularies() -> tuple[str, ...]:
     """Names of the vocabularies that come with the package, sorted."""
-    folder = resources.files(__package__) / "vocabularies"
-    return tuple(
-        sorted(f.name.removesuffix(".json") for f in folder.iterdir() if f.name.endswith(".json"))
-    )
+    return tuple(sorted(file.stem for file in _FOLDER.glob("*.json")))
 
 
 def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
@@ -286,24 +274,24 @@ def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
 
     Raises:
         ValueError: Unknown name, or a malformed file; the message names file and key.
-        FileNotFoundError: A path that does not exist.
+        FileNotFoundError: A path with a suffix that does not exist.
     """
     known = known_vocabularies()
     if str(name_or_path) in known:
-        resource = resources.files(__package__) / "vocabularies" / f"{name_or_path}.json"
-        return Vocabulary.from_dict(
-            json.loads(resource.read_text(encoding="utf-8")), f"{name_or_path}.json"
+        path = _FOLDER / f"{name_or_path}.json"
+    else:
+        path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        # The suffix tells what was meant: a file that is missing, or a name that is not known.
+        kind = FileNotFoundError if path.suffix else ValueError
+        raise kind(
+            f"unknown vocabulary {str(name_or_path)!r}: expected one of {', '.join(known)}, "
+            "or the path of an existing JSON file"
         )
-    path = Path(name_or_path)
-    if path.is_file() or path.suffix == ".json":
-        data = _read_json(path)
-        if _is_annotations(data):
-            return Vocabulary._from_coco(data, str(path))
-        return Vocabulary.from_dict(data, str(path))
-    raise ValueError(
-        f"unknown vocabulary {str(name_or_path)!r}: expected one of {', '.join(known)}, "
-        "or the path of a JSON file"
-    )
+    data = read_json(path, "vocabulary")
+    if _is_annotations(data):
+        return Vocabulary._from_coco(data, str(path))
+    return Vocabulary.from_dict(data, str(path))
 
 
 def as_vocabulary(

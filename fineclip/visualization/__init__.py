@@ -1,5 +1,7 @@
-"""What pictures of results share."""
+"""Pictures of results."""
 
-from fineclip.visualization.colors import class_color
+from fineclip.visualization.boxes import draw_boxes
+from fineclip.visualization.label_maps import draw_label_map, save_label_map
+from fineclip.visualization.pictures import class_color, save_png
 
-__all__ = ["class_color"]
+__all__ = ["class_color", "draw_boxes", "draw_label_map", "save_label_map", "save_png"]

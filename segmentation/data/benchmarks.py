@@ -28,13 +28,13 @@ class Benchmark:
         images: Folder of images, below the root of data sets.
         labels: Folder of label maps, below the root of data sets.
         vocabulary: Its classes, a vocabulary of :mod:`fineclip.text`.
-        made_by: Tool that makes the label maps.
+        made_by: Command that makes the label maps.
         ignore_label: Label of pixels without a class.
         label_suffix: Of the label maps.
         complete: Every image of the folder has a label map.
         training_vocabulary: What models are trained with that are evaluated here.
-        background: The class behind the vocabulary's into which every prediction from there on
-            falls, or None.
+        background: A class after those of the vocabulary, which stands for it and whatever a
+            prediction names after it; or None.
         prompt_vocabulary: What models are asked for, where that is not ``vocabulary``.
         stored_vocabulary: Classes that the label maps hold, where they hold more than those of
             ``vocabulary``; the others are ignored.
@@ -81,7 +81,7 @@ class Benchmark:
             "seen_classes": list(itertools.compress(self.class_names, seen)),
         }
         if self.background is not None:
-            # Predictions of this class and all behind it are one class.
+            # Predictions of this class and all after it are one class.
             metadata["background_class"] = len(self.class_names) - 1
         return metadata
 
@@ -90,7 +90,7 @@ def _names(vocabulary: str) -> tuple[str, ...]:
     return tuple(", ".join(synonyms) for synonyms in load_vocabulary(vocabulary).synonyms)
 
 
-_COCO = "prepare_coco_stuff.py"
+_COCO = "prepare.py coco-stuff"
 _CONTEXT = "VOCdevkit/VOC2010"
 _VOC = "VOCdevkit/VOC2012"
 
@@ -114,14 +114,14 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "ADEChallengeData2016/images/validation",
         "ADEChallengeData2016/annotations_detectron2/validation",
         "ade150",
-        "prepare_ade20k_150.py",
+        "prepare.py ade20k-150",
     ),
     Benchmark(
         "ade20k_full_sem_seg_freq_val_all",
         "ADE20K_2021_17_01/images_detectron2/validation",
         "ADE20K_2021_17_01/annotations_detectron2/validation",
         "ade847",
-        "prepare_ade20k_847.py",
+        "prepare.py ade20k-847",
         ignore_label=65535,
         label_suffix=".tif",
     ),
@@ -130,7 +130,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         f"{_CONTEXT}/JPEGImages",
         f"{_CONTEXT}/annotations_detectron2/pc59_val",
         "pc59",
-        "prepare_pascal_context.py",
+        "prepare.py pascal-context",
         complete=False,
     ),
     Benchmark(
@@ -138,7 +138,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         f"{_CONTEXT}/JPEGImages",
         f"{_CONTEXT}/annotations_detectron2/pc459_val",
         "pc459",
-        "prepare_pascal_context.py",
+        "prepare.py pascal-context",
         ignore_label=459,
         label_suffix=".tif",
         complete=False,
@@ -148,7 +148,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         f"{_VOC}/JPEGImages",
         f"{_VOC}/annotations_detectron2/val",
         "voc20",
-        "prepare_voc20.py",
+        "prepare.py voc20",
         complete=False,
     ),
     Benchmark(
@@ -156,7 +156,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         f"{_VOC}/JPEGImages",
         f"{_VOC}/annotations_detectron2_bg/val",
         "voc20",
-        "prepare_voc20.py",
+        "prepare.py voc20",
         complete=False,
         background="background",
         prompt_vocabulary="voc20b",

@@ -10,7 +10,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from segmentation.class_names import read_class_names
+from fineclip.text import load_vocabulary
 from segmentation.data.benchmarks import BENCHMARKS, Benchmark, default_root
 from segmentation.data.pairs import list_pairs
 
@@ -30,7 +30,7 @@ def register_datasets(root: str | Path | None = None) -> None:
     ``image_root``, ``sem_seg_root``; ``seen_classes``, those of ``stuff_classes`` that models are
     trained with (COCO-Stuff's, or the base classes of the scenes); ``prompt_classes``, the names
     to ask a model for, in the order of ``stuff_classes``; and where there is a background its index
-    ``background_class``: this class of the prompts and all behind it are the background.
+    ``background_class``: this class of the prompts and all after it are the background.
 
     Args:
         root: Folder of data sets; None: :func:`default_root`.
@@ -89,7 +89,7 @@ def check_class_lists(cfg: CfgNode, parts: Sequence[str] = ("TRAIN", "TEST")) ->
     Args:
         cfg: ``MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON`` must have as many names as each of
             ``DATASETS.TRAIN`` has classes, ``TEST_CLASS_JSON`` as each of ``DATASETS.TEST`` (at
-            least as many as stand in front of a background class where there is one), and
+            least as many as come before a background class where there is one), and
             ``IGNORE_VALUE`` must be the training sets' ignore label. Wording is free.
         parts: What to check.
 
@@ -101,7 +101,7 @@ def check_class_lists(cfg: CfgNode, parts: Sequence[str] = ("TRAIN", "TEST")) ->
     head = cfg.MODEL.SEM_SEG_HEAD
     for part in parts:
         source = head[f"{part}_CLASS_JSON"]
-        found = len(read_class_names(source))
+        found = len(load_vocabulary(source))
         for name in cfg.DATASETS[part]:
             if name not in DatasetCatalog:
                 known = ", ".join(DatasetCatalog.list())

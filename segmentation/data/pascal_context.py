@@ -1,15 +1,124 @@
-"""Reading PASCAL-Context's merged annotation file."""
+"""Label maps of PASCAL-Context, from its merged annotation file and its .mat files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from fineclip.datasets.files import read_json, require_keys
+from fineclip.files import read_json, require_keys
+from fineclip.text import load_vocabulary
+from segmentation.data.preparation_run import (
+    WRITTEN,
+    Prepared,
+    Progress,
+    find_named,
+    make_folder,
+    read_names,
+    save,
+)
+
+_NOTHING = 255  # "no class" in the maps of 59 classes
+
+
+def prepare_pascal_context(
+    root: Path,
+    *,
+    classes: Collection[int] = (59, 459),
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> list[Prepared]:
+    """PASCAL-Context, 59 and 459 classes.
+
+    Of the 59, segments are painted in their order, and other classes are ignored. Of the 459, 1 to
+    459 become 0 to 458, and 0 becomes the ignore label 459.
+
+    Args:
+        root: Folder of data sets. In ``VOCdevkit/VOC2010`` there must be ``trainval_merged.json``
+            and, for the 459, ``trainval/*.mat``. For these alone a ``pascalcontext_val.txt`` (names
+            of the validation images, one a line) takes the place of the first.
+        classes: Of 59 and 459.
+        workers: Processes.
+        progress: Called with (files done, files in all) now and then, anew for each folder.
+
+    Returns:
+        One entry for each of ``classes``, made as ``pc59_val`` and ``pc459_val`` (16-bit TIFF) in
+        ``VOCdevkit/VOC2010/annotations_detectron2``.
+
+    Raises:
+        FileNotFoundError: The download is not where it should be.
+        ValueError: A file of it cannot be used; the message names it.
+    """
+    folder = root / "VOCdevkit" / "VOC2010"
+    merged = folder / "trainval_merged.json"
+    # All before any: a missing file should not show up after an hour.
+    parts: dict[str, tuple[dict[str, Any], Callable[[Any, Path], str]]] = {}
+    if 59 in classes:
+        images = {f"{image['stem']}.png": image for image in context_images(merged)}
+        parts["pc59_val"] = images, functools.partial(_convert_59, file=merged)
+    if 459 in classes:
+        files = {f"{file.stem}.tif": file for file in _files_459(folder, merged)}
+        parts["pc459_val"] = files, _convert_459
+    return [
+        make_folder(folder / "annotations_detectron2" / name, sources, convert, workers, progress)
+        for name, (sources, convert) in parts.items()
+    ]
+
+
+def _files_459(folder: Path, merged: Path) -> list[Path]:
+    listed = folder / "pascalcontext_val.txt"
+    if listed.is_file():
+        names = read_names(listed, "")
+    else:
+        names = [image["stem"] for image in context_images(merged)]
+    return find_named(
+        folder / "trainval",
+        names,
+        ".mat",
+        "the label maps of PASCAL-Context's trainval.tar.gz "
+        "(https://cs.stanford.edu/~roozbeh/pascal-context)",
+    )
+
+
+def _convert_59(image: Mapping[str, Any], target: Path, *, file: Path) -> str:
+    index_of_id = load_vocabulary("pc59").index_of_id
+    where = f"{file}: image {image['stem']}"
+    labels = np.full((image["height"], image["width"]), _NOTHING, dtype=np.uint8)
+    for category, segmentation in image["segments"]:
+        mask = decode_segmentation(segmentation, *labels.shape, where)
+        if mask.shape != labels.shape:
+            raise ValueError(
+                f"{where}: a segment has {mask.shape[1]} x {mask.shape[0]} pixels, the image "
+                f"{labels.shape[1]} x {labels.shape[0]}"
+            )
+        # A class beyond the 59 hides what it covers.
+        labels[mask] = index_of_id.get(category, _NOTHING)
+    save(labels, target, "PNG")
+    return WRITTEN
+
+
+def _convert_459(source: Path, target: Path) -> str:
+    from scipy.io import loadmat  # slow to import, and a minimal environment has no scipy
+
+    classes = len(load_vocabulary("pc459"))
+    try:
+        # Reading raises whatever the bytes lead to.
+        values = loadmat(source).get("LabelMap")
+    except Exception as error:
+        raise ValueError(f"{source} cannot be read as a .mat file: {error}") from None
+    if values is None or values.ndim != 2:
+        raise ValueError(f"{source} holds no map of the name 'LabelMap'")
+    if values.size and not (values.min() >= 0 and values.max() <= classes):
+        raise ValueError(
+            f"{source} holds labels from {values.min()} to {values.max()}, expected 0 to {classes}"
+        )
+    labels = np.where(values == 0, classes, values.astype(np.int64) - 1)
+    save(labels.astype(np.uint16), target, "TIFF")
+    return WRITTEN
 
 
 def context_images(file: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -18,18 +18,17 @@ import numpy as np
 from fineclip.datasets.files import UnusableImageError, open_image
 from fineclip.text import load_vocabulary
 from segmentation.data.label_maps import read_indices
-from segmentation.data.pascal_context import context_images, decode_segmentation
+from segmentation.data.pascal_context import prepare_pascal_context
 from segmentation.data.preparation_run import (
     LEFT_OUT,
     WRITTEN,
-    Job,
     Prepared,
     Progress,
-    find_files,
+    find_matching,
     find_named,
     finished,
+    make_folder,
     read_names,
-    run_jobs,
     save,
 )
 
@@ -37,7 +36,7 @@ COCO_STUFF_SPLITS = ("train2017", "val2017")
 
 _NOTHING = 255  # "no class" in 8-bit label maps
 _NOTHING_16 = 65535  # and in those of ADE20K-847
-_INVALID = -1
+_INVALID = -1  # in tables: a value that the download should not hold
 _ADE847_SIDE = 512  # longest shorter side of ADE20K-847 images, in pixels
 
 
@@ -65,14 +64,14 @@ def prepare_coco_stuff(
     """
     folder = root / "coco-stuff"
     table = np.full(256, _INVALID, dtype=np.int64)
-    # A few ids below the last were never used in an image.
+    # Some ids up to the last belong to no class: they are ignored, not refused.
     table[: max(load_vocabulary("coco_stuff171").ids)] = _NOTHING
     for index, id_ in enumerate(load_vocabulary("coco_stuff171").ids):
         table[id_ - 1] = index
     table[255] = _NOTHING
     # All before any: a missing split should not show up after an hour.
     sources = [
-        find_files(
+        find_matching(
             folder / "annotations" / split,
             "*.png",
             "COCO-Stuff's label maps, stuffthingmaps_trainval2017.zip "
@@ -104,7 +103,7 @@ def prepare_ade20k_150(
         ValueError: A file of it cannot be used; the message names it.
     """
     folder = root / "ADEChallengeData2016"
-    files = find_files(
+    files = find_matching(
         folder / "annotations" / "validation",
         "*.png",
         "the label maps of ADEChallengeData2016.zip (http://sceneparsing.csail.mit.edu)",
@@ -182,92 +181,32 @@ def prepare_ade20k_847(
     """
     folder = root / "ADE20K_2021_17_01"
     source = folder / "images" / "ADE" / "validation"
-    images = find_files(
+    images = find_matching(
         source,
         "**/*.jpg",
         "the images of ADE20K_2021_17_01 (https://groups.csail.mit.edu/vision/datasets/ADE20K)",
     )
-    # Names are unique in the download; the benchmark puts all into one folder.
+    # The benchmark puts the images of all scenes into one folder.
     if repeated := [name for name, n in Counter(p.name for p in images).items() if n > 1]:
         raise ValueError(f"{source} holds several images of the name {repeated[0]}")
     vocabulary = load_vocabulary("ade847")
     table = np.full(max(vocabulary.ids) + 1, _NOTHING_16, dtype=np.uint16)
     table[list(vocabulary.ids)] = np.arange(len(vocabulary))
-    with (
-        finished(folder / "images_detectron2" / "validation") as image_folder,
-        finished(folder / "annotations_detectron2" / "validation") as label_folder,
-    ):
-        jobs = [Job(path, label_folder / f"{path.stem}.tif") for path in images]
+    target = folder / "annotations_detectron2" / "validation"
+    with finished(folder / "images_detectron2" / "validation") as image_folder:
         convert = functools.partial(_convert_ade847, image_folder=image_folder, table=table)
-        counts = run_jobs(jobs, convert, workers, progress)
-    return [Prepared.from_counts(folder / "annotations_detectron2" / "validation", counts)]
+        sources = {f"{path.stem}.tif": path for path in images}
+        return [make_folder(target, sources, convert, workers, progress)]
 
 
-def prepare_pascal_context_59(
-    root: Path, *, workers: int = 1, progress: Progress | None = None
-) -> list[Prepared]:
-    """PASCAL-Context's 59 classes: segments are painted in their order, other classes ignored.
-
-    Args:
-        root: Folder of data sets, with ``VOCdevkit/VOC2010/trainval_merged.json``.
-        workers: See :func:`prepare_coco_stuff`.
-        progress: See :func:`prepare_coco_stuff`.
-
-    Returns:
-        One entry, made as ``VOCdevkit/VOC2010/annotations_detectron2/pc59_val``.
-
-    Raises:
-        FileNotFoundError: The download is not where it should be.
-        ValueError: It cannot be used; the message names the file and the image.
-    """
-    folder = root / "VOCdevkit" / "VOC2010"
-    file = folder / "trainval_merged.json"
-    images = context_images(file)
-    target = folder / "annotations_detectron2" / "pc59_val"
-    with finished(target) as out:
-        jobs = [Job(image, out / f"{image['stem']}.png") for image in images]
-        convert = functools.partial(_convert_pc59, file=file)
-        counts = run_jobs(jobs, convert, workers, progress)
-    return [Prepared.from_counts(target, counts)]
-
-
-def prepare_pascal_context_459(
-    root: Path, *, workers: int = 1, progress: Progress | None = None
-) -> list[Prepared]:
-    """PASCAL-Context's 459 classes: 1 to 459 become 0 to 458, 0 the ignore label 459.
-
-    Args:
-        root: Folder of data sets, with ``VOCdevkit/VOC2010/trainval/*.mat`` and, to know the
-            validation images, ``pascalcontext_val.txt`` (one name a line) or
-            ``trainval_merged.json`` beside it.
-        workers: See :func:`prepare_coco_stuff`.
-        progress: See :func:`prepare_coco_stuff`.
-
-    Returns:
-        One entry, made as ``VOCdevkit/VOC2010/annotations_detectron2/pc459_val`` (16-bit TIFF).
-
-    Raises:
-        FileNotFoundError: The download is not where it should be.
-        ValueError: A file of it cannot be used; the message names it.
-    """
-    folder = root / "VOCdevkit" / "VOC2010"
-    listed = folder / "pascalcontext_val.txt"
-    if listed.is_file():
-        names = read_names(listed, "")
-    else:
-        names = [image["stem"] for image in context_images(folder / "trainval_merged.json")]
-    files = find_named(
-        folder / "trainval",
-        names,
-        ".mat",
-        "the label maps of PASCAL-Context's trainval.tar.gz "
-        "(https://cs.stanford.edu/~roozbeh/pascal-context)",
-    )
-    target = folder / "annotations_detectron2" / "pc459_val"
-    with finished(target) as out:
-        jobs = [Job(path, out / f"{path.stem}.tif") for path in files]
-        counts = run_jobs(jobs, _convert_pc459, workers, progress)
-    return [Prepared.from_counts(target, counts)]
+PREPARATIONS: dict[str, Callable[..., list[Prepared]]] = {
+    "coco-stuff": prepare_coco_stuff,
+    "ade20k-150": prepare_ade20k_150,
+    "ade20k-847": prepare_ade20k_847,
+    "pascal-context": prepare_pascal_context,
+    "voc20": prepare_voc20,
+}
+"""By task of tools/prepare.py."""
 
 
 def _from_one(vocabulary: str) -> np.ndarray:
@@ -288,38 +227,36 @@ def _relabel(
     leave_out: bool = False,
 ) -> Prepared:
     """Makes a folder of 8-bit PNG maps from one of the same names."""
-    with finished(target) as out:
-        jobs = [Job(path, out / path.name) for path in files]
-        convert = functools.partial(_convert_indices, table=table, leave_out=leave_out)
-        counts = run_jobs(jobs, convert, workers, progress)
-    return Prepared.from_counts(target, counts)
+    convert = functools.partial(_convert_indices, table=table, leave_out=leave_out)
+    return make_folder(target, {path.name: path for path in files}, convert, workers, progress)
 
 
-def _convert_indices(job: Job, *, table: np.ndarray, leave_out: bool) -> str:
-    values = read_indices(job.source)
+def _convert_indices(source: Path, target: Path, *, table: np.ndarray, leave_out: bool) -> str:
+    values = read_indices(source)
     wrong = np.setdiff1d(values, np.flatnonzero(table != _INVALID))
     if wrong.size:
         raise ValueError(
-            f"label map {job.source} holds {wrong[0]}, which the data set does not use; is this "
+            f"label map {source} holds {wrong[0]}, which the data set does not use; is this "
             "the original download?"
         )
     labels = table[values].astype(np.uint8)
     if leave_out and (labels == _NOTHING).all():
         return LEFT_OUT
-    save(labels, job.target, "PNG")
+    save(labels, target, "PNG")
     return WRITTEN
 
 
-def _convert_ade847(job: Job, *, image_folder: Path, table: np.ndarray) -> str:
-    label_file = job.source.with_name(f"{job.source.stem}_seg.png")
+def _convert_ade847(source: Path, target: Path, *, image_folder: Path, table: np.ndarray) -> str:
+    label_file = source.with_name(f"{source.stem}_seg.png")
     if not label_file.is_file():
-        raise FileNotFoundError(f"{job.source} has no label map {label_file.name} beside it")
-    image, colors = _pixels(job.source), _pixels(label_file)
+        raise FileNotFoundError(f"{source} has no label map {label_file.name} beside it")
+    image, colors = _pixels(source), _pixels(label_file)
     if image.shape != colors.shape:
         raise ValueError(
             f"label map {label_file} has {colors.shape[1]} x {colors.shape[0]} pixels, its image "
             f"{image.shape[1]} x {image.shape[0]}"
         )
+    # As the release codes object classes: each ten of red counts 256, each one of green 1.
     ids = colors[..., 0].astype(np.int32) // 10 * 256 + colors[..., 1]
     labels = np.full(ids.shape, _NOTHING_16, dtype=np.uint16)
     listed = ids < len(table)
@@ -328,51 +265,12 @@ def _convert_ade847(job: Job, *, image_folder: Path, table: np.ndarray) -> str:
     shorter = min(height, width)
     if shorter > _ADE847_SIDE:
         size = [round(side / shorter * _ADE847_SIDE) for side in (width, height)]
-        # OpenCV's, which do not smooth: the benchmark's images were made so.
+        # By OpenCV, which does not smooth: so the benchmark's images were made.
         image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
-    # The label map last: where it is, the pair is complete.
-    save(image, image_folder / job.source.name, "JPEG")
-    save(labels, job.target, "TIFF")
-    return WRITTEN
-
-
-def _convert_pc59(job: Job, *, file: Path) -> str:
-    index_of_id = load_vocabulary("pc59").index_of_id
-    image = job.source
-    where = f"{file}: image {image['stem']}"
-    labels = np.full((image["height"], image["width"]), _NOTHING, dtype=np.uint8)
-    for category, segmentation in image["segments"]:
-        mask = decode_segmentation(segmentation, *labels.shape, where)
-        if mask.shape != labels.shape:
-            raise ValueError(
-                f"{where}: a segment has {mask.shape[1]} x {mask.shape[0]} pixels, the image "
-                f"{labels.shape[1]} x {labels.shape[0]}"
-            )
-        # A class beyond the 59 hides what it covers.
-        labels[mask] = index_of_id.get(category, _NOTHING)
-    save(labels, job.target, "PNG")
-    return WRITTEN
-
-
-def _convert_pc459(job: Job) -> str:
-    from scipy.io import loadmat  # slow to import, and needed here only
-
-    classes = len(load_vocabulary("pc459"))
-    try:
-        # Reading raises whatever the bytes lead to.
-        values = loadmat(job.source).get("LabelMap")
-    except Exception as error:
-        raise ValueError(f"{job.source} cannot be read as a .mat file: {error}") from None
-    if values is None or values.ndim != 2:
-        raise ValueError(f"{job.source} holds no map of the name 'LabelMap'")
-    if values.size and not (values.min() >= 0 and values.max() <= classes):
-        raise ValueError(
-            f"{job.source} holds labels from {values.min()} to {values.max()}, expected 0 to "
-            f"{classes}"
-        )
-    labels = np.where(values == 0, classes, values.astype(np.int64) - 1)
-    save(labels.astype(np.uint16), job.target, "TIFF")
+    # The label map last, for it decides whether the pair is made again.
+    save(image, image_folder / source.name, "JPEG")
+    save(labels, target, "TIFF")
     return WRITTEN
 
 

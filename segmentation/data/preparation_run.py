@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,7 +18,7 @@ from fineclip.files import replacing
 Progress = Callable[[int, int], None]
 
 WRITTEN, LEFT_OUT, KEPT = "written", "left out", "kept"
-"""What can become of a job."""
+"""What can become of a label map."""
 
 _CHUNK = 16  # most files per task of a worker
 
@@ -39,21 +39,9 @@ class Prepared:
     kept: int
     left_out: int
 
-    @classmethod
-    def from_counts(cls, folder: Path, counts: Counter[str]) -> Prepared:
-        """From what :func:`run_jobs` counted."""
-        return cls(folder, counts[WRITTEN], counts[KEPT], counts[LEFT_OUT])
-
     def __str__(self) -> str:
         text = f"{self.folder}: {self.written} label maps written, {self.kept} kept"
         return f"{text}, {self.left_out} images without a class left out" if self.left_out else text
-
-
-class Job(NamedTuple):
-    """One label map to make: ``source`` is whatever its conversion reads."""
-
-    source: Any
-    target: Path
 
 
 def save(pixels: np.ndarray, path: Path, kind: str) -> None:
@@ -70,7 +58,7 @@ def save(pixels: np.ndarray, path: Path, kind: str) -> None:
         Image.fromarray(pixels).save(temporary, format=kind, **options)
 
 
-def find_files(folder: Path, pattern: str, what: str) -> list[Path]:
+def find_matching(folder: Path, pattern: str, what: str) -> list[Path]:
     """Finds files of a download.
 
     Args:
@@ -86,7 +74,7 @@ def find_files(folder: Path, pattern: str, what: str) -> list[Path]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"folder {folder} does not exist; expected there: {what}")
-    # Hidden files are what operating systems leave behind.
+    # Hidden files are not of the download: operating systems put them there.
     files = sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
     if not files:
         raise FileNotFoundError(f"folder {folder} holds no {pattern}; expected there: {what}")
@@ -100,7 +88,7 @@ def find_named(folder: Path, names: Sequence[str], suffix: str, what: str) -> li
         folder: Where they should be.
         names: Names without suffix.
         suffix: Of the files.
-        what: See :func:`find_files`.
+        what: See :func:`find_matching`.
 
     Returns:
         One path per name.
@@ -151,39 +139,50 @@ def finished(folder: Path) -> Iterator[Path]:
     growing.rename(folder)
 
 
-def run_jobs(
-    jobs: Sequence[Job],
-    convert: Callable[[Job], str],
+def make_folder(
+    target: Path,
+    sources: Mapping[str, Any],
+    convert: Callable[[Any, Path], str],
     workers: int,
     progress: Progress | None,
-) -> Counter[str]:
-    """Does what is not there yet.
+) -> Prepared:
+    """Makes a folder of label maps; those that are there already are kept.
 
     Args:
-        jobs: What there is to do.
-        convert: Makes one file and says what became of it; must be picklable.
+        target: The folder.
+        sources: What each label map is made from, by its file name.
+        convert: Called with a source and the file to write, says what became of it; must be
+            picklable.
         workers: Processes.
-        progress: Called with (jobs done, jobs in all).
-
-    Returns:
-        How often each of ``WRITTEN``, ``LEFT_OUT`` and ``KEPT`` happened.
+        progress: Called with (files done, files in all).
 
     Raises:
         Exception: Whatever ``convert`` raises first; what is done by then stays.
     """
-    todo = [job for job in jobs if not job.target.exists()]
-    counts = Counter({KEPT: len(jobs) - len(todo)})
-    with contextlib.ExitStack() as stack:
-        results: Iterator[str] = map(convert, todo)
-        if workers > 1 and len(todo) > 1:
-            pool = stack.enter_context(ProcessPoolExecutor(min(workers, len(todo))))
-            # A failure cancels what has not begun and waits for the rest: no file is cut off.
-            chunk = max(1, min(_CHUNK, len(todo) // workers))
-            results = pool.map(convert, todo, chunksize=chunk)
-        for result in results:
+    with finished(target) as folder:
+        todo = {name: source for name, source in sources.items() if not (folder / name).exists()}
+        counts = Counter({KEPT: len(sources) - len(todo)})
+        if progress is not None and not todo:
+            progress(len(sources), len(sources))
+        for result in _results(convert, todo.values(), [folder / name for name in todo], workers):
             counts[result] += 1
             if progress is not None:
-                progress(counts.total(), len(jobs))
-    if progress is not None and not todo:
-        progress(len(jobs), len(jobs))
-    return counts
+                progress(counts.total(), len(sources))
+    return Prepared(target, counts[WRITTEN], counts[KEPT], counts[LEFT_OUT])
+
+
+def _results(
+    convert: Callable[[Any, Path], str],
+    sources: Iterable[Any],
+    targets: Sequence[Path],
+    workers: int,
+) -> Iterator[str]:
+    """What becomes of each file, in their order."""
+    workers = min(workers, len(targets))
+    if workers <= 1:
+        yield from map(convert, sources, targets)
+        return
+    # A failure cancels what has not begun and waits for the rest: no file is cut off.
+    with ProcessPoolExecutor(workers) as pool:
+        chunk = max(1, min(_CHUNK, len(targets) // workers))
+        yield from pool.map(convert, sources, targets, chunksize=chunk)

@@ -7,7 +7,7 @@ from typing import Any
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 
-from segmentation.class_names import read_class_names
+from fineclip.text import load_vocabulary
 from segmentation.modeling.build import OPENAI_NAMES, build_predictor, create_clip
 from segmentation.modeling.finetune import FINETUNE_MODES
 from segmentation.modeling.predictor import Predictor, SegmentationHead
@@ -39,8 +39,8 @@ class CATSegHead(SegmentationHead):
         """
         head = cfg.MODEL.SEM_SEG_HEAD
         # Before the weights are read: a typing error should not cost minutes.
-        train_classes = read_class_names(head.TRAIN_CLASS_JSON)
-        test_classes = read_class_names(head.TEST_CLASS_JSON) if head.TEST_CLASS_JSON else None
+        train_classes = load_vocabulary(head.TRAIN_CLASS_JSON).names
+        test_classes = load_vocabulary(head.TEST_CLASS_JSON).names if head.TEST_CLASS_JSON else None
         weights = head.CLIP_WEIGHTS or ("openai" if head.CLIP_PRETRAINED in OPENAI_NAMES else None)
         weights = None if weights == RANDOM_WEIGHTS else weights
         clip = create_clip(head.CLIP_PRETRAINED, weights)

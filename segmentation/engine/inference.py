@@ -19,7 +19,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from fineclip.files import write_atomically
-from segmentation.class_names import read_class_names
+from fineclip.text import load_vocabulary
 from segmentation.data import build_dataset_mapper
 from segmentation.evaluation import SemanticSegmentationEvaluator
 from segmentation.modeling import Segmenter
@@ -63,7 +63,7 @@ def evaluation_classes(cfg: CfgNode, dataset_name: str) -> tuple[str, ...]:
     """
     source = cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON
     if source and len(cfg.DATASETS.TEST) == 1:
-        return read_class_names(source)
+        return load_vocabulary(source).names
     return tuple(MetadataCatalog.get(dataset_name).prompt_classes)
 
 

@@ -25,7 +25,7 @@ from fineclip.experiments.measuring import (
     start_memory,
     synchronize,
 )
-from segmentation.class_names import read_class_names
+from fineclip.text import load_vocabulary
 from segmentation.experiments.plain_inference import PlainInference
 from segmentation.modeling import Segmenter, SlidingWindows, build_segmenter
 
@@ -46,7 +46,7 @@ class Inference:
     Attributes:
         mode: One of :data:`MODES`.
         model: Name of a CLIP model; its weights are random.
-        vocabulary: Class list (:func:`segmentation.class_names.read_class_names`).
+        vocabulary: Class list (:func:`fineclip.text.load_vocabulary`).
         grid: Side of CLIP's input in patches.
         height: Of the image, in pixels.
         width: Of the image, in pixels.
@@ -73,7 +73,7 @@ class Inference:
 
 def build_model(settings: Inference) -> tuple[Segmenter, tuple[str, ...]]:
     """The segmenter with random weights, and its vocabulary."""
-    names = read_class_names(settings.vocabulary)
+    names = load_vocabulary(settings.vocabulary).names
     torch.manual_seed(0)
     options: dict[str, Any] = {}
     if settings.sliding_window:

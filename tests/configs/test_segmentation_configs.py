@@ -9,7 +9,6 @@ pytest.importorskip("detectron2")
 
 from fineclip.text import load_vocabulary
 from segmentation import build_optimizer
-from segmentation.class_names import read_class_names
 from segmentation.data import check_class_lists, dataset_names
 from segmentation.engine import load_config
 from segmentation.engine.trainer import SegmentationTrainer
@@ -47,7 +46,7 @@ def test_grid(name):
         assert f"checkpoints/{weights}_{model}.pt" == head.CLIP_WEIGHTS
     assert f"work_dirs/{name}" == cfg.OUTPUT_DIR
     check_class_lists(cfg, ["TRAIN"])
-    assert len(read_class_names(head.TRAIN_CLASS_JSON)) == head.NUM_CLASSES == 171
+    assert len(load_vocabulary(head.TRAIN_CLASS_JSON)) == head.NUM_CLASSES == 171
     assert len(cfg.DATASETS.TEST) == 5 and set(cfg.DATASETS.TEST) <= set(dataset_names())
     solver = cfg.SOLVER
     assert (solver.MAX_ITER, solver.IMS_PER_BATCH, solver.BASE_LR) == (80000, 4, 2e-4)

@@ -59,7 +59,7 @@ def coco(run_tool, tmp_path_factory):
             )
         )
     folder = root / "annotations"
-    done = run_tool("prepare_ov_coco.py", folder, folder)
+    done = run_tool("prepare.py", "ov-coco", folder, folder)
     assert done.returncode == 0, done.stderr
     return root
 

@@ -4,9 +4,7 @@ import json
 
 import pytest
 
-pytest.importorskip("mmdet")
-
-from detection.datasets import OpenVocabularyCocoDataset, prepare_ov_coco, prepare_ov_lvis
+from detection.datasets import prepare_ov_coco, prepare_ov_lvis
 from fineclip.text import Vocabulary, load_vocabulary
 
 
@@ -74,6 +72,9 @@ def test_ov_coco(public, tmp_path):
         assert vocabulary.ids == expected.ids
         assert vocabulary.split == expected.split
     assert json.loads(train.read_text())["info"] == {"year": 2017}
+    pytest.importorskip("mmdet")
+    from detection.datasets import OpenVocabularyCocoDataset
+
     dataset = OpenVocabularyCocoDataset(
         vocabulary="ov_coco", ann_file=str(train), test_mode=True, pipeline=[]
     )

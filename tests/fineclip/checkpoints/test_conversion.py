@@ -394,10 +394,11 @@ def test_values_of_a_file_overwritten_by_its_own_conversion(tiny_vit, save, tmp_
 def test_a_failed_write_leaves_nothing(tiny_vit, save, tmp_path, monkeypatch, to, dst):
     start = save(tiny_vit.state_dict(), tmp_path / "clip.pt")
 
-    def full(file, data):
+    def full(tensors, file, metadata):
+        file.write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("fineclip.checkpoints.write._write_all", full)
+    monkeypatch.setattr("fineclip.checkpoints.write.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         convert(start, tmp_path / dst, to=to)
     assert [path.name for path in tmp_path.iterdir()] == ["clip.pt"]

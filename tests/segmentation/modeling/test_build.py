@@ -1,6 +1,5 @@
 """Segmenters from names and files."""
 
-import json
 import subprocess
 import sys
 import textwrap
@@ -13,7 +12,6 @@ from safetensors.torch import save_file
 
 from fineclip.checkpoints import CheckpointError, convert
 from fineclip.models import DenseCLIP
-from segmentation.class_names import read_class_names
 from segmentation.modeling import build_segmenter, load_checkpoint
 
 ROOT = Path(__file__).parents[3]
@@ -93,19 +91,6 @@ def test_prompt_channels_follow_the_templates():
     assert model.sem_seg_head.predictor.transformer.prompt_channel == 1
     scores = model.eval().predict([torch.zeros(3, 32, 32)])[0]
     assert scores.shape == (2, 32, 32)
-
-
-def test_class_lists(tmp_path):
-    assert len(read_class_names("coco_stuff171")) == 171
-    path = tmp_path / "names.json"
-    path.write_text(json.dumps(["person", "car, automobile"]))
-    assert read_class_names(path) == ("person", "car, automobile")
-    for text in ("{", '{"a": 1}', "[]", '["a", ""]', '["a", 3]'):
-        path.write_text(text)
-        with pytest.raises(ValueError, match=r"names\.json"):
-            read_class_names(path)
-    with pytest.raises(FileNotFoundError, match=r"missing\.json.*ade150"):
-        read_class_names("missing.json")
 
 
 def test_the_network_imports_without_detectron2():

@@ -1,7 +1,7 @@
 """OV-COCO: boxes of 48 base classes for training, 48 + 17 novel ones for evaluation; 640 px.
 
 Source: F-ViT (CLIPSelf, ICLR 2024). Annotation files, below data_root, from COCO 2017's:
-    python tools/prepare_ov_coco.py data/coco/annotations data/coco/annotations
+    python tools/prepare.py ov-coco data/coco/annotations data/coco/annotations
 Images leave the pipeline at most image_size a side; the model's data preprocessor makes them square
 after normalising, with pad_size_divisor=image_size (what F-ViT calls padding to the square).
 """

@@ -1,7 +1,7 @@
 """OV-LVIS v1: boxes and masks without the 337 rare classes for training, all 1203 for evaluation.
 
 Source: F-ViT (CLIPSelf, ICLR 2024), ViT-B/16 at 1024 px. The training file, below data_root:
-    python tools/prepare_ov_lvis.py data/coco/annotations data/coco/annotations
+    python tools/prepare.py ov-lvis data/coco/annotations data/coco/annotations
 Image paths are the last two parts of their addresses: data_root holds train2017/ and val2017/.
 Otherwise as ov_coco.py; mmengine replaces lists as a whole, so the pipelines stand here once more.
 """

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fineclip.files import replacing
-from fineclip.visualization import class_color
+from fineclip.visualization.pictures import class_color, letter_size, save_png
 
 _LEGEND_BACKGROUND = (24, 24, 24)
 
 
-def draw_segmentation(
+def draw_label_map(
     image: Image.Image, labels: np.ndarray, names: Sequence[str], opacity: float = 0.55
 ) -> Image.Image:
     """The image with coloured classes, and below it a legend of those that occur.
@@ -45,7 +44,7 @@ def draw_segmentation(
     legend = _legend(
         image.width,
         [(names[present[i]], class_color(int(present[i])), counts[i] / labels.size) for i in order],
-        size=max(10, round(max(image.size) / 48)),
+        letter_size(image),
     )
     canvas = Image.new("RGB", (image.width, image.height + legend.height), _LEGEND_BACKGROUND)
     canvas.paste(blended, (0, 0))
@@ -66,14 +65,21 @@ def save_label_map(labels: np.ndarray, path: str | Path, num_classes: int) -> No
         picture.putpalette([value for index in range(256) for value in class_color(index)])
     else:
         picture = Image.fromarray(labels.astype(np.uint16))
-    with replacing(path) as temporary:
-        picture.save(temporary, format="PNG")
+    save_png(picture, path)
 
 
 def _legend(
-    width: int, entries: Sequence[tuple[str, tuple[int, int, int], float]], size: int
+    width: int,
+    entries: Sequence[tuple[str, tuple[int, int, int], float]],
+    size: int,
 ) -> Image.Image:
-    """Colour, name and share of each entry, in as many columns as fit."""
+    """Name, colour and share of each entry, in as many columns as fit.
+
+    Args:
+        width: Of the picture in pixels.
+        entries: (name, colour, share) of each class.
+        size: Of the letters in pixels.
+    """
     font = ImageFont.load_default(size=size)
     texts = [f"{name} {share:.0%}" for name, _, share in entries]
     line, margin = round(size * 1.5), round(size * 0.4)

@@ -1,18 +1,16 @@
 """Preparing segmentation data: made-up downloads in every layout, and what is wrong with them."""
 
-import importlib.util
 import itertools
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as mask_utils
-from scipy.io import savemat
 
 from fineclip.text import load_vocabulary
 from segmentation.data import preparation
+from segmentation.data.pascal_context import prepare_pascal_context
 
 RANDOM = np.random.default_rng(0)
 
@@ -141,13 +139,24 @@ def context(tmp_path):
     polygon = [[1, 1, 2, 1, 2, 2, 1, 2]]  # the pixel in the middle below
     segments = [(1, 458, everything), (1, 2, left), (1, 3, corner), (1, 397, polygon)]
     context_json(folder, [*segments, (2, 2, everything)])
-    (folder / "trainval").mkdir()
-    savemat(folder / "trainval/a.mat", {"LabelMap": np.uint16([[1, 459, 0], [2, 3, 4]])})
     return tmp_path
 
 
+def save_mat(path, **content):
+    path.parent.mkdir(exist_ok=True)
+    # Of the environment with everything alone, as is what reads it.
+    pytest.importorskip("scipy.io").savemat(path, content)
+
+
+@pytest.fixture
+def context_459(context):
+    folder = context / "VOCdevkit/VOC2010/trainval"
+    save_mat(folder / "a.mat", LabelMap=np.uint16([[1, 459, 0], [2, 3, 4]]))
+    return context
+
+
 def test_pascal_context_59(context):
-    (prepared,) = preparation.prepare_pascal_context_59(context)
+    (prepared,) = prepare_pascal_context(context, classes=[59])
     names = load_vocabulary("pc59").names
     wood, table = names.index("wood"), names.index("diningtable")
     assert listing(prepared.folder) == ["a.png"]
@@ -155,12 +164,13 @@ def test_pascal_context_59(context):
     assert load(prepared.folder / "a.png").tolist() == [[0, wood, 255], [0, table, wood]]
     uncompressed = {"size": [2, 3], "counts": [0, 6]}
     context_json(context / "VOCdevkit/VOC2010", [(1, 2, uncompressed)], file_name="u.jpg")
-    preparation.prepare_pascal_context_59(context)
+    prepare_pascal_context(context, classes=[59])
     assert (load(prepared.folder / "u.png") == 0).all()
 
 
-def test_pascal_context_459(context):
-    (prepared,) = preparation.prepare_pascal_context_459(context)
+def test_pascal_context_459(context_459):
+    context = context_459
+    (prepared,) = prepare_pascal_context(context, classes=[459])
     labels = load(prepared.folder / "a.tif")
     assert labels.dtype == np.uint16
     assert labels.tolist() == [[0, 458, 459], [1, 2, 3]]
@@ -168,8 +178,8 @@ def test_pascal_context_459(context):
     folder = context / "VOCdevkit/VOC2010"
     (folder / "trainval_merged.json").unlink()
     (folder / "pascalcontext_val.txt").write_text("b\n")
-    savemat(folder / "trainval/b.mat", {"LabelMap": np.uint8([[5]])})
-    preparation.prepare_pascal_context_459(context)
+    save_mat(folder / "trainval/b.mat", LabelMap=np.uint8([[5]]))
+    prepare_pascal_context(context, classes=[459])
     assert listing(prepared.folder) == ["a.tif", "b.tif"]
 
 
@@ -202,23 +212,22 @@ def test_an_interrupted_preparation_goes_on_and_is_not_taken_for_a_whole(coco, w
     assert not (made / "val2017.incomplete").exists()
 
 
-def test_workers_make_the_same(ade847, voc, context):
+def test_workers_make_the_same(ade847, voc, context_459):
     root = ade847  # the fixtures share one folder
     for prepare in (
         preparation.prepare_ade20k_847,
         preparation.prepare_voc20,
-        preparation.prepare_pascal_context_59,
-        preparation.prepare_pascal_context_459,
+        prepare_pascal_context,
     ):
         alone = {f.folder: read(f.folder) for f in prepare(root)}
         for folder in alone:
-            folder.rename(folder.with_name("before"))
+            folder.rename(folder.with_name(f"{folder.name}-before"))
         together = {f.folder: read(f.folder) for f in prepare(root, workers=2)}
         assert alone == together
         for folder in alone:
-            for file in folder.with_name("before").iterdir():
+            for file in folder.with_name(f"{folder.name}-before").iterdir():
                 file.unlink()
-            folder.with_name("before").rmdir()
+            folder.with_name(f"{folder.name}-before").rmdir()
 
 
 def read(folder):
@@ -256,17 +265,27 @@ def test_bad_ade20k_847(ade847):
         preparation.prepare_ade20k_847(ade847)
 
 
+def test_bad_matrices(context_459):
+    file = context_459 / "VOCdevkit/VOC2010/trainval/a.mat"
+    save_mat(file, LabelMap=np.uint16([[460]]))
+    with pytest.raises(ValueError, match=r"a\.mat holds labels from 460 to 460"):
+        prepare_pascal_context(context_459, classes=[459])
+    save_mat(file, Other=np.uint16([[1]]))
+    with pytest.raises(ValueError, match=r"a\.mat holds no map of the name 'LabelMap'"):
+        prepare_pascal_context(context_459, classes=[459])
+    file.write_text("no matrix")
+    with pytest.raises(ValueError, match=r"a\.mat cannot be read"):
+        prepare_pascal_context(context_459, classes=[459])
+
+
+def test_all_files_are_looked_for_before_any_is_made(context):
+    with pytest.raises(FileNotFoundError, match=r"VOC2010/trainval does not exist"):
+        prepare_pascal_context(context)
+    assert listing(context / "VOCdevkit/VOC2010") == ["trainval_merged.json"]
+
+
 def test_bad_pascal_context(context):
     folder = context / "VOCdevkit/VOC2010"
-    savemat(folder / "trainval/a.mat", {"LabelMap": np.uint16([[460]])})
-    with pytest.raises(ValueError, match=r"a\.mat holds labels from 460 to 460"):
-        preparation.prepare_pascal_context_459(context)
-    savemat(folder / "trainval/a.mat", {"Other": np.uint16([[1]])})
-    with pytest.raises(ValueError, match=r"a\.mat holds no map of the name 'LabelMap'"):
-        preparation.prepare_pascal_context_459(context)
-    (folder / "trainval/a.mat").write_text("no matrix")
-    with pytest.raises(ValueError, match=r"a\.mat cannot be read"):
-        preparation.prepare_pascal_context_459(context)
     for segments, changes, message in (
         ([(1, 2, rle([[1]]))], {}, "image a: a segment has 1 x 1 pixels, the image 3 x 2"),
         ([(1, 2, {"counts": 3})], {}, "image a: a segmentation cannot be decoded"),
@@ -274,80 +293,7 @@ def test_bad_pascal_context(context):
     ):
         context_json(folder, segments, **changes)
         with pytest.raises(ValueError, match=message):
-            preparation.prepare_pascal_context_59(context)
+            prepare_pascal_context(context, classes=[59])
     (folder / "trainval_merged.json").write_text("[]")
     with pytest.raises(ValueError, match=r"trainval_merged\.json: expected a JSON object"):
-        preparation.prepare_pascal_context_59(context)
-
-
-TOOLS = {
-    "prepare_ade20k_150.py": "ADEChallengeData2016/annotations/validation",
-    "prepare_ade20k_847.py": "ADE20K_2021_17_01/images/ADE/validation",
-    "prepare_coco_stuff.py": "coco-stuff/annotations/train2017",
-    "prepare_pascal_context.py": "VOCdevkit/VOC2010/trainval_merged.json",
-    "prepare_voc20.py": "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt",
-}
-
-
-@pytest.fixture
-def main_of():
-    """The function main of a tool, without the seconds that a process of its own takes."""
-
-    def load_main(tool):
-        path = Path(__file__).parents[2] / "tools" / tool
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.main
-
-    return load_main
-
-
-@pytest.mark.parametrize("tool", TOOLS)
-def test_tools_name_what_is_missing(main_of, tmp_path, capsys, tool):
-    assert main_of(tool)(["--root", str(tmp_path)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and str(tmp_path / TOOLS[tool]) in line
-    assert "http" in line
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_tools_choose_parts(main_of, coco, context, capsys):
-    # The fixtures share one folder.
-    assert main_of("prepare_coco_stuff.py")(["--root", str(coco), "--splits", "val2017"]) == 0
-    assert main_of("prepare_pascal_context.py")(["--root", str(coco), "--classes", "459"]) == 0
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.endswith("annotations_detectron2/val2017: 3 label maps written, 0 kept")
-    assert second.endswith("annotations_detectron2/pc459_val: 1 label maps written, 0 kept")
-
-
-def test_tool_prepares_what_the_catalog_reads(run_tool, voc):
-    pytest.importorskip("detectron2")
-    from detectron2.data import DatasetCatalog
-
-    from segmentation.data import register_datasets
-
-    for name in ("a", "b", "of-another-part"):
-        save(voc / f"VOCdevkit/VOC2012/JPEGImages/{name}.jpg", np.zeros((1, 4, 3), np.uint8))
-    done = run_tool("prepare_voc20.py", "--root", voc, "--workers", 2)
-    assert done.returncode == 0, done.stderr
-    assert "1 label maps written, 0 kept, 1 images without a class left out" in done.stdout
-    register_datasets(voc)
-    try:
-        assert len(DatasetCatalog.get("voc_2012_test_sem_seg")) == 1
-        assert len(DatasetCatalog.get("voc_2012_test_background_sem_seg")) == 2
-    finally:
-        register_datasets()
-
-
-def test_usage(main_of, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main_of("prepare_voc20.py")(["--root", str(tmp_path), "--workers", "0"])
-    assert stop.value.code == 2
-    assert "must be at least 1" in capsys.readouterr().err
-    for tool in TOOLS:
-        with pytest.raises(SystemExit) as stop:
-            main_of(tool)(["--help"])
-        assert stop.value.code == 0
-        # The help says which files are needed.
-        assert TOOLS[tool].split("/")[0] in capsys.readouterr().out
+        prepare_pascal_context(context, classes=[59])

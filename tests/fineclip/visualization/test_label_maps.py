@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fineclip.visualization import class_color
-from segmentation.drawing import draw_segmentation, save_label_map
+from fineclip.visualization import class_color, draw_label_map, save_label_map
 
 
 def test_colours_are_distinct_and_fixed():
@@ -17,17 +16,17 @@ def test_colours_are_distinct_and_fixed():
 def test_overlay_and_legend():
     labels = np.zeros((40, 60), dtype=np.int64)
     labels[:, 45:] = 2
-    drawn = draw_segmentation(Image.new("RGB", (60, 40)), labels, ["a", "b", "c"], opacity=1.0)
+    drawn = draw_label_map(Image.new("RGB", (60, 40)), labels, ["a", "b", "c"], opacity=1.0)
     assert drawn.width == 60 and drawn.height > 40
     assert drawn.getpixel((5, 5)) == class_color(0)
     assert drawn.getpixel((50, 5)) == class_color(2)
     legend = np.asarray(drawn)[40:].reshape(-1, 3)
     present = {tuple(map(int, color)) for color in legend}
     assert {class_color(0), class_color(2)} <= present and class_color(1) not in present
-    half = draw_segmentation(Image.new("RGB", (60, 40)), labels, ["a", "b", "c"], opacity=0.5)
+    half = draw_label_map(Image.new("RGB", (60, 40)), labels, ["a", "b", "c"], opacity=0.5)
     assert half.getpixel((5, 5)) == pytest.approx([c / 2 for c in class_color(0)], abs=1)
     with pytest.raises(ValueError, match="60 x 40 pixels for an image of 8 x 8"):
-        draw_segmentation(Image.new("RGB", (8, 8)), labels, ["a", "b", "c"])
+        draw_label_map(Image.new("RGB", (8, 8)), labels, ["a", "b", "c"])
 
 
 @pytest.mark.parametrize(("classes", "mode"), [(255, "P"), (256, "I;16")])
