@@ -11,37 +11,22 @@ trains, and it evaluates 0.7 x trained + 0.3 x start weights.
 
 _base_ = "_base_/coco.py"
 
+method = "clipself"
 model_name = "EVA02-B-16"
 pretrained = "merged2b_s8b_b131k"
 image_size = 1024
-crop_size = 224
 batch_size = 2
 max_epochs = 6
 
-model = dict(
-    clip=dict(name=model_name, pretrained=pretrained),
-    objectives=[dict(type="CLIPSelfDistillation")],
-    trainable=("image",),
-)
 train_dataloader = dict(
-    batch_size=batch_size,
     dataset=dict(
-        tokenizer=model_name,
-        fields=("boxes", "crops"),
         regions="grid",
-        transform=dict(size=image_size, resize="pad", interpolation="bicubic"),
-        crop_transform=dict(size=crop_size, resize="pad_center", interpolation="bicubic"),
-    ),
+        transform=dict(resize="pad", interpolation="bicubic"),
+        crop_transform=dict(resize="pad_center", interpolation="bicubic"),
+    )
 )
-train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = dict(end=max_epochs)
 val_dataloader = dict(
-    box_classification=dict(
-        batch_size=batch_size, dataset=dict(transform=dict(size=image_size, resize="pad"))
-    ),
-    retrieval=dict(
-        batch_size=batch_size,
-        dataset=dict(transform=dict(size=image_size, resize="pad"), tokenizer=model_name),
-    ),
+    box_classification=dict(dataset=dict(transform=dict(resize="pad"))),
+    retrieval=dict(dataset=dict(transform=dict(resize="pad"))),
 )
 test_dataloader = val_dataloader
