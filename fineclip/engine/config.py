@@ -67,8 +67,7 @@ def _assignments(tree: ast.Module) -> dict[str, ast.Assign]:
     return {
         statement.targets[0].id: statement
         for statement in tree.body
-        if isinstance(statement, ast.Assign)
-        and isinstance(statement.targets[0], ast.Name)
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
     }
 
 
