@@ -1,14 +1,17 @@
-"""F-ViT on a ViT-B/16-sized tower, boxes alone, with OV-COCO's settings.
+"""F-ViT, boxes alone, with OV-COCO's settings; sizes are those of a ViT-B/16.
 
-A config that joins it with a data set sets the vocabulary and pad_size_divisor, the image size:
-images leave the pipeline at most that large, and padding makes them square.
+Images leave the pipeline at most image_size a side; the data preprocessor makes them square after
+normalising (what F-ViT calls padding to the square).
 
 Source: F-ViT (CLIPSelf, ICLR 2024, sec. 4.2) and its release's configs.
 """
 
-model_name = "EVA02-B-16"
-pretrained = None  # image tower: a tag of open_clip's, or any checkpoint with a CLIP image tower
-text_pretrained = None  # text tower of the class embeddings: a tag or checkpoint of the same model
+model_name = ...
+pretrained = ...  # image tower: a tag of open_clip's, or any checkpoint with a CLIP image tower
+text_pretrained = ...  # text tower of the class embeddings: a tag or checkpoint of the same model
+vocabulary = ...
+image_size = ...
+with_mask = False
 strides = [4, 8, 16, 32, 64]  # a quarter, a half, once, twice and four times the patch
 width = 768  # of the tower's tokens
 embed_dim = 512  # of the CLIP
@@ -16,6 +19,7 @@ taps = (3, 5, 7, 11)  # blocks, counted from 0
 channels = 256  # of the pyramid behind the FPN, and of the heads
 num_proposals = 1000
 num_rois = 512  # proposals per image that train the box head
+beta = 0.8  # share of CLIP's score of novel classes
 norm_cfg = dict(type="BN")
 
 model = dict(
@@ -26,6 +30,8 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
+        pad_mask=with_mask,
+        pad_size_divisor=image_size,
     ),
     backbone=dict(
         type="FViTBackbone",
@@ -35,7 +41,11 @@ model = dict(
         norm_cfg=norm_cfg,
     ),
     neck=dict(
-        type="FPN", in_channels=[width] * 4, out_channels=channels, num_outs=5, norm_cfg=norm_cfg
+        type="FPN",
+        in_channels=[width] * len(taps),
+        out_channels=channels,
+        num_outs=len(strides),
+        norm_cfg=norm_cfg,
     ),
     rpn_head=dict(
         type="FViTRPNHead",
@@ -55,7 +65,7 @@ model = dict(
             type="SingleRoIExtractor",
             roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=0),
             out_channels=channels,
-            featmap_strides=strides[:4],
+            featmap_strides=strides[: len(taps)],
         ),
         bbox_head=dict(
             type="FViTBBoxHead",
@@ -63,14 +73,17 @@ model = dict(
             conv_out_channels=channels,
             fc_out_channels=embed_dim,
             roi_feat_size=7,
+            vocabulary=vocabulary,
             class_embeddings=dict(model=model_name, pretrained=text_pretrained),
             learned_temperature=50.0,
             vlm_temperature=75.0,
             alpha=0.1,
-            beta=0.8,
+            beta=beta,
             norm_cfg=norm_cfg,
             bbox_coder=dict(type="DeltaXYWHBBoxCoder", target_stds=[0.1, 0.1, 0.2, 0.2]),
-            loss_cls=dict(type="ClassMaskedCrossEntropy", bg_weight=0.6),
+            loss_cls=dict(
+                type="ClassMaskedCrossEntropy", bg_weight=0.6, class_weight=vocabulary
+            ),
             loss_bbox=dict(type="L1Loss", loss_weight=1.0),
         ),
     ),

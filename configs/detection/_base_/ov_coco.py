@@ -1,10 +1,12 @@
-"""OV-COCO: boxes of 48 base classes for training, 48 + 17 novel ones for evaluation; 640 px.
+"""F-ViT on OV-COCO: boxes of 48 base classes for training, 48 + 17 novel ones for evaluation.
 
-Source: F-ViT (CLIPSelf, ICLR 2024). Annotation files, below data_root, from COCO 2017's:
+3 epochs at a constant rate, 640 px; lr is for 8 GPUs x 8 images and scales with the true batch.
+Source: F-ViT (CLIPSelf, ICLR 2024) and its release. Annotation files, below data_root, from COCO
+2017's:
     python tools/prepare_ov_coco.py data/coco/annotations data/coco/annotations
-Images leave the pipeline at most image_size a side; the model's data preprocessor makes them square
-after normalising, with pad_size_divisor=image_size (what F-ViT calls padding to the square).
 """
+
+_base_ = ["./fvit.py", "./runtime.py"]
 
 data_root = "data/coco"
 train_annotations = "annotations/instances_train2017_base.json"
@@ -12,13 +14,23 @@ val_annotations = "annotations/instances_val2017_ov.json"
 train_images = "train2017/"
 val_images = "val2017/"
 vocabulary = "ov_coco"
+dataset_type = "OpenVocabularyCocoDataset"
+metric_type = "OpenVocabularyCocoMetric"
+metric = "bbox"
+with_mask = False
 image_size = 640
 batch_size = 8  # per process
+val_batch_size = 1
 num_workers = 4
+max_epochs = 3
+val_interval = 1
+lr = 1e-4
+warmup_iters = 250
+loss_scale = 512.0  # with --amp fp16
 
 train_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=with_mask),
     dict(
         type="RandomResize",
         scale=(image_size, image_size),
@@ -53,7 +65,7 @@ train_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=True),
     batch_sampler=None,
     dataset=dict(
-        type="OpenVocabularyCocoDataset",
+        type=dataset_type,
         vocabulary=vocabulary,
         data_root=data_root,
         ann_file=train_annotations,
@@ -62,14 +74,14 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     ),
 )
-val_dataloader = dict(
-    batch_size=1,
+test_dataloader = dict(
+    batch_size=val_batch_size,
     num_workers=num_workers,
     persistent_workers=num_workers > 0,
     drop_last=False,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
-        type="OpenVocabularyCocoDataset",
+        type=dataset_type,
         vocabulary=vocabulary,
         data_root=data_root,
         ann_file=val_annotations,
@@ -78,8 +90,19 @@ val_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(
-    type="OpenVocabularyCocoMetric", ann_file=f"{data_root}/{val_annotations}", metric="bbox"
+val_dataloader = test_dataloader
+test_evaluator = dict(type=metric_type, ann_file=f"{data_root}/{val_annotations}", metric=metric)
+val_evaluator = test_evaluator
+
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=val_interval)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=lr, betas=(0.9, 0.999), weight_decay=0.1),
+    clip_grad=dict(max_norm=1.0, norm_type=2),
 )
-test_evaluator = val_evaluator
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=warmup_iters),
+]
+auto_scale_lr = dict(enable=True, base_batch_size=64)
