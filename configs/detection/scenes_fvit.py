@@ -54,9 +54,7 @@ model = dict(
             num_shared_convs=1, num_shared_fcs=1, class_embeddings=dict(templates="plain")
         ),
     ),
-    train_cfg=dict(
-        rpn=dict(sampler=dict(num=64)), rpn_proposal=dict(nms_pre=200, max_per_img=100)
-    ),
+    train_cfg=dict(rpn=dict(sampler=dict(num=64)), rpn_proposal=dict(nms_pre=200, max_per_img=100)),
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=50)),
 )
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -66,7 +66,8 @@ def build_runner(
         _set_precision(config, amp)
     if launcher != "none" and default_device().type == "cpu":
         _use_gloo(config)
-    if default_device().type == "cpu" and config.get("train_dataloader", {}).get("pin_memory"):
+    loader = config.get("train_dataloader") or {}
+    if default_device().type == "cpu" and loader.get("pin_memory"):
         config.train_dataloader.pin_memory = False  # there is no device to copy to
     init_default_scope(config.get("default_scope", "fineclip"))
     sharded = config.get("fully_sharded", False)

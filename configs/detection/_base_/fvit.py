@@ -81,9 +81,7 @@ model = dict(
             beta=beta,
             norm_cfg=norm_cfg,
             bbox_coder=dict(type="DeltaXYWHBBoxCoder", target_stds=[0.1, 0.1, 0.2, 0.2]),
-            loss_cls=dict(
-                type="ClassMaskedCrossEntropy", bg_weight=0.6, class_weight=vocabulary
-            ),
+            loss_cls=dict(type="ClassMaskedCrossEntropy", bg_weight=0.6, class_weight=vocabulary),
             loss_bbox=dict(type="L1Loss", loss_weight=1.0),
         ),
     ),
