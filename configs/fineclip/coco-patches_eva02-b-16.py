@@ -2,8 +2,8 @@
 
 Source: CLIPSelf (ICLR 2024) and its release: 8 GPUs x 2, 6 epochs. Its figure is for F-ViT on
 OV-COCO: novel AP50 33.6. Not measured here: no GPU, no COCO.
-Proposals instead of patches: --cfg-options train_dataloader.dataset.regions=boxes
-    annotations=annotations/proposals.json (novel AP50 37.6).
+Proposals instead of patches: --cfg-options regions=boxes annotations=annotations/proposals.json
+(novel AP50 37.6).
 
 Departures: the release trains the transformer blocks alone, where here the whole image tower
 trains, and it evaluates 0.7 x trained + 0.3 x start weights.
@@ -15,14 +15,16 @@ method = "clipself"
 model_name = "EVA02-B-16"
 pretrained = "merged2b_s8b_b131k"
 image_size = 1024
+regions = "grid"
 batch_size = 2
 max_epochs = 6
 
 train_dataloader = dict(
     dataset=dict(
-        regions="grid",
-        transform=dict(resize="pad", interpolation="bicubic"),
-        crop_transform=dict(resize="pad_center", interpolation="bicubic"),
+        images=dict(
+            transform=dict(resize="pad", interpolation="bicubic"),
+            crop_transform=dict(resize="pad_center", interpolation="bicubic"),
+        )
     )
 )
 val_dataloader = dict(

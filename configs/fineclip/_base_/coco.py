@@ -15,7 +15,8 @@ pretrained = ...  # a tag of open_clip's or a file; frozen and averaged teachers
 image_size = 224
 crop_size = 224
 crop_scale = 1.5  # factor on width and height of a box for its crop
-max_boxes = 20
+regions = "boxes"  # of the annotations; or "grid": image patches, without captions
+max_boxes = 20  # regions drawn per image
 batch_size = 32  # per process
 max_epochs = 10
 val_interval = 1
@@ -67,22 +68,32 @@ train_dataloader = dict(
     collate_fn=dict(type="fineclip.collate_region_text"),
     dataset=dict(
         type="RegionTextDataset",
-        shards=shards,
-        image_root=None if shards else f"{data_root}/{train_split}",
-        annotations=None if shards else f"{data_root}/{annotations}",
-        captions=None if shards else f"{data_root}/{captions}",
-        region_captions=f"{data_root}/{region_captions}"
-        if region_captions and not shards
-        else None,
+        source=dict(type="Shards", folder=shards)
+        if shards
+        else dict(
+            type="AnnotationFiles",
+            image_root=f"{data_root}/{train_split}",
+            annotations=f"{data_root}/{annotations}",
+            captions=f"{data_root}/{captions}",
+            region_captions=f"{data_root}/{region_captions}" if region_captions else None,
+        ),
+        images=dict(
+            transform=dict(size=image_size, resize="squash", interpolation="bilinear"),
+            crop_transform=dict(size=crop_size, resize="squash", interpolation="bilinear"),
+            backend=backend,
+        ),
+        regions=dict(
+            boxes=dict(
+                type="BoxRegions",
+                max_boxes=max_boxes,
+                min_area=8 * 8,
+                max_area=1024 * 1024,
+                crop_scale=crop_scale,
+            ),
+            grid=dict(type="GridRegions", max_regions=max_boxes),
+        )[regions],
         tokenizer=model_name,
-        transform=dict(size=image_size, resize="squash", interpolation="bilinear"),
-        crop_transform=dict(size=crop_size, resize="squash", interpolation="bilinear"),
-        max_boxes=max_boxes,
-        min_area=8 * 8,
-        max_area=1024 * 1024,
-        crop_scale=crop_scale,
         num_images=num_images,
-        backend=backend,
         seed=seed,
     ),
 )

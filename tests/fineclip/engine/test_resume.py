@@ -82,7 +82,8 @@ def data(tmp_path_factory):
         "captions": str(folder / "captions.json"),
     }
     make_shards(folder / "shards", **files, samples_per_shard=3)
-    return {"files": files, "shards": {"shards": str(folder / "shards")}}
+    shards = {"type": "Shards", "folder": str(folder / "shards")}
+    return {"files": {"type": "AnnotationFiles", **files}, "shards": shards}
 
 
 def train(
@@ -106,9 +107,9 @@ def train(
                     "type": "RegionTextDataset",
                     "tokenizer": "ViT-B-16",
                     "context_length": 8,
-                    "transform": {"size": 8},
-                    "max_boxes": 2,
-                    **source,
+                    "images": {"transform": {"size": 8}},
+                    "regions": {"type": "BoxRegions", "max_boxes": 2},
+                    "source": source,
                 },
             },
             "train_cfg": {"type": "ResumableEpochLoop", "max_epochs": EPOCHS},
