@@ -7,7 +7,15 @@ import torch
 from PIL import Image
 from region_text import region_text_dataset
 
-from fineclip.datasets import EpochSampler, RegionTextDataset, collate_region_text
+from fineclip.datasets import (
+    AnnotationFiles,
+    BoxRegions,
+    EpochSampler,
+    ImageReader,
+    MultiCrop,
+    RegionTextDataset,
+    collate_region_text,
+)
 
 SIZE = 32
 
@@ -355,8 +363,6 @@ def test_malformed_files_are_named(folder, file, content, message):
 
 
 def test_parts_may_be_objects(folder):
-    from fineclip.datasets import AnnotationFiles, BoxRegions, ImageReader, MultiCrop
-
     files = [folder / "images", folder / "instances.json"]
     dataset = RegionTextDataset(
         source=AnnotationFiles(*files, captions=folder / "captions.json"),

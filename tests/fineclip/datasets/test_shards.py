@@ -238,7 +238,7 @@ def test_nothing_half_written_is_left(files, tmp_path):
 
 
 def test_shard_sampler_mixes_few_shards_at_a_time(files, shards):
-    data = dataset(folder=shards, fields=("boxes",), regions="grid")
+    data = dataset(folder=shards, fields=("boxes",), regions="GridRegions")
     assert data.groups.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2]
     sampler = ShardSampler(data, group=2, seed=0)
     orders = []
@@ -264,7 +264,7 @@ def test_shard_sampler_mixes_few_shards_at_a_time(files, shards):
 
 
 def test_processes_share_the_samples(shards, monkeypatch):
-    data = dataset(folder=shards, fields=("boxes",), regions="grid")
+    data = dataset(folder=shards, fields=("boxes",), regions="GridRegions")
     found = []
     for rank in range(2):
         monkeypatch.setattr("mmengine.dataset.sampler.get_dist_info", lambda rank=rank: (rank, 2))
