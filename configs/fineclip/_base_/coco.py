@@ -1,11 +1,12 @@
 """Pretraining on COCO train2017, evaluated on val2017: the settings that all runs share.
 
-Source: FineCLIP (NeurIPS 2024) and its release, ViT-B/16: 10 epochs, global batch 256 (8 GPUs x
+Source: FineCLIP (NeurIPS 2024) and its release, B/16: 10 epochs, global batch 256 (8 GPUs x
 32), 224 px, up to 20 boxes, AdamW 1e-5, text tower frozen, three losses of weight 1. The release
 trains in fp16; here add --amp (bf16).
 
-Its proposals and region captions were not published. By default the annotated boxes stand in, with
-captions made from category names; point `annotations` and `region_captions` at better ones.
+Its boxes and region captions of COCO (coco_proposals.json, coco_captions.json) are linked from its
+repository; below data_root, annotations=coco_proposals.json region_captions=coco_captions.json take
+them. By default the annotated boxes stand in, with captions made from category names.
 """
 
 _base_ = ["./runtime.py", "./methods.py"]
