@@ -2,6 +2,7 @@ from pathlib import Path
 
 import open_clip
 import pytest
+from mmengine.config import Config
 
 from fineclip.engine import load_config
 
@@ -91,3 +92,5 @@ def test_shipped_configs_are_consistent(path):
         assert value.startswith("elsewhere/")
     assert config.train_dataloader.batch_size == config.batch_size
     assert config.train_cfg.max_epochs == config.param_scheduler.end == config.max_epochs
+    # Read without load_config it names no model, where it could have named another's.
+    assert Config.fromfile(path).model.clip.name is ...
