@@ -19,6 +19,7 @@ OBJECTIVES = _root.Registry("objective", scope="fineclip", locations=["fineclip.
 DATASETS = _root.Registry(
     "dataset", parent=_root.DATASETS, scope="fineclip", locations=["fineclip.datasets"]
 )
+DATA_PARTS = _root.Registry("data part", scope="fineclip", locations=["fineclip.datasets"])
 DATA_SAMPLERS = _root.Registry(
     "data sampler", parent=_root.DATA_SAMPLERS, scope="fineclip", locations=["fineclip.datasets"]
 )

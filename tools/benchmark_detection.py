@@ -3,7 +3,7 @@ r"""Where an F-ViT spends its time on an image: trunk, pyramid, RPN, RoI head, s
 
 Weights, classes and pictures are random; the size of the vocabulary, not its names, costs time.
 
-  python tools/benchmark_detection.py --config configs/detection/ov-coco_vit-b-16_original.py
+  python tools/benchmark_detection.py --config configs/detection/ov-coco_vit-b-16.py
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--config",
-        default="configs/detection/ov-coco_vit-b-16_original.py",
+        default="configs/detection/ov-coco_vit-b-16.py",
         metavar="C",
         help="config of the detector (default: %(default)s)",
     )

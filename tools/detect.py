@@ -2,7 +2,7 @@
 r"""Detects in images what a vocabulary names, with a trained F-ViT.
 
 python tools/detect.py photos/ --vocabulary cat "a red umbrella" --out found/ \
-      --checkpoint work_dirs/ov-coco_eva02-b-16_fineclip
+      --checkpoint work_dirs/ov-coco_eva02-b-16
 
 Without --checkpoint it is the tiny detector of the quickstart, which knows the built-in scenes.
 """

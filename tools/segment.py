@@ -4,7 +4,7 @@ r"""Segments images into what a vocabulary names, with a trained CAT-Seg.
 python tools/segment.py photos/ --vocabulary cat sofa "wooden floor" --out found/ \
       --weights model_final.pth --model ViT-B/16
 python tools/segment.py photos/ --vocabulary-file ade150 \
-      --config-file configs/segmentation/coco-stuff_vit-b-16_fineclip.yaml --weights W.pth
+      --config-file configs/segmentation/coco-stuff_vit-b-16.yaml --weights W.pth
 
 Without both it is the tiny segmenter of the quickstart, which knows the built-in scenes.
 """

@@ -22,7 +22,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--work-dir",
         metavar="D",
-        help="where logs and checkpoints go (default: work_dirs/<name of the config>)",
+        help="where logs and checkpoints go (default: work_dirs/<name of the config>, "
+        "with _<method> where it has methods)",
     )
     parser.add_argument(
         "--resume",

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 r"""Trains CAT-Seg on detectron2's trainer, or evaluates it.
 
-python tools/train_segmentation.py --config-file configs/segmentation/coco-stuff_vit-b-16_fineclip.yaml \
+python tools/train_segmentation.py --config-file configs/segmentation/coco-stuff_vit-b-16.yaml \
       --num-gpus 4 OUTPUT_DIR work_dirs/catseg
 python tools/train_segmentation.py --config-file ... --eval-only MODEL.WEIGHTS model_final.pth
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 

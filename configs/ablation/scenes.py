@@ -26,8 +26,13 @@ scenes = dict(images=images, val_images=val_images)
 
 # Options as for --cfg-options of tools/train.py. Paths of configs are relative to this file.
 pretraining = dict(
-    config="../fineclip/scenes_clip.py",
-    options=dict(max_epochs=pretrain_epochs, lr=pretrain_lr, batch_size=pretrain_batch_size),
+    config="../fineclip/scenes.py",
+    options=dict(
+        method="clip",
+        max_epochs=pretrain_epochs,
+        lr=pretrain_lr,
+        batch_size=pretrain_batch_size,
+    ),
 )
 refinement = dict(max_epochs=epochs, lr=lr, batch_size=batch_size)  # options of every row
 
@@ -36,16 +41,16 @@ refinement = dict(max_epochs=epochs, lr=lr, batch_size=batch_size)  # options of
 # own options come after the shared ones: --cfg-options rows.SILC.options.num_local=4.
 rows = {
     "pretrained": dict(config=None),
-    "CLIP": dict(config="../fineclip/scenes_clip.py", options=dict()),
-    "RegionCLIP": dict(config="../fineclip/scenes_regionclip.py", options=dict()),
-    "CLIPSelf": dict(config="../fineclip/scenes_clipself.py", options=dict()),
-    "L_SD": dict(config="../fineclip/scenes_sd.py", options=dict()),
-    "L_GC": dict(config="../fineclip/scenes_clip.py", options=dict()),
-    "L_GC+L_SD": dict(config="../fineclip/scenes_gc-sd.py", options=dict()),
-    "L_RC": dict(config="../fineclip/scenes_rc.py", options=dict()),
-    "FineCLIP": dict(config="../fineclip/scenes_fineclip.py", options=dict()),
-    "SILC": dict(config="../fineclip/scenes_silc.py", options=dict()),
+    "CLIP": dict(config="../fineclip/scenes.py", options=dict(method="clip")),
+    "RegionCLIP": dict(config="../fineclip/scenes.py", options=dict(method="regionclip")),
+    "CLIPSelf": dict(config="../fineclip/scenes.py", options=dict(method="clipself")),
+    "L_SD": dict(config="../fineclip/scenes.py", options=dict(method="sd")),
+    "L_GC": dict(config="../fineclip/scenes.py", options=dict(method="clip")),
+    "L_GC+L_SD": dict(config="../fineclip/scenes.py", options=dict(method="gc-sd")),
+    "L_RC": dict(config="../fineclip/scenes.py", options=dict(method="rc")),
+    "FineCLIP": dict(config="../fineclip/scenes.py", options=dict(method="fineclip")),
+    "SILC": dict(config="../fineclip/scenes.py", options=dict(method="silc")),
     "SigLIP-FineCLIP": dict(
-        config="../fineclip/scenes_siglip-fineclip.py", options=dict(), start="load_from"
+        config="../fineclip/scenes.py", options=dict(method="siglip-fineclip"), start="load_from"
     ),
 }

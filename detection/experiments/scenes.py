@@ -26,7 +26,7 @@ def train_detector(
     Args:
         work_dir: Folder of logs and checkpoints.
         data: Folder that ``tools/make_scenes.py`` made.
-        init_checkpoint: CLIP of ``configs/fineclip/scenes_*.py``: image tower and class embeddings.
+        init_checkpoint: CLIP of ``configs/fineclip/scenes.py``: image tower and class embeddings.
         seed: Seed of training.
         epochs: None: as the config says.
         batch_size: Likewise.

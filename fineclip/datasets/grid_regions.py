@@ -6,6 +6,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fineclip.registry import DATA_PARTS
+
+
+@DATA_PARTS.register_module()
+class GridRegions:
+    """Cells of a grid drawn anew each time, shuffled and cut out as they are.
+
+    CLIPSelf's image patches, see :func:`grid_shapes`. The annotations supply the list of images
+    alone; cells have neither captions nor labels.
+
+    Args:
+        max_regions: Cells drawn per image and epoch.
+        max_grid: Most rows or columns of the grid.
+
+    Raises:
+        ValueError: ``max_grid`` is below 1.
+    """
+
+    annotated = False
+    labels = False
+    crop_scale = 1.0
+
+    def __init__(self, *, max_regions: int = 20, max_grid: int = 6) -> None:
+        self.max_regions = max_regions
+        self.shapes = grid_shapes(max_grid)
+
+    def draw(
+        self, boxes: Tensor, width: int, height: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Cells, which are none of the boxes; see :class:`fineclip.datasets.regions.Regions`."""
+        cells = random_grid_cells(
+            width, height, shapes=self.shapes, max_cells=self.max_regions, rng=rng
+        )
+        return cells, torch.full((len(cells),), -1)
+
 
 def grid_shapes(max_side: int = 6) -> list[tuple[int, int]]:
     """All grids of CLIPSelf's image patches (Wu et al., ICLR 2024, Sec. 3.2, as released).

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
 import torch
 from mmengine.logging import print_log
 
 from fineclip.datasets.packed_strings import PackedStrings
-from fineclip.datasets.region_source import ImageRecord, RegionSource, Wanted
+from fineclip.datasets.region_source import RegionSource, Wanted
+from fineclip.datasets.regions import BoxRegions
 
 
 class RegionIndex:
@@ -22,16 +22,11 @@ class RegionIndex:
 
     Args:
         source: Where the data come from.
-        texts: Images need a caption.
-        boxes: Boxes are read. Images that are in the data for their boxes alone need one.
-        region_texts: Boxes need a caption.
-        labels: Boxes get the place of their category.
+        fields: What samples hold; with "texts" images need a caption, with "region_texts" boxes.
+        regions: Which boxes are usable; None: none are read. Images that are in the data for
+            their boxes alone need one.
         images_alone: Images are of use without texts and boxes.
-        category_caption: Template of the boxes' captions where the source has none.
-        min_area: Smallest area of a box, as cut to the image, in square pixels.
-        max_area: Largest such area.
         min_side: Images with a side below this many pixels are left out.
-        include_crowd: Keep boxes marked ``iscrowd``.
         num_images: Number of images drawn by ``seed``; None: all.
         seed: Seed of that draw.
 
@@ -53,27 +48,21 @@ class RegionIndex:
         self,
         source: RegionSource,
         *,
-        texts: bool,
-        boxes: bool,
-        region_texts: bool,
-        labels: bool,
+        fields: Collection[str],
+        regions: BoxRegions | None,
         images_alone: bool,
-        category_caption: str,
-        min_area: float,
-        max_area: float,
         min_side: int,
-        include_crowd: bool,
         num_images: int | None,
         seed: int,
     ) -> None:
         self.problems: dict[str, list[str]] = defaultdict(list)
-        self._area_range = (min_area, max_area)
-        self._include_crowd = include_crowd
-        self._own_captions = region_texts and source.has_region_captions
-        self._category_caption = category_caption if region_texts else None
+        texts, captioned = "texts" in fields, "region_texts" in fields
         data = source.open(
             Wanted(
-                captions=texts, annotations=boxes, region_captions=region_texts, categories=labels
+                captions=texts,
+                annotations=regions is not None,
+                region_captions=captioned,
+                categories=regions is not None and regions.labels,
             )
         )
         total = len(data)
@@ -82,9 +71,8 @@ class RegionIndex:
             if num_images > total:
                 raise ValueError(f"num_images={num_images}, but {source.where} has {total}")
             numbers = sorted(np.random.default_rng(seed).permutation(total)[:num_images].tolist())
-        self._names = {c["id"]: c["name"] for c in data.categories}
-        self._place = {c["id"]: place for place, c in enumerate(data.categories)}
 
+        categories = {c["id"]: (place, c.get("name")) for place, c in enumerate(data.categories)}
         kept, sizes = [], []
         captions, caption_ends = [], [0]
         all_boxes, region_captions, all_labels, box_ends = [], [], [], [0]
@@ -96,15 +84,19 @@ class RegionIndex:
             if texts and not record.captions:
                 self.problems["image without caption"].append(file)
                 continue
-            regions = list(self._usable_regions(record)) if boxes else []
-            # What an image is in the batch for: its regions, its caption or its views.
-            if boxes and not (texts or images_alone or regions):
-                continue
+            usable = []
+            if regions is not None:
+                usable = list(
+                    regions.usable(record, categories, self.problems, captioned=captioned)
+                )
+                # What an image is in the batch for: its regions, its caption or its views.
+                if not (texts or images_alone or usable):
+                    continue
             kept.append(number)
             sizes.append((image["width"], image["height"]))
             captions.extend(record.captions)
             caption_ends.append(len(captions))
-            for box, caption, label in regions:
+            for box, caption, label in usable:
                 all_boxes.append(box)
                 region_captions.append(caption)
                 all_labels.append(label)
@@ -128,48 +120,3 @@ class RegionIndex:
 
     def __len__(self) -> int:
         return len(self.numbers)
-
-    def _usable_regions(self, record: ImageRecord):
-        """(box xyxy pixels, caption, label) of the boxes that can be used."""
-        file = record.image["file_name"]
-        for place, annotation in enumerate(record.annotations):
-            if annotation.get("iscrowd") and not self._include_crowd:
-                continue
-            box = self._usable_box(annotation, record.image)
-            if box is None:
-                continue
-            caption: str | None = ""
-            category = annotation.get("category_id")
-            if self._own_captions:
-                caption = record.region_captions[place]
-            elif self._category_caption is not None:
-                name = self._names.get(category)
-                caption = None if name is None else self._category_caption.format(name)
-            if caption is None:
-                self.problems["region without caption"].append(
-                    f"{file} (annotation {annotation.get('id')})"
-                )
-                continue
-            yield box, caption, self._place.get(category, -1)
-
-    def _usable_box(
-        self, annotation: Mapping[str, Any], image: Mapping[str, Any]
-    ) -> list[float] | None:
-        """The box as xyxy pixels cut to the image, or None with the reason recorded."""
-        file, box = image["file_name"], annotation["bbox"]
-        where = f"{file} (annotation {annotation.get('id')}, box {box})"
-        try:
-            x, y, w, h = map(float, box)
-        except (TypeError, ValueError):
-            self.problems["box that is not four numbers"].append(where)
-            return None
-        x0, y0 = max(x, 0), max(y, 0)
-        x1, y1 = min(x + w, image["width"]), min(y + h, image["height"])
-        # Written so that NaN counts as outside as well.
-        if not (x1 > x0 and y1 > y0):
-            self.problems["box empty or outside its image"].append(where)
-            return None
-        if not self._area_range[0] <= (x1 - x0) * (y1 - y0) <= self._area_range[1]:
-            self.problems["box area out of range"].append(where)
-            return None
-        return [x0, y0, x1, y1]

@@ -12,6 +12,7 @@ from fineclip.datasets.files import read_bytes
 from fineclip.datasets.packed_strings import PackedStrings
 from fineclip.datasets.region_captions import RegionCaptions
 from fineclip.files import read_json, require_keys
+from fineclip.registry import DATA_PARTS
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,14 @@ class ImageRecord:
         captions: Its captions, none of them empty.
         annotations: COCO's entries: ``bbox`` xywh in pixels, possibly ``id``, ``category_id``,
             ``iscrowd``.
-        region_captions: One per annotation, None where there is none; empty if not asked for.
+        region_captions: One per annotation, None where there is none; None if the source has no
+            captions of regions, or they were not asked for.
     """
 
     image: Mapping[str, Any]
     captions: Sequence[str]
     annotations: Sequence[Mapping[str, Any]]
-    region_captions: Sequence[str | None]
+    region_captions: Sequence[str | None] | None
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,6 @@ class RegionSource(Protocol):
 
     where: str
     """What messages call the source."""
-
-    has_region_captions: bool
-    """Whether boxes have captions of their own."""
 
     def open(self, wanted: Wanted) -> RegionRecords:
         """Reads what is known about the images."""
@@ -83,14 +82,16 @@ class RegionRecords(Protocol):
         """The records of these images."""
 
 
+@DATA_PARTS.register_module()
 class AnnotationFiles:
     """A folder of images and files in COCO's formats.
 
     Args:
         image_root: Folder of the images.
         annotations: COCO instances or proposals JSON (images, annotations with bbox xywh pixels).
-        captions: COCO captions JSON.
-        region_captions: JSON of :class:`RegionCaptions`.
+        captions: COCO captions JSON; needed for the field "texts".
+        region_captions: JSON of :class:`RegionCaptions`. Without it, boxes are captioned with the
+            names of their categories.
 
     Raises:
         FileNotFoundError: The folder does not exist.
@@ -110,7 +111,6 @@ class AnnotationFiles:
         self.annotations, self.captions = annotations, captions
         self.region_captions = region_captions
         self.where = str(annotations)
-        self.has_region_captions = region_captions is not None
         self._files: PackedStrings | None = None
 
     def open(self, wanted: Wanted) -> _AnnotationRecords:
@@ -118,8 +118,10 @@ class AnnotationFiles:
 
         Raises:
             FileNotFoundError: A file does not exist.
-            ValueError: A file has not the format it should.
+            ValueError: A file has not the format it should, or is wanted and was not given.
         """
+        if wanted.captions and self.captions is None:
+            raise ValueError('the field "texts" needs a captions file: set captions=...')
         data = _AnnotationRecords(self, wanted)
         self._files = PackedStrings(image["file_name"] for image in data.images)
         return data
@@ -167,10 +169,10 @@ class _AnnotationRecords:
         for number in numbers:
             image = self.images[number]
             annotations = self._annotations.get(image["id"], ())
-            captions = lookup and [lookup.get(a, image["file_name"]) for a in annotations]
-            yield ImageRecord(
-                image, self._captions.get(image["id"], ()), annotations, captions or ()
-            )
+            captions = None
+            if lookup is not None:
+                captions = [lookup.get(a, image["file_name"]) for a in annotations]
+            yield ImageRecord(image, self._captions.get(image["id"], ()), annotations, captions)
 
 
 def _read_captions(path: str | Path) -> dict[Any, list[str]]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from fineclip.datasets.region_source import ImageRecord, Wanted
 from fineclip.files import parse_json, read_json, require_keys
+from fineclip.registry import DATA_PARTS
 
 INDEX = "index.json"
 FORMAT = "fineclip-shards"
@@ -35,6 +36,7 @@ def sample_key(number: int) -> str:
     return f"{number:09d}"
 
 
+@DATA_PARTS.register_module()
 class Shards:
     """A folder of shards with its index.
 
@@ -165,11 +167,14 @@ class _ShardRecords:
         for number in numbers:
             record = self._shards.read_record(number)
             annotations = record["annotations"] if wanted.annotations else ()
+            captions = None
+            if self._shards.has_region_captions and wanted.region_captions:
+                captions = [annotation.get("caption") for annotation in annotations]
             yield ImageRecord(
                 record["image"],
                 record["captions"] if wanted.captions else (),
                 annotations,
-                [annotation.get("caption") for annotation in annotations],
+                captions,
             )
 
 

@@ -32,7 +32,7 @@ def build_runner(
     Args:
         config: A complete config, of pretraining or of detection.
         work_dir: Where logs and checkpoints go; by default the config's ``work_dir``, else
-            ``work_dirs/<name of the config>``.
+            ``work_dirs/<name of the config>``, with ``_<method>`` where the config has methods.
         resume: Continue from the last checkpoint of the work dir, if there is one, or from this
             file.
         amp: Train in mixed precision; fp16 scales the loss by the config's ``loss_scale``, or
@@ -46,6 +46,8 @@ def build_runner(
     """
     install_safe_loader()
     name = Path(config.filename).stem if config.filename else "run"
+    if "method" in config:  # methods of one config must not take over each other's checkpoints
+        name = f"{name}_{config.method}"
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / name)
     config.launcher = launcher
     if config.get("fully_sharded"):
@@ -64,7 +66,8 @@ def build_runner(
         _set_precision(config, amp)
     if launcher != "none" and default_device().type == "cpu":
         _use_gloo(config)
-    if default_device().type == "cpu" and config.get("train_dataloader", {}).get("pin_memory"):
+    loader = config.get("train_dataloader") or {}
+    if default_device().type == "cpu" and loader.get("pin_memory"):
         config.train_dataloader.pin_memory = False  # there is no device to copy to
     init_default_scope(config.get("default_scope", "fineclip"))
     sharded = config.get("fully_sharded", False)

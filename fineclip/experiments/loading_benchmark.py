@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
@@ -17,9 +18,11 @@ from PIL import Image
 from torchvision import transforms
 
 from fineclip.datasets.decoding import DecodedImage
-from fineclip.datasets.multi_crop import ViewPlan
+from fineclip.datasets.image_reader import Boxes, ImageReader
+from fineclip.datasets.region_source import AnnotationFiles
 from fineclip.datasets.region_text import RegionTextDataset
-from fineclip.datasets.region_text_batch import RegionTextBatch, collate_region_text
+from fineclip.datasets.region_text_batch import collate_region_text
+from fineclip.datasets.regions import BoxRegions
 from fineclip.files import read_json, require_keys
 
 REFERENCE = "reference"
@@ -61,46 +64,39 @@ class LoadingResult(TypedDict):
     paths: list[PathResult]
 
 
-class PillowPerBoxDataset(RegionTextDataset):
-    """The same samples, pixels as the releases of CLIPSelf and FineCLIP make them.
+class PillowPerBoxReader(ImageReader):
+    """Pixels as the releases of CLIPSelf and FineCLIP make them.
 
     Pillow decodes the image; image and each box, cut out with ``Image.crop``, go through
     torchvision's ``Resize``, ``ToTensor`` and ``Normalize`` to float32. Draws, captions and tokens
-    are left to the base class, whose costs the releases exceed.
+    are left to the data set, whose costs the releases exceed.
     """
 
-    def _decode(
-        self, index: int, crop_boxes: Sequence[Sequence[float]], plan: ViewPlan | None
-    ) -> DecodedImage:
-        with Image.open(self.source.file(int(self._index.numbers[index]))) as image:
+    def __init__(self, *, transform: Mapping[str, Any]) -> None:
+        super().__init__(transform=transform)
+        size = self.transform.size
+        self._reference = transforms.Compose(
+            [
+                transforms.Resize(
+                    (size, size), transforms.InterpolationMode(self.transform.interpolation)
+                ),
+                transforms.ToTensor(),
+                transforms.Normalize(_MEAN, _STD),
+            ]
+        )
+
+    def decode(self, content: bytes, file: str, **needs: Any) -> DecodedImage:
+        """The whole image, whatever is needed of it."""
+        with Image.open(io.BytesIO(content)) as image:
             return DecodedImage.of(image.convert("RGB"))
 
-    def _add_pixels(
-        self,
-        sample: RegionTextBatch,
-        image: DecodedImage | None,
-        crop_boxes: Sequence[Sequence[float]],
-        plan: ViewPlan | None,
-    ) -> None:
-        pixels = image.pixels
-        sample["images"] = self._reference(pixels)[None]
-        if "crops" in self.fields:
-            crops = [self._reference(pixels.crop(tuple(box))) for box in crop_boxes]
-            sample["crops"] = torch.stack(crops)
+    def whole(self, image: DecodedImage | None) -> torch.Tensor:
+        """(1, 3, H, W) float32."""
+        return self._reference(image.pixels)[None]
 
-    @property
-    def _reference(self) -> Callable[[Image.Image], torch.Tensor]:
-        if not hasattr(self, "_compose"):
-            size = self.transform.size
-            mode = transforms.InterpolationMode(self.transform.interpolation)
-            self._compose = transforms.Compose(
-                [
-                    transforms.Resize((size, size), mode),
-                    transforms.ToTensor(),
-                    transforms.Normalize(_MEAN, _STD),
-                ]
-            )
-        return self._compose
+    def crops(self, image: DecodedImage | None, boxes: Boxes) -> torch.Tensor:
+        """(n, 3, H, W) float32."""
+        return torch.stack([self._reference(image.pixels.crop(tuple(box))) for box in boxes])
 
 
 def measure_loading(
@@ -160,20 +156,19 @@ def measure_loading(
         if all(box.get("category_id") in named for box in data["annotations"]):
             fields.append("region_texts")
         options = {
-            "image_root": image_root,
-            "annotations": chosen,
-            "captions": captions,
+            "source": AnnotationFiles(image_root, chosen, captions=captions),
             "tokenizer": tokenizer,
             "fields": fields,
-            "transform": {"size": size, "interpolation": interpolation},
-            "max_boxes": boxes,
-            "min_area": 0,
-            "max_area": float("inf"),
+            "regions": BoxRegions(max_boxes=boxes, min_area=0, max_area=float("inf")),
+        }
+        transform = {"size": size, "interpolation": interpolation}
+        readers = {
+            REFERENCE: PillowPerBoxReader(transform=transform),
+            "pil": ImageReader(transform=transform, backend="pil"),
+            "tensor": ImageReader(transform=transform, backend="tensor"),
         }
         datasets = {
-            REFERENCE: PillowPerBoxDataset(**options),
-            "pil": RegionTextDataset(**options, backend="pil"),
-            "tensor": RegionTextDataset(**options, backend="tensor"),
+            name: RegionTextDataset(images=reader, **options) for name, reader in readers.items()
         }
         seconds: dict[str, list[float]] = {name: [] for name in datasets}
         total = (rounds + 1) * len(datasets)

@@ -19,7 +19,7 @@ from fineclip.scenes import make_scenes
 METRICS = ("box_top1", "box_top5", "i2t_r1", "t2i_r1")
 RUNS = ("clip", "clip_continued", "fineclip")
 STAGES = ("scenes", *RUNS)
-CONFIGS = Path(__file__).parents[2] / "configs" / "fineclip"
+RECIPE = Path(__file__).parents[2] / "configs" / "fineclip" / "scenes.py"
 
 Report = Callable[[str], None]
 
@@ -187,8 +187,9 @@ class _Run:
         if not self.data.is_dir():
             raise ValueError(f"stage {self.name} needs stage scenes: {self.data} is missing")
         config = load_config(
-            CONFIGS / self._recipe,
+            RECIPE,
             {
+                "method": "fineclip" if self.name == "fineclip" else "clip",
                 "data_root": str(self.data),
                 "seed": self.seed,
                 "max_epochs": self.epochs,
@@ -206,14 +207,10 @@ class _Run:
         return config
 
     @property
-    def _recipe(self) -> str:
-        return "scenes_fineclip.py" if self.name == "fineclip" else "scenes_clip.py"
-
-    @property
     def fingerprint(self) -> str:
         """Changes whenever the run would."""
         facts = [self.name, self.seed, asdict(self.settings)]
-        sources = [CONFIGS / self._recipe, *sorted(CONFIGS.glob("_base_/*.py"))]
+        sources = [RECIPE, *sorted(RECIPE.parent.glob("_base_/*.py"))]
         text = json.dumps(facts) + "".join(file.read_text() for file in sources)
         return hashlib.sha256(text.encode()).hexdigest()
 

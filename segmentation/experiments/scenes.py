@@ -28,7 +28,7 @@ def train_segmenter(
     Args:
         work_dir: Folder of logs and checkpoints.
         data: Folder that ``tools/make_scenes.py`` made; it must be called ``scenes``.
-        init_checkpoint: CLIP of ``configs/fineclip/scenes_*.py``, both towers.
+        init_checkpoint: CLIP of ``configs/fineclip/scenes.py``, both towers.
         seed: Seed of training.
         steps: None: as the configuration says.
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fineclip.datasets import RegionTextDataset, collate_region_text
+from fineclip.datasets import ImageReader, RegionTextDataset, collate_region_text
 from fineclip.engine import load_config
-from fineclip.registry import DATASETS, HOOKS, MODELS
+from fineclip.registry import DATA_PARTS, DATASETS, HOOKS, MODELS
 from fineclip.scenes import make_scenes
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "fineclip"
@@ -43,20 +43,32 @@ FIELDS = {
     "SigmoidGlobalContrastive": {"texts"},
     "SigmoidRegionContrastive": {"boxes", "region_texts"},
 }
-PREFIXES = {"coco": "coco_vit-b-16_", "cc2.5m": "cc2.5m_vit-b-16_", "scenes": "scenes_"}
-FILES = [prefix + row for prefix in PREFIXES.values() for row in ROWS]
-TINY = {"model_name": "ViT-Ti-16", "pretrained": None, "image_size": 32, "crop_size": 32}
-
-
-def options(name):
-    """A tiny model; where there is a choice, few names and few prototypes."""
-    found = dict(TINY)
-    if name.endswith("_regionclip"):
-        found |= {"vocabulary": ["red ring", "wall"], "model.templates": "plain"}
-    if name.endswith("_silc"):
-        found |= {"num_prototypes": 8, "model.prototype_head.hidden_dim": 16}
-        found |= {"train_dataloader.dataset.views.local_size": 16}
-    return found
+FILES = {path.stem: path for path in sorted(CONFIGS.glob("*.py"))}
+NAMES = {
+    "coco_vit-b-16",
+    "coco_eva02-b-16",
+    "coco_eva02-l-14-336",
+    "coco-patches_eva02-b-16",
+    "cc2.5m_vit-b-16",
+    "cc2.5m_eva02-b-16",
+    "scenes",
+}
+# Patches have no captions: the methods that need none of regions.
+ON_PATCHES = ("clip", "clipself", "regionclip", "sd", "gc-sd", "silc")
+PAIRS = [(n, m) for n in FILES for m in (ON_PATCHES if "patches" in n else ROWS)]
+PATCHES = [("coco-patches_eva02-b-16", method) for method in ("clipself", "gc-sd")]
+# A tiny model; where there is a choice, few names and few prototypes.
+TINY = {
+    "model_name": "ViT-Ti-16",
+    "pretrained": None,
+    "image_size": 32,
+    "crop_size": 32,
+    "vocabulary": ["red ring", "wall"],
+    "templates": "plain",
+    "num_prototypes": 8,
+    "prototype_hidden": 16,
+    "local_size": 16,
+}
 
 
 @pytest.fixture(scope="module")
@@ -66,28 +78,35 @@ def scenes(tmp_path_factory):
     return folder
 
 
-def test_every_row_has_a_config_for_every_data_set():
-    files = {path.stem for path in CONFIGS.glob("*.py")}
-    assert set(FILES) <= files
-    others = {name for name in files - set(FILES) if "eva02" not in name}
-    assert others == set()
+def test_one_file_per_data_set_and_tower():
+    assert set(FILES) == NAMES
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_row_trains_on_what_its_data_hold(name, scenes):
+def test_methods_are_the_rows_of_the_tables():
+    with pytest.raises(
+        ValueError, match="unknown method 'clipp'; known: fineclip, clip, "
+    ) as error:
+        load_config(FILES["scenes"], {"method": "clipp"})
+    assert set(str(error.value).split("known: ")[1].split(", ")) == set(ROWS)
+
+
+@pytest.mark.parametrize(("name", "method"), [p for p in PAIRS if "eva02" not in p[0]] + PATCHES)
+def test_row_trains_on_what_its_data_hold(name, method, scenes):
     """Scenes stand in for COCO; everything else is the config's."""
-    config = load_config(CONFIGS / f"{name}.py", options(name))
-    row = name.split("_")[-1]
+    config = load_config(FILES[name], {"method": method, **TINY})
     types = [objective.type for objective in config.model.objectives]
-    assert types == ROWS[row]
+    assert types == ROWS[method]
     dataset = config.train_dataloader.dataset
     assert set(dataset.get("fields", ("texts", "boxes", "crops", "region_texts"))) == set().union(
         *(FIELDS[name] for name in types)
     )
     notes = scenes / "annotations"
-    dataset.update(image_root=str(scenes / "train"), captions=str(notes / "captions_train.json"))
-    dataset.update(annotations=str(notes / "proposals_train.json"))
-    dataset.update(region_captions=str(notes / "region_captions_train.json"))
+    dataset.source.update(
+        image_root=str(scenes / "train"),
+        annotations=str(notes / "proposals_train.json"),
+        captions=str(notes / "captions_train.json"),
+        region_captions=str(notes / "region_captions_train.json"),
+    )
     batch = collate_region_text([DATASETS.build(dataset)[0, index] for index in range(3)])
     model = MODELS.build(config.model).train()
     hooks = {hook.type for hook in config.custom_hooks}
@@ -102,12 +121,14 @@ def test_row_trains_on_what_its_data_hold(name, scenes):
     assert sum(gradient.abs().sum() for gradient in gradients) > 0
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
-def test_every_name_in_a_config_exists(path):
-    config = load_config(path)
-    known = inspect.signature(RegionTextDataset).parameters
+@pytest.mark.parametrize(("name", "method"), PAIRS)
+def test_every_name_in_a_config_exists(name, method):
+    config = load_config(FILES[name], {"method": method})
     dataset = config.train_dataloader.dataset
-    assert set(dataset) - {"type"} <= known.keys()
+    parts = {RegionTextDataset: dataset, ImageReader: dataset.images}
+    parts |= {DATA_PARTS.get(part.type): part for part in (dataset.source, dataset.regions)}
+    for part, arguments in parts.items():
+        assert set(arguments) - {"type"} <= inspect.signature(part).parameters.keys()
     for hook in config.custom_hooks:
         assert HOOKS.get(hook.type), hook.type
     model = MODELS.get(config.model.type)
@@ -117,14 +138,15 @@ def test_every_name_in_a_config_exists(path):
     assert kept <= {hook.type for hook in config.custom_hooks}
 
 
-@pytest.mark.parametrize("name", [n for n in FILES if not n.startswith("scenes")])
+@pytest.mark.parametrize(("name", "method"), [pair for pair in PAIRS if "vit-b-16" in pair[0]])
 @pytest.mark.parametrize("size", [336, 640])
-def test_one_option_changes_the_image_size_of_every_row(name, size):
-    config = load_config(CONFIGS / f"{name}.py", {"image_size": size, "num_images": 1000})
+def test_one_option_changes_the_image_size_of_every_row(name, method, size):
+    options = {"method": method, "image_size": size, "num_images": 1000}
+    config = load_config(FILES[name], options)
     dataset = config.train_dataloader.dataset
     sizes = {task.dataset.transform.size for task in config.test_dataloader.values()}
-    assert sizes | {dataset.transform.size} == {size}
-    assert dataset.crop_transform.size == 224
+    assert sizes | {dataset.images.transform.size} == {size}
+    assert dataset.images.crop_transform.size == 224
     assert dataset.num_images == 1000
     if "views" in dataset:
         assert dataset.views.global_size == size
@@ -133,36 +155,38 @@ def test_one_option_changes_the_image_size_of_every_row(name, size):
 def test_rows_differ_from_fineclip_in_objectives_and_data_only():
     """The table compares objectives: schedule, batch and optimizer are the same."""
     shared = ("optim_wrapper", "param_scheduler", "train_cfg", "batch_size", "val_evaluator")
-    for prefix in PREFIXES.values():
-        base = load_config(CONFIGS / f"{prefix}fineclip.py")
+    for path in FILES.values():
+        base = load_config(path)
         for row in ROWS:
-            config = load_config(CONFIGS / f"{prefix}{row}.py")
+            config = load_config(path, {"method": row})
             assert all(config[key] == base[key] for key in shared), row
 
 
 def test_sigmoid_rows_do_not_start_from_published_logits():
     """open_clip fills a missing bias with 0, whatever init_logit_bias says."""
-    for prefix in ("coco_vit-b-16_", "cc2.5m_vit-b-16_"):
-        config = load_config(CONFIGS / f"{prefix}siglip-fineclip.py")
-        assert "InitialLogitsHook" in {hook.type for hook in config.custom_hooks}
+    for name, path in FILES.items():
+        config = load_config(path, {"method": "siglip-fineclip"})
+        restarts = "InitialLogitsHook" in {hook.type for hook in config.custom_hooks}
+        assert restarts == (name != "scenes")  # whose weights are ours
 
 
 def test_clipself_recipe_uses_patches_at_its_own_resolution():
-    config = load_config(CONFIGS / "coco_eva02-b-16_clipself.py")
+    config = load_config(FILES["coco-patches_eva02-b-16"])
     dataset = config.train_dataloader.dataset
-    assert dataset.regions == "grid"
-    assert (dataset.transform.size, dataset.crop_transform.size) == (1024, 224)
+    assert dataset.regions == {"type": "GridRegions", "max_regions": 20}
+    images = dataset.images
+    assert (images.transform.size, images.crop_transform.size) == (1024, 224)
+    assert (images.transform.resize, images.crop_transform.resize) == ("pad", "pad_center")
     assert (config.train_cfg.max_epochs, config.optim_wrapper.optimizer.lr) == (6, 1e-5)
-    boxes = load_config(
-        CONFIGS / "coco_eva02-b-16_clipself.py", {"train_dataloader.dataset.regions": "boxes"}
-    )
-    assert boxes.train_dataloader.dataset.regions == "boxes"
+    boxes = load_config(FILES["coco-patches_eva02-b-16"], {"regions": "boxes"})
+    assert boxes.train_dataloader.dataset.regions.type == "BoxRegions"
 
 
 def test_vocabulary_option_reaches_the_model():
-    config = load_config(CONFIGS / "coco_vit-b-16_regionclip.py")
-    assert config.model.vocabulary == "lvis_v1"
-    config = load_config(CONFIGS / "coco_vit-b-16_regionclip.py", {"vocabulary": "nouns.json"})
+    options = {"method": "regionclip"}
+    assert load_config(FILES["coco_vit-b-16"], options).model.vocabulary == "lvis_v1"
+    config = load_config(FILES["coco_vit-b-16"], {**options, "vocabulary": "nouns.json"})
     assert config.model.vocabulary == "nouns.json"
-    config = load_config(CONFIGS / "scenes_regionclip.py", {"data_root": "D"})
+    config = load_config(FILES["scenes"], {**options, "data_root": "D"})
     assert config.model.vocabulary == "D/vocabulary.json"
+    assert "vocabulary" not in load_config(FILES["scenes"]).model

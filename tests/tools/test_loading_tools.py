@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-CONFIG = "configs/fineclip/scenes_fineclip.py"
+CONFIG = "configs/fineclip/scenes.py"
 
 
 def files(scenes):

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-COCO = "configs/fineclip/coco_vit-b-16_fineclip.py"
+COCO = "configs/fineclip/coco_vit-b-16.py"
 
 
 def losses(work_dir):

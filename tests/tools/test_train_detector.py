@@ -12,7 +12,7 @@ from fineclip.text import load_vocabulary
 
 pytest.importorskip("mmdet")
 
-CONFIG = "configs/detection/ov-coco_vit-b-16_original.py"
+CONFIG = "configs/detection/ov-coco_vit-b-16.py"
 SMALL = [
     *["model_name=ViT-Ti-16", "pretrained=None", "text_pretrained=None", "taps=[0,1,1,2]"],
     *["width=96", "embed_dim=64", "channels=16", "num_rois=8", "num_proposals=20"],

@@ -1,25 +1,29 @@
-"""FineCLIP on COCO train2017, evaluated on val2017: the settings all COCO runs share.
+"""Pretraining on COCO train2017, evaluated on val2017: the settings that all runs share.
 
-Source: FineCLIP (NeurIPS 2024) and its release, ViT-B/16: 10 epochs, global batch 256 (8 GPUs x
+Source: FineCLIP (NeurIPS 2024) and its release, B/16: 10 epochs, global batch 256 (8 GPUs x
 32), 224 px, up to 20 boxes, AdamW 1e-5, text tower frozen, three losses of weight 1. The release
 trains in fp16; here add --amp (bf16).
 
-Its proposals and region captions were not published. By default the annotated boxes stand in, with
-captions made from category names; point `annotations` and `region_captions` at better ones.
+Its boxes and region captions of COCO (coco_proposals.json, coco_captions.json) are linked from its
+repository; below data_root, annotations=coco_proposals.json region_captions=coco_captions.json take
+them. By default the annotated boxes stand in, with captions made from category names.
 """
 
-_base_ = "./runtime.py"
+_base_ = ["./runtime.py", "./methods.py"]
 
-model_name = "ViT-B-16-quickgelu"
-pretrained = "openai"
+model_name = ...
+pretrained = ...  # a tag of open_clip's or a file; frozen and averaged teachers start from it, too
 image_size = 224
 crop_size = 224
 crop_scale = 1.5  # factor on width and height of a box for its crop
-max_boxes = 20
+regions = "boxes"  # of the annotations; or "grid": image patches, without captions
+max_boxes = 20  # regions drawn per image
 batch_size = 32  # per process
 max_epochs = 10
+val_interval = 1
 warmup_iters = 1000
 lr = 1e-5
+betas = (0.9, 0.999)
 weight_decay = 0.1
 accumulate = 1  # steps whose gradients are added up before an update
 chunk_sizes = "auto"  # rows encoded at a time: all that fit into memory_budget; or a dict
@@ -33,25 +37,21 @@ num_images = None  # train on this many images only
 seed = 0
 
 data_root = "data/coco"
+val_root = data_root
 shards = None  # folder of tools/make_shards.py to train on in place of the files below
 annotations = "annotations/instances_train2017.json"  # boxes; below data_root
 captions = "annotations/captions_train2017.json"
 region_captions = None  # JSON by annotation id, or with keys NAME_x_y_w_h.jpg
 train_split = "train2017"
 val_split = "val2017"
-vocabulary = "lvis_v1"  # nouns of the rows that classify regions: a name, or a JSON file
+vocabulary = "lvis_v1"
+templates = "vild"  # prompts of the categories of val_split
 
 randomness = dict(seed=seed)
 
 model = dict(
     type="FineCLIPPretrainer",
     clip=dict(type="DenseCLIP", name=model_name, pretrained=pretrained),
-    objectives=[
-        dict(type="GlobalContrastive"),
-        dict(type="RegionContrastive"),
-        dict(type="SelfDistillation"),
-    ],
-    trainable=("image", "logit_scale"),
     chunk_sizes=chunk_sizes,
     memory_budget=memory_budget,
     grad_checkpointing=grad_checkpointing,
@@ -69,30 +69,40 @@ train_dataloader = dict(
     collate_fn=dict(type="fineclip.collate_region_text"),
     dataset=dict(
         type="RegionTextDataset",
-        shards=shards,
-        image_root=None if shards else f"{data_root}/{train_split}",
-        annotations=None if shards else f"{data_root}/{annotations}",
-        captions=None if shards else f"{data_root}/{captions}",
-        region_captions=f"{data_root}/{region_captions}"
-        if region_captions and not shards
-        else None,
+        source=dict(type="Shards", folder=shards)
+        if shards
+        else dict(
+            type="AnnotationFiles",
+            image_root=f"{data_root}/{train_split}",
+            annotations=f"{data_root}/{annotations}",
+            captions=f"{data_root}/{captions}",
+            region_captions=f"{data_root}/{region_captions}" if region_captions else None,
+        ),
+        images=dict(
+            transform=dict(size=image_size, resize="squash", interpolation="bilinear"),
+            crop_transform=dict(size=crop_size, resize="squash", interpolation="bilinear"),
+            backend=backend,
+        ),
+        regions=dict(
+            boxes=dict(
+                type="BoxRegions",
+                max_boxes=max_boxes,
+                min_area=8 * 8,
+                max_area=1024 * 1024,
+                crop_scale=crop_scale,
+            ),
+            grid=dict(type="GridRegions", max_regions=max_boxes),
+        )[regions],
         tokenizer=model_name,
-        transform=dict(size=image_size, resize="squash", interpolation="bilinear"),
-        crop_transform=dict(size=crop_size, resize="squash", interpolation="bilinear"),
-        max_boxes=max_boxes,
-        min_area=8 * 8,
-        max_area=1024 * 1024,
-        crop_scale=crop_scale,
         num_images=num_images,
-        backend=backend,
         seed=seed,
     ),
 )
-train_cfg = dict(type="ResumableEpochLoop", max_epochs=max_epochs, val_interval=1)
+train_cfg = dict(type="ResumableEpochLoop", max_epochs=max_epochs, val_interval=val_interval)
 optim_wrapper = dict(
     type="OptimWrapper",
     constructor="CLIPOptimWrapperConstructor",
-    optimizer=dict(type="AdamW", lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=weight_decay),
+    optimizer=dict(type="AdamW", lr=lr, betas=betas, eps=1e-8, weight_decay=weight_decay),
     accumulative_counts=accumulate,
 )
 param_scheduler = dict(
@@ -111,7 +121,7 @@ val_dataloader = dict(
         collate_fn=dict(type="fineclip.collate_evaluation"),
         dataset=dict(
             type="box_regions",
-            data_root=data_root,
+            data_root=val_root,
             split=val_split,
             transform=dict(size=image_size),
         ),
@@ -123,7 +133,7 @@ val_dataloader = dict(
         collate_fn=dict(type="fineclip.collate_evaluation"),
         dataset=dict(
             type="image_captions",
-            data_root=data_root,
+            data_root=val_root,
             split=val_split,
             transform=dict(size=image_size),
             tokenizer=model_name,
@@ -131,7 +141,7 @@ val_dataloader = dict(
     ),
 )
 val_evaluator = dict(
-    box_classification=dict(type="BoxClassificationMetric", templates="vild"),
+    box_classification=dict(type="BoxClassificationMetric", templates=templates),
     retrieval=dict(type="RetrievalMetric"),
 )
 val_cfg = dict(type="MultiTaskValLoop")

@@ -2,6 +2,7 @@
 
 default_scope = "fineclip"
 log_interval = 50  # steps; lines hold the time of a step, and as data_time its wait for data
+load_from = None  # weights that a run starts from; frozen and averaged teachers do not see them
 checkpoint_steps = None  # save every so many steps, resumable within an epoch; None: every epoch
 
 default_hooks = dict(
@@ -16,7 +17,6 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
 )
-custom_hooks = [dict(type="ClampLogitScaleHook"), dict(type="SkippedSamplesHook")]
 visualizer = dict(
     type="Visualizer",
     vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")],

@@ -243,7 +243,7 @@ def scenes(tmp_path_factory):
 
 def test_scenes_config_yields_batches(scenes):
     config = load_config(
-        "configs/detection/_base_/datasets/scenes.py",
+        "configs/detection/scenes_fvit.py",
         {"data_root": str(scenes), "image_size": 64},
     )
     with DefaultScope.overwrite_default_scope("mmdet"):

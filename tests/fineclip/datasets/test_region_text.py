@@ -1,11 +1,21 @@
+import inspect
 import json
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from region_text import region_text_dataset
 
-from fineclip.datasets import EpochSampler, RegionTextDataset, collate_region_text
+from fineclip.datasets import (
+    AnnotationFiles,
+    BoxRegions,
+    EpochSampler,
+    ImageReader,
+    MultiCrop,
+    RegionTextDataset,
+    collate_region_text,
+)
 
 SIZE = 32
 
@@ -62,14 +72,15 @@ def write(path, content):
 
 
 def make(folder, **options):
-    return RegionTextDataset(
+    if options.get("regions") != "GridRegions":
+        options = {"category_caption": "{}", **options}
+    return region_text_dataset(
         **{
             "image_root": folder / "images",
             "annotations": folder / "instances.json",
             "captions": folder / "captions.json",
             "tokenizer": characters,
             "transform": {"size": SIZE},
-            "category_caption": "{}",
             **options,
         }
     )
@@ -227,7 +238,7 @@ def test_subsets_are_nested(folder):
 
 def test_grid_regions_are_cells_of_the_image(folder):
     """Boxes are not read; crops are the cells, not enlarged; images without boxes have cells."""
-    options = {"regions": "grid", "fields": ("boxes", "crops"), "captions": None, "max_boxes": 4}
+    options = {"regions": "GridRegions", "fields": ("boxes", "crops"), "max_regions": 4}
     dataset = make(folder, **options)
     assert len(dataset) == 3
     batch = collate_region_text([dataset[0, i] for i in range(3)])
@@ -253,7 +264,7 @@ def test_grid_needs_no_annotations(folder):
     data = json.loads((folder / "instances.json").read_text())
     del data["annotations"], data["categories"]
     write(folder / "instances.json", data)
-    dataset = make(folder, regions="grid", fields=("texts", "boxes", "crops"))
+    dataset = make(folder, regions="GridRegions", fields=("texts", "boxes", "crops"))
     assert len(dataset) == 3
     (folder / "images" / "b.png").unlink()
     assert dataset[0, 1]["boxes"].shape == (0, 4)
@@ -307,11 +318,19 @@ def test_views_are_added_to_whatever_else_is_asked_for(folder):
         ({"fields": ("texts", "masks")}, ValueError, "unknown masks; known: texts, boxes"),
         ({"category_caption": "a dog"}, ValueError, "needs one {}"),
         ({"num_images": 9}, ValueError, "num_images=9"),
-        ({"regions": "masks"}, ValueError, "must be 'boxes' or 'grid', got 'masks'"),
-        ({"regions": "grid"}, ValueError, 'drop the field "region_texts"'),
-        ({"regions": "grid", "fields": ("boxes",), "labels": True}, ValueError, "drop labels"),
         (
-            {"regions": "grid", "fields": ("boxes",), "max_grid": 0},
+            {"regions": "Masks"},
+            ValueError,
+            "regions: unknown type 'Masks'; known: AnnotationFiles, BoxRegions, GridRegions",
+        ),
+        ({"regions": "GridRegions"}, ValueError, 'drop the field "region_texts"'),
+        (
+            {"regions": "GridRegions", "fields": ("boxes",), "labels": True},
+            TypeError,
+            "unexpected keyword argument 'labels'",
+        ),
+        (
+            {"regions": "GridRegions", "fields": ("boxes",), "max_grid": 0},
             ValueError,
             "max_grid must be at least 1",
         ),
@@ -341,3 +360,21 @@ def test_malformed_files_are_named(folder, file, content, message):
     (folder / file).write_text(content)
     with pytest.raises(ValueError, match=message):
         make(folder)
+
+
+def test_parts_may_be_objects(folder):
+    files = [folder / "images", folder / "instances.json"]
+    dataset = RegionTextDataset(
+        source=AnnotationFiles(*files, captions=folder / "captions.json"),
+        images=ImageReader(transform={"size": SIZE}),
+        regions=BoxRegions(category_caption="{}"),
+        views=MultiCrop(global_size=8, local_size=4),
+        tokenizer=characters,
+    )
+    other = make(folder, views={"global_size": 8, "local_size": 4})
+    for name, rows in dataset[1, 0].items():
+        assert (
+            rows == other[1, 0][name] if name == "skipped" else torch.equal(rows, other[1, 0][name])
+        )
+    # Behaviour belongs to the parts.
+    assert len(inspect.signature(RegionTextDataset).parameters) <= 10

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from region_text import region_text_dataset
 
-from fineclip.datasets import RegionTextDataset, collate_region_text
-from fineclip.datasets import region_text as module
+from fineclip.datasets import collate_region_text
+from fineclip.datasets import image_reader as module
 
 
 def characters(texts):
@@ -36,7 +37,7 @@ def folder(tmp_path):
 
 
 def make(folder, **options):
-    return RegionTextDataset(
+    return region_text_dataset(
         **{
             "image_root": folder,
             "annotations": folder / "instances.json",

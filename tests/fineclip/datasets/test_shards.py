@@ -5,8 +5,9 @@ import pytest
 import torch
 import webdataset
 from PIL import Image
+from region_text import region_text_dataset
 
-from fineclip.datasets import EpochSampler, RegionTextDataset, ShardSampler, collate_region_text
+from fineclip.datasets import EpochSampler, ShardSampler, collate_region_text
 from fineclip.datasets.shard_writer import make_shards
 
 WORDS = ["red", "green", "small", "large", "cup", "dog"]
@@ -62,7 +63,9 @@ def shards(files, tmp_path):
 
 
 def dataset(**options):
-    return RegionTextDataset(tokenizer=characters, transform={"size": 24}, min_area=30, **options)
+    if options.get("regions") != "GridRegions":
+        options = {"min_area": 30, **options}
+    return region_text_dataset(tokenizer=characters, transform={"size": 24}, **options)
 
 
 @pytest.mark.parametrize(
@@ -73,11 +76,11 @@ def dataset(**options):
         {"num_images": 5, "seed": 3, "max_boxes": 2},
         {"labels": True, "fields": ("boxes",)},
         {"views": {"global_size": 16, "local_size": 8}, "fields": ("texts",)},
-        {"regions": "grid", "fields": ("boxes", "crops")},
+        {"regions": "GridRegions", "fields": ("boxes", "crops")},
     ],
 )
 def test_batches_from_shards_are_those_from_files(files, shards, options):
-    ours, other = dataset(shards=shards, **options), dataset(**files, **options)
+    ours, other = dataset(folder=shards, **options), dataset(**files, **options)
     assert len(ours) == len(other)
     assert ours.problems == other.problems
     for epoch in range(2):
@@ -106,7 +109,7 @@ def test_batches_from_shards_are_those_from_files(files, shards, options):
 def test_without_region_captions_categories_name_the_boxes(files, tmp_path):
     del files["region_captions"]
     make_shards(tmp_path / "plain", **files)
-    ours, other = dataset(shards=tmp_path / "plain")[0, 0], dataset(**files)[0, 0]
+    ours, other = dataset(folder=tmp_path / "plain")[0, 0], dataset(**files)[0, 0]
     assert torch.equal(ours["region_texts"], other["region_texts"])
     assert len(ours["region_texts"])
 
@@ -135,14 +138,14 @@ def test_the_same_data_give_the_same_bytes(files, shards, tmp_path):
 def test_missing_shard(shards):
     (shards / "000001.tar").unlink()
     with pytest.raises(FileNotFoundError, match=r"names 000001\.tar, which is not beside it"):
-        dataset(shards=shards)
+        dataset(folder=shards)
 
 
 def test_truncated_shard(shards):
     path = shards / "000002.tar"
     path.write_bytes(path.read_bytes()[:-700])
     with pytest.raises(ValueError, match=r"000002\.tar is truncated: \d+ bytes, the index says"):
-        dataset(shards=shards)
+        dataset(folder=shards)
 
 
 def test_index_of_other_shards(files, shards, tmp_path):
@@ -151,14 +154,14 @@ def test_index_of_other_shards(files, shards, tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[:512] + bytes(512) + content[512:-512])
     with pytest.raises(ValueError, match=r"000000\.tar does not fit its index: 000000000\.json"):
-        dataset(shards=shards)
+        dataset(folder=shards)
     path.write_bytes(content + bytes(512))
     with pytest.raises(ValueError, match=r"does not fit its index: \d+ bytes, the index says"):
-        dataset(shards=shards)
+        dataset(folder=shards)
 
 
 def test_shard_changed_while_training(shards):
-    data = dataset(shards=shards)
+    data = dataset(folder=shards)
     path = shards / "000000.tar"
     content = path.read_bytes()
     path.write_bytes(bytes(len(content)))
@@ -195,23 +198,23 @@ def test_malformed_index(files, tmp_path, change, message):
             del target[name]
     (tmp_path / "s" / "index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=message):
-        dataset(shards=tmp_path / "s")
+        dataset(folder=tmp_path / "s")
 
 
 def test_either_files_or_shards(files, shards):
-    with pytest.raises(ValueError, match="shards hold all of image_root, annotations, captions"):
-        dataset(shards=shards, **files)
-    with pytest.raises(ValueError, match="set image_root and annotations, or shards"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'image_root'"):
+        dataset(folder=shards, **files)
+    with pytest.raises(TypeError, match="missing 2 required positional arguments: 'image_root'"):
         dataset(fields=("boxes",))
     with pytest.raises(FileNotFoundError, match=r"nowhere does not exist"):
-        dataset(shards="nowhere")
+        dataset(folder="nowhere")
 
 
 def test_captions_that_the_shards_lack(files, tmp_path):
     make_shards(tmp_path / "s", **{**files, "captions": None})
     with pytest.raises(ValueError, match='made without captions, which the field "texts" needs'):
-        dataset(shards=tmp_path / "s")
-    assert len(dataset(shards=tmp_path / "s", fields=("boxes",)))
+        dataset(folder=tmp_path / "s")
+    assert len(dataset(folder=tmp_path / "s", fields=("boxes",)))
 
 
 def test_nothing_half_written_is_left(files, tmp_path):
@@ -235,7 +238,7 @@ def test_nothing_half_written_is_left(files, tmp_path):
 
 
 def test_shard_sampler_mixes_few_shards_at_a_time(files, shards):
-    data = dataset(shards=shards, fields=("boxes",), regions="grid")
+    data = dataset(folder=shards, fields=("boxes",), regions="GridRegions")
     assert data.groups.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2]
     sampler = ShardSampler(data, group=2, seed=0)
     orders = []
@@ -261,7 +264,7 @@ def test_shard_sampler_mixes_few_shards_at_a_time(files, shards):
 
 
 def test_processes_share_the_samples(shards, monkeypatch):
-    data = dataset(shards=shards, fields=("boxes",), regions="grid")
+    data = dataset(folder=shards, fields=("boxes",), regions="GridRegions")
     found = []
     for rank in range(2):
         monkeypatch.setattr("mmengine.dataset.sampler.get_dist_info", lambda rank=rank: (rank, 2))

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from fineclip.datasets import RegionTextDataset
-from fineclip.datasets import region_text as region_text_module
+from fineclip.datasets import image_reader as image_reader_module
 from fineclip.datasets.shard_writer import make_shards
 from fineclip.engine import build_runner
 from fineclip.registry import MODELS
@@ -82,7 +82,8 @@ def data(tmp_path_factory):
         "captions": str(folder / "captions.json"),
     }
     make_shards(folder / "shards", **files, samples_per_shard=3)
-    return {"files": files, "shards": {"shards": str(folder / "shards")}}
+    shards = {"type": "Shards", "folder": str(folder / "shards")}
+    return {"files": {"type": "AnnotationFiles", **files}, "shards": shards}
 
 
 def train(
@@ -106,9 +107,9 @@ def train(
                     "type": "RegionTextDataset",
                     "tokenizer": "ViT-B-16",
                     "context_length": 8,
-                    "transform": {"size": 8},
-                    "max_boxes": 2,
-                    **source,
+                    "images": {"transform": {"size": 8}},
+                    "regions": {"type": "BoxRegions", "max_boxes": 2},
+                    "source": source,
                 },
             },
             "train_cfg": {"type": "ResumableEpochLoop", "max_epochs": EPOCHS},
@@ -192,9 +193,9 @@ def test_twice_interrupted(data, whole, tmp_path):
 def test_what_was_seen_is_not_decoded_again(data, tmp_path, monkeypatch):
     train(data["files"], tmp_path / "w", stop=2 * STEPS + 3)
     decoded = []
-    original = region_text_module.decode_image
+    original = image_reader_module.decode_image
     monkeypatch.setattr(
-        region_text_module,
+        image_reader_module,
         "decode_image",
         lambda *args, **options: decoded.append(args[1]) or original(*args, **options),
     )

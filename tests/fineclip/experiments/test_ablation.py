@@ -15,9 +15,9 @@ TINY = {
     "scenes.workers": 1,
     "rows": {
         "pretrained": {"config": None},
-        "CLIP": {"config": "../fineclip/scenes_clip.py"},
-        "L_GC": {"config": "../fineclip/scenes_clip.py"},
-        "L_SD": {"config": "../fineclip/scenes_sd.py"},
+        "CLIP": {"config": "../fineclip/scenes.py", "options": {"method": "clip"}},
+        "L_GC": {"config": "../fineclip/scenes.py", "options": {"method": "clip"}},
+        "L_SD": {"config": "../fineclip/scenes.py", "options": {"method": "sd"}},
     },
 }
 NAMES = (
@@ -103,8 +103,10 @@ def test_shipped_config_has_the_rows_of_the_tables():
     assert tuple(shipped.rows) == NAMES
     assert shipped.rows["pretrained"].config is None
     assert all(row.config.is_file() for row in shipped.rows.values() if row.config)
-    # All continue with the same schedule.
-    schedules = {json.dumps(dict(row.options), sort_keys=True) for row in shipped.rows.values()}
+    # All continue with the same schedule; rows differ in their method alone.
+    schedules = {
+        json.dumps({**row.options, "method": None}, sort_keys=True) for row in shipped.rows.values()
+    }
     assert len(schedules) == 1
 
 
@@ -138,8 +140,12 @@ def test_fingerprint_follows_whatever_the_training_depends_on(tmp_path, changes,
 
 def test_start_weights_go_to_the_option_that_the_row_names(tmp_path):
     rows = {
-        "a": {"config": "../fineclip/scenes_clip.py"},
-        "b": {"config": "../fineclip/scenes_clip.py", "start": "load_from"},
+        "a": {"config": "../fineclip/scenes.py", "options": {"method": "clip"}},
+        "b": {
+            "config": "../fineclip/scenes.py",
+            "options": {"method": "clip"},
+            "start": "load_from",
+        },
     }
     plan = tiny(rows=rows).plan(tmp_path, seed=3)
     options = plan["a"]._options("D", "W")
@@ -249,7 +255,7 @@ def test_bad_rows_are_explained(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing\.py does not exist"):
         tiny(rows={"a": {"config": "nothing.py"}}).plan(tmp_path, seed=0)
     with pytest.raises(ValueError, match="has no scenes, pretraining"):
-        Ablation.from_config(CONFIG.parents[1] / "fineclip" / "scenes_clip.py")
+        Ablation.from_config(CONFIG.parents[1] / "fineclip" / "scenes.py")
     assert not any(tmp_path.iterdir())
 
 

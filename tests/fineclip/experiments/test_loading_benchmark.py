@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
+from fineclip.datasets import AnnotationFiles, RegionTextDataset
 from fineclip.experiments.loading_benchmark import (
-    PillowPerBoxDataset,
+    PillowPerBoxReader,
     format_loading,
     measure_loading,
 )
@@ -51,12 +52,11 @@ def test_measures_three_paths(folder):
 
 
 def test_reference_is_what_the_releases_do(folder):
-    dataset = PillowPerBoxDataset(
-        image_root=folder,
-        annotations=folder / "instances.json",
+    dataset = RegionTextDataset(
+        source=AnnotationFiles(folder, folder / "instances.json"),
         tokenizer=lambda texts: torch.zeros(len(texts), 4),
         fields=("boxes", "crops"),
-        transform={"size": 16, "interpolation": "bicubic"},
+        images=PillowPerBoxReader(transform={"size": 16, "interpolation": "bicubic"}),
     )
     sample = dataset[0, 0]
     image = Image.open(folder / "0.jpg").convert("RGB")

@@ -24,9 +24,10 @@ def scenes(tmp_path_factory):
 
 
 def write_job(folder, scenes, **options):
-    options = {"data_root": str(scenes), "batch_size": 2, "max_epochs": 2, "seed": 0, **options}
+    options = {"method": "clip", "data_root": str(scenes), "batch_size": 2, **options}
+    options = {"max_epochs": 2, "seed": 0, **options}
     job = {
-        "config": str(CONFIGS / "scenes_clip.py"),
+        "config": str(CONFIGS / "scenes.py"),
         "options": options,
         "amp": None,
         "threads": 1,

@@ -1,0 +1,12 @@
+"""F-ViT on OV-COCO with OpenAI's CLIP ViT-B/16.
+
+Source: F-ViT's settings (CLIPSelf, ICLR 2024); it has no detector on this tower.
+Refined start weights, in any format that tools/convert_checkpoint.py knows: --cfg-options
+pretrained=FILE. Figures: configs/README.md; not measured here: no GPU, no COCO.
+"""
+
+_base_ = "_base_/ov_coco.py"
+
+model_name = "ViT-B-16-quickgelu"
+pretrained = "openai"
+text_pretrained = "openai"

@@ -1,0 +1,12 @@
+"""F-ViT on OV-COCO with OpenAI's CLIP ViT-L/14-336 at 896 px.
+
+Source: F-ViT's settings (CLIPSelf, ICLR 2024); it has no detector on this tower.
+Refined start weights, in any format that tools/convert_checkpoint.py knows: --cfg-options
+pretrained=FILE. Figures: configs/README.md; not measured here: no GPU, no COCO.
+"""
+
+_base_ = "./ov-coco_eva02-l-14-336.py"
+
+model_name = "ViT-L-14-336-quickgelu"
+pretrained = "openai"
+text_pretrained = "openai"

@@ -1,9 +1,0 @@
-"""Self-distillation alone on CC2.5M-style data, OpenAI ViT-B/16 (L_SD): it collapses.
-
-No published figure on these data. Not measured here.
-"""
-
-_base_ = "_base_/cc2.5m.py"
-
-model = dict(objectives=[dict(type="SelfDistillation")])
-train_dataloader = dict(dataset=dict(fields=("boxes", "crops")))
