@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tqdm import tqdm
+from yardsticks.pillow_loading import PillowPerBoxDataset
 
 from fineclip.experiments.loading_benchmark import format_loading, measure_loading
 from fineclip.files import write_atomically
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             result = measure_loading(
                 args.image_root,
                 args.annotations,
+                reference=PillowPerBoxDataset,
                 boxes=args.boxes,
                 captions=args.captions,
                 size=args.size,

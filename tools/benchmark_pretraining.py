@@ -15,10 +15,11 @@ import sys
 from pathlib import Path
 
 import open_clip
+from yardsticks.pillow_loading import PillowPerBoxDataset
 
 from fineclip.engine.optim import default_device
 from fineclip.experiments.loading_benchmark import format_loading, measure_loading
-from fineclip.experiments.pretraining_benchmark import MODES, Step, benchmark, markdown
+from fineclip.experiments.pretraining_benchmark import MODES, StepSettings, benchmark, markdown
 from fineclip.files import write_atomically
 
 
@@ -106,7 +107,7 @@ def check(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    step = Step(
+    step = StepSettings(
         mode="plain",
         model=args.model,
         batch=args.batch,
@@ -120,6 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         memory_budget=args.memory_budget and args.memory_budget * 2**30,
         steps=args.steps,
         threads=args.threads,
+        yardstick=str(Path(__file__).parent / "yardsticks" / "padded_pretrainer.py"),
     )
     try:
         check(args)
@@ -127,7 +129,12 @@ def main(argv: list[str] | None = None) -> int:
             step, args.modes.split(","), lambda line: print(line, file=sys.stderr, flush=True)
         )
         if args.image_root:
-            result["loader"] = measure_loading(args.image_root, args.annotations, boxes=args.boxes)
+            result["loader"] = measure_loading(
+                args.image_root,
+                args.annotations,
+                reference=PillowPerBoxDataset,
+                boxes=args.boxes,
+            )
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -17,7 +17,12 @@ from pathlib import Path
 from fineclip.engine.optim import default_device
 from fineclip.files import write_atomically
 from segmentation.class_names import read_class_names
-from segmentation.experiments.inference_benchmark import MODES, Inference, benchmark, markdown
+from segmentation.experiments.inference_benchmark import (
+    MODES,
+    InferenceSettings,
+    benchmark,
+    markdown,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -26,7 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         epilog="modes: " + "; ".join(f"{name}: {what}" for name, what in MODES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    defaults = Inference()
+    defaults = InferenceSettings()
     parser.add_argument("--model", default=defaults.model, help="CLIP model (%(default)s)")
     parser.add_argument(
         "--vocabulary", default=defaults.vocabulary, metavar="F", help="class list (%(default)s)"
@@ -73,7 +78,7 @@ def _positive(text: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     logging.getLogger().setLevel(logging.ERROR)
-    settings = Inference(
+    settings = InferenceSettings(
         model=args.model,
         vocabulary=args.vocabulary,
         grid=args.grid,
@@ -83,6 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         memory_budget=args.memory_budget and int(args.memory_budget * 2**30),
         device=args.device,
         threads=args.threads,
+        yardstick=str(Path(__file__).parent / "yardsticks" / "plain_inference.py"),
     )
     try:
         read_class_names(args.vocabulary)

@@ -31,21 +31,25 @@ pretraining = dict(
 )
 refinement = dict(max_epochs=epochs, lr=lr, batch_size=batch_size)  # options of every row
 
+
+def row(method, **changes):
+    """The training that configs/fineclip has for a method."""
+    return dict(config=f"../fineclip/scenes_{method}.py", options=dict(), **changes)
+
+
 # A row without a config is the start weights themselves; rows that are the same training run once.
 # `start` is the option that receives the start weights: "pretrained" unless said otherwise. A row's
 # own options come after the shared ones: --cfg-options rows.SILC.options.num_local=4.
 rows = {
     "pretrained": dict(config=None),
-    "CLIP": dict(config="../fineclip/scenes_clip.py", options=dict()),
-    "RegionCLIP": dict(config="../fineclip/scenes_regionclip.py", options=dict()),
-    "CLIPSelf": dict(config="../fineclip/scenes_clipself.py", options=dict()),
-    "L_SD": dict(config="../fineclip/scenes_sd.py", options=dict()),
-    "L_GC": dict(config="../fineclip/scenes_clip.py", options=dict()),
-    "L_GC+L_SD": dict(config="../fineclip/scenes_gc-sd.py", options=dict()),
-    "L_RC": dict(config="../fineclip/scenes_rc.py", options=dict()),
-    "FineCLIP": dict(config="../fineclip/scenes_fineclip.py", options=dict()),
-    "SILC": dict(config="../fineclip/scenes_silc.py", options=dict()),
-    "SigLIP-FineCLIP": dict(
-        config="../fineclip/scenes_siglip-fineclip.py", options=dict(), start="load_from"
-    ),
+    "CLIP": row("clip"),
+    "RegionCLIP": row("regionclip"),
+    "CLIPSelf": row("clipself"),
+    "L_SD": row("sd"),
+    "L_GC": row("clip"),
+    "L_GC+L_SD": row("gc-sd"),
+    "L_RC": row("rc"),
+    "FineCLIP": row("fineclip"),
+    "SILC": row("silc"),
+    "SigLIP-FineCLIP": row("siglip-fineclip", start="load_from"),
 }

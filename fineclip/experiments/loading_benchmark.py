@@ -1,11 +1,11 @@
-"""Images per second and core: this package's loading against decoding and cropping with Pillow."""
+"""Images per second and core: this package's loading against another way."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
@@ -13,18 +13,12 @@ from statistics import median
 from typing import Any, TypedDict
 
 import torch
-from PIL import Image
-from torchvision import transforms
 
-from fineclip.datasets.decoding import DecodedImage
 from fineclip.datasets.files import read_json, require_keys
-from fineclip.datasets.multi_crop import ViewPlan
 from fineclip.datasets.region_text import RegionTextDataset
-from fineclip.datasets.region_text_batch import RegionTextBatch, collate_region_text
+from fineclip.datasets.region_text_batch import collate_region_text
 
 REFERENCE = "reference"
-_MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's
-_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class PathResult(TypedDict):
@@ -61,52 +55,11 @@ class LoadingResult(TypedDict):
     paths: list[PathResult]
 
 
-class PillowPerBoxDataset(RegionTextDataset):
-    """The same samples, pixels as the releases of CLIPSelf and FineCLIP make them.
-
-    Pillow decodes the image; image and each box, cut out with ``Image.crop``, go through
-    torchvision's ``Resize``, ``ToTensor`` and ``Normalize`` to float32. Draws, captions and tokens
-    are left to the base class, whose costs the releases exceed.
-    """
-
-    def _decode(
-        self, index: int, crop_boxes: Sequence[Sequence[float]], plan: ViewPlan | None
-    ) -> DecodedImage:
-        with Image.open(self.source.file(int(self._index.numbers[index]))) as image:
-            return DecodedImage.of(image.convert("RGB"))
-
-    def _add_pixels(
-        self,
-        sample: RegionTextBatch,
-        image: DecodedImage | None,
-        crop_boxes: Sequence[Sequence[float]],
-        plan: ViewPlan | None,
-    ) -> None:
-        pixels = image.pixels
-        sample["images"] = self._reference(pixels)[None]
-        if "crops" in self.fields:
-            crops = [self._reference(pixels.crop(tuple(box))) for box in crop_boxes]
-            sample["crops"] = torch.stack(crops)
-
-    @property
-    def _reference(self) -> Callable[[Image.Image], torch.Tensor]:
-        if not hasattr(self, "_compose"):
-            size = self.transform.size
-            mode = transforms.InterpolationMode(self.transform.interpolation)
-            self._compose = transforms.Compose(
-                [
-                    transforms.Resize((size, size), mode),
-                    transforms.ToTensor(),
-                    transforms.Normalize(_MEAN, _STD),
-                ]
-            )
-        return self._compose
-
-
 def measure_loading(
     image_root: str | Path,
     annotations: str | Path,
     *,
+    reference: type[RegionTextDataset],
     boxes: int = 10,
     captions: str | Path | None = None,
     tokenizer: str = "ViT-B-16",
@@ -130,6 +83,7 @@ def measure_loading(
     Args:
         image_root: Folder of the images.
         annotations: COCO instances or proposals JSON. Names of categories are the boxes' captions.
+        reference: Data set to compare with; it makes the same samples.
         boxes: Boxes per image.
         captions: COCO captions JSON; without it there are no captions of images.
         tokenizer: Model whose tokenizer is taken.
@@ -171,7 +125,7 @@ def measure_loading(
             "max_area": float("inf"),
         }
         datasets = {
-            REFERENCE: PillowPerBoxDataset(**options),
+            REFERENCE: reference(**options),
             "pil": RegionTextDataset(**options, backend="pil"),
             "tensor": RegionTextDataset(**options, backend="tensor"),
         }

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from fineclip.experiments import pretraining_benchmark
 from fineclip.experiments.pretraining_benchmark import (
-    Step,
+    StepSettings,
     benchmark,
     make_batch,
     markdown,
@@ -18,13 +19,14 @@ from fineclip.experiments.pretraining_benchmark import (
 )
 from fineclip.models import DenseCLIP
 
-STEP = Step("plain", "ViT-Ti-16", batch=2, boxes=4, filled=0.5, image_size=32, steps=1)
+STEP = StepSettings("plain", "ViT-Ti-16", batch=2, boxes=4, filled=0.5, image_size=32, steps=1)
+PADDED = Path(__file__).parents[3] / "tools" / "yardsticks" / "padded_pretrainer.py"
 
 
 @pytest.fixture(scope="module")
 def measured():
     modes = ["plain", "chunked", "auto", "checkpointing", "padded"]
-    step = dataclasses.replace(STEP, memory_budget=100_000)
+    step = dataclasses.replace(STEP, memory_budget=100_000, yardstick=str(PADDED))
     return {mode: measure_step(dataclasses.replace(step, mode=mode)) for mode in modes}
 
 
@@ -58,6 +60,11 @@ def test_batch_fills_the_share_of_slots_asked_for():
 def test_process_of_its_own_says_what_failed(monkeypatch):
     with pytest.raises(RuntimeError, match=r"mode plain: .*no-such-model"):
         measure_in_process(dataclasses.replace(STEP, model="no-such-model"))
+
+
+def test_padded_mode_needs_its_yardstick():
+    with pytest.raises(ValueError, match="mode padded needs its yardstick"):
+        measure_step(dataclasses.replace(STEP, mode="padded"))
 
 
 def test_table_and_shares(monkeypatch):

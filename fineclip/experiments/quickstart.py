@@ -1,0 +1,320 @@
+"""CLIP from scratch on scenes, continued with and without FineCLIP: does it see regions?
+
+And are they good for more? Tasks, such as a detector, start from the two continued models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from fineclip.experiments.engine import LOG, Job, Report, run_jobs
+from fineclip.experiments.results import (
+    METRIC_COLUMNS,
+    METRICS,
+    Column,
+    markdown_table,
+    plot_losses,
+    summarize,
+)
+from fineclip.experiments.scenes import renew_scenes
+
+RUNS = ("clip", "clip_continued", "fineclip")
+STAGES = ("scenes", *RUNS)
+SOURCES = {"fineclip": "fineclip", "clip": "clip_continued"}
+"""Rows of a task, and the run whose weights each starts from; both took equally many steps."""
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "fineclip"
+MODELS = "model"  # title of the table of runs
+LOSSES = {
+    "loss_global": "global contrastive",
+    "loss_region": "region contrastive",
+    "loss_distill": "self-distillation",
+}
+
+Results = dict[str, dict[str, dict[str, float]]]
+"""Percent by table (:data:`MODELS` or the name of a task), row and metric."""
+
+
+@dataclass(frozen=True)
+class QuickstartSettings:
+    """Size of the experiment.
+
+    Attributes:
+        images: Training scenes.
+        val_images: Validation scenes.
+        pretrain_epochs: Epochs of the first CLIP, from scratch.
+        epochs: Epochs of each continuation.
+        lr: Learning rate of the first CLIP.
+        continue_lr: Learning rate of the continuations.
+        batch_size: Images per step of the first CLIP.
+        continue_batch_size: Images per step of the continuations.
+    """
+
+    images: int = 3000
+    val_images: int = 500
+    pretrain_epochs: int = 10
+    epochs: int = 6
+    lr: float = 1e-3
+    continue_lr: float = 1e-3
+    batch_size: int = 64
+    continue_batch_size: int = 32
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training that starts from a CLIP.
+
+    Attributes:
+        name: Its stage, and its folder.
+        function: A job's (:class:`fineclip.experiments.engine.Job`), called as
+            ``function(work_dir, data=..., init_checkpoint=..., seed=..., **options)``.
+        metrics: Those to keep.
+        options: Further arguments.
+        configs: Files that decide about the result beside the arguments.
+    """
+
+    name: str
+    function: str
+    metrics: tuple[str, ...]
+    options: Mapping[str, Any]
+    configs: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Rows that are trained side by side.
+
+    Attributes:
+        name: As ``--stages`` says it.
+        table: Where its rows belong.
+        metrics: Those to keep.
+        jobs: Jobs by row.
+    """
+
+    name: str
+    table: str
+    metrics: tuple[str, ...]
+    jobs: Mapping[str, Job]
+
+
+def plan(
+    work_dir: str | Path, seed: int, settings: QuickstartSettings, tasks: Sequence[Task] = ()
+) -> list[Stage]:
+    """What is trained for one seed, in this order."""
+    root = Path(work_dir).resolve() / f"seed{seed}"
+    data = root / "scenes"
+
+    def pretraining(
+        run: str, recipe: str, epochs: int, lr: float, batch_size: int, start: Job | None = None
+    ) -> Job:
+        options = {
+            "data_root": data,
+            "seed": seed,
+            "max_epochs": epochs,
+            "lr": lr,
+            "batch_size": batch_size,
+            "log_interval": 20,
+            "load_from": start,
+        }
+        config = CONFIGS / recipe
+        return Job(
+            root / run,
+            "fineclip.experiments.training:train",
+            {"config": config, "options": options, "amp": "bf16", "progress": run},
+            facts=[
+                *(settings.images, settings.val_images),
+                _content(config, *CONFIGS.glob("_base_/*.py")),
+            ],
+        )
+
+    def task_job(task: Task, row: str, start: Job) -> Job:
+        arguments = {"data": data, "init_checkpoint": start, "seed": seed, **task.options}
+        return Job(root / task.name / row, task.function, arguments, _content(*task.configs))
+
+    first = (settings.pretrain_epochs, settings.lr, settings.batch_size)
+    later = (settings.epochs, settings.continue_lr, settings.continue_batch_size)
+    clip = pretraining("clip", "scenes_clip.py", *first)
+    runs = {
+        "clip": clip,
+        "clip_continued": pretraining("clip_continued", "scenes_clip.py", *later, clip),
+        "fineclip": pretraining("fineclip", "scenes_fineclip.py", *later, clip),
+    }
+    stages = [Stage(run, MODELS, METRICS, {run: job}) for run, job in runs.items()]
+    for task in tasks:
+        jobs = {row: task_job(task, row, runs[source]) for row, source in SOURCES.items()}
+        stages.append(Stage(task.name, task.name, task.metrics, jobs))
+    return stages
+
+
+def run_quickstart(
+    work_dir: str | Path,
+    *,
+    seed: int = 0,
+    settings: QuickstartSettings | None = None,
+    tasks: Sequence[Task] = (),
+    stages: Sequence[str] | None = None,
+    report: Report = lambda line: None,
+) -> Results:
+    """Makes scenes, and trains and evaluates stage by stage; finished stages are kept.
+
+    A tiny CLIP is trained from scratch with the global loss alone (``clip``), then continued for
+    the same number of steps with the global loss (``clip_continued``) and with FineCLIP's three
+    losses (``fineclip``). Each task is then trained from both.
+
+    Args:
+        work_dir: Everything is written below this folder.
+        seed: Seed of the scenes and of training.
+        settings: Size of the experiment.
+        tasks: What is trained on top of the CLIPs.
+        stages: Which stages to run, None for all; the results of others are reused where they
+            exist.
+        report: Called with a few lines per stage.
+
+    Returns:
+        The metrics, as far as there are any.
+
+    Raises:
+        ValueError: An unknown stage, one whose predecessor has not been run, or a training failed.
+    """
+    known = (*STAGES, *(task.name for task in tasks))
+    stages = known if stages is None else stages
+    if unknown := sorted(set(stages) - set(known)):
+        raise ValueError(f"unknown stage {', '.join(unknown)}; known: {', '.join(known)}")
+    settings = settings or QuickstartSettings()
+    data = Path(work_dir).resolve() / f"seed{seed}" / "scenes"
+
+    def say(stage: str, text: str) -> None:
+        report(f"seed {seed}: {stage}: {text}")
+
+    if "scenes" in stages:
+        start = time.monotonic()
+        made = renew_scenes(
+            data, images=settings.images, val_images=settings.val_images, seed=seed, workers=2
+        )
+        counts = f"{made['train']['images']} + {made['val']['images']} images"
+        say("scenes", f"{counts} ({time.monotonic() - start:.0f} s)")
+    results: Results = {}
+    for stage in plan(work_dir, seed, settings, tasks):
+        seconds = _train(stage, data, say) if stage.name in stages else {}
+        rows = results.setdefault(stage.table, {})
+        for row, job in stage.jobs.items():
+            if found := job.result():
+                rows[row] = {metric: found["metrics"][metric] for metric in stage.metrics}
+                values = ", ".join(f"{name} {value:.1f}" for name, value in rows[row].items())
+                name = "" if row == stage.name else f"{row}: "
+                say(stage.name, f"{name}{values} ({seconds.get(job, 0):.0f} s)")
+    return results
+
+
+def _train(stage: Stage, data: Path, say: Callable[[str, str], None]) -> dict[Job, float]:
+    """Trains what is missing of a stage; how many seconds each job took."""
+    missing = [job for job in stage.jobs.values() if job.result() is None]
+    for job in missing:
+        for need in job.needs:
+            if need.checkpoint() is None:
+                raise ValueError(
+                    f"stage {stage.name} needs stage {need.folder.name} with the same settings: "
+                    f"{need.folder} does not hold it"
+                )
+    if missing and not data.is_dir():
+        raise ValueError(f"stage {stage.name} needs stage scenes: {data} is missing")
+    threads = None
+    if len(missing) > 1:
+        threads = max(1, (os.cpu_count() or 1) // len(missing))
+        names = " and ".join(job.folder.name for job in missing)
+        say(stage.name, f"training from {names} (log: {missing[0].folder.parent}/*/{LOG})")
+    seconds = dict(run_jobs(missing, workers=max(1, len(missing)), threads=threads, show=True))
+    failed = [
+        f"training in {job.folder} failed: {job.last_words()} ({job.folder / LOG})"
+        for job in missing
+        if job.result() is None
+    ]
+    if failed:
+        raise ValueError("; ".join(failed))
+    return seconds
+
+
+def _content(*files: Path) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
+
+
+def summarize_quickstart(by_seed: Mapping[int, Results]) -> dict[str, Any]:
+    """Means over seeds, with the seeds' own values beside them.
+
+    Args:
+        by_seed: What :func:`run_quickstart` returned, by seed.
+
+    Returns:
+        ``{run: {metric: mean}, task: {row: {metric: mean}}}`` and ``"seeds"`` with the same by
+        seed, in percent. Rows that one of the seeds lacks have no mean.
+    """
+    means = {
+        table: {
+            row: {metric: mean(found[metric] for found in rows) for metric in rows[0]}
+            for row, rows in complete.items()
+        }
+        for table, complete in _complete_rows(by_seed).items()
+    }
+    return {
+        **_flat(means),
+        "seeds": {str(seed): _flat(results) for seed, results in by_seed.items()},
+    }
+
+
+def _flat(results: Results) -> dict[str, Any]:
+    return {**results[MODELS], **{name: rows for name, rows in results.items() if name != MODELS}}
+
+
+def _complete_rows(
+    by_seed: Mapping[int, Results],
+) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """By table and row the values of all seeds, without rows that a seed lacks."""
+    first, *others = by_seed.values()
+    return {
+        table: {
+            row: [values, *(other[table][row] for other in others)]
+            for row, values in rows.items()
+            if all(row in other[table] for other in others)
+        }
+        for table, rows in first.items()
+    }
+
+
+def quickstart_tables(by_seed: Mapping[int, Results]) -> list[str]:
+    """The Markdown tables: mean and, with several seeds, standard deviation.
+
+    Args:
+        by_seed: What :func:`run_quickstart` returned, by seed.
+    """
+    tables = []
+    for table, rows in _complete_rows(by_seed).items():
+        if rows:
+            metrics = list(next(iter(rows.values()))[0])
+            columns = [Column(metric, metric) for metric in metrics]
+            tables.append(
+                markdown_table(
+                    MODELS if table == MODELS else f"{table} from",
+                    METRIC_COLUMNS if table == MODELS else columns,
+                    {row: summarize(found, metrics) for row, found in rows.items()},
+                )
+            )
+    return tables
+
+
+def plot_curves(work_dir: str | Path, seed: int, out: str | Path) -> None:
+    """Draws the losses of all runs over training steps.
+
+    Args:
+        work_dir: Folder given to :func:`run_quickstart`.
+        seed: Which seed's runs.
+        out: PNG file to write.
+    """
+    root = Path(work_dir) / f"seed{seed}"
+    plot_losses({run: root / run for run in RUNS}, LOSSES, out)
