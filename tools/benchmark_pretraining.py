@@ -15,12 +15,13 @@ import sys
 from pathlib import Path
 
 import open_clip
-from yardsticks.pillow_loading import PillowPerBoxDataset
 
 from fineclip.engine.optim import default_device
 from fineclip.experiments.loading_benchmark import format_loading, measure_loading
 from fineclip.experiments.pretraining_benchmark import MODES, StepSettings, benchmark, markdown
 from fineclip.files import write_atomically
+
+YARDSTICKS = Path(__file__).parent / "yardsticks"  # slow twins, no part of the packages
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -121,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
         memory_budget=args.memory_budget and args.memory_budget * 2**30,
         steps=args.steps,
         threads=args.threads,
-        yardstick=str(Path(__file__).parent / "yardsticks" / "padded_pretrainer.py"),
+        yardstick=str(YARDSTICKS / "padded_pretrainer.py"),
     )
     try:
         check(args)
@@ -132,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
             result["loader"] = measure_loading(
                 args.image_root,
                 args.annotations,
-                reference=PillowPerBoxDataset,
+                yardstick=YARDSTICKS / "pillow_loading.py",
                 boxes=args.boxes,
             )
     except (ValueError, FileNotFoundError, RuntimeError) as error:

@@ -17,6 +17,7 @@ import torch
 from fineclip.datasets.files import read_json, require_keys
 from fineclip.datasets.region_text import RegionTextDataset
 from fineclip.datasets.region_text_batch import collate_region_text
+from fineclip.experiments.measuring import load_yardstick
 
 REFERENCE = "reference"
 
@@ -59,7 +60,7 @@ def measure_loading(
     image_root: str | Path,
     annotations: str | Path,
     *,
-    reference: type[RegionTextDataset],
+    yardstick: str | Path,
     boxes: int = 10,
     captions: str | Path | None = None,
     tokenizer: str = "ViT-B-16",
@@ -83,7 +84,7 @@ def measure_loading(
     Args:
         image_root: Folder of the images.
         annotations: COCO instances or proposals JSON. Names of categories are the boxes' captions.
-        reference: Data set to compare with; it makes the same samples.
+        yardstick: File with the ``PillowPerBoxDataset`` of the reference path.
         boxes: Boxes per image.
         captions: COCO captions JSON; without it there are no captions of images.
         tokenizer: Model whose tokenizer is taken.
@@ -104,6 +105,7 @@ def measure_loading(
     for name, value in (("boxes", boxes), ("rounds", rounds), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    reference = load_yardstick(yardstick, REFERENCE).PillowPerBoxDataset
     with tempfile.TemporaryDirectory() as folder, _one_thread():
         chosen = Path(folder) / "annotations.json"
         data = _with_boxes(annotations, boxes, max_images)

@@ -72,7 +72,7 @@ def call_in_process(module: str, what: str, *arguments: str) -> dict[str, Any]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def load_yardstick(file: str | None, mode: str) -> ModuleType:
+def load_yardstick(file: str | Path | None, mode: str) -> ModuleType:
     """Loads a slow twin to measure against, which is no part of what users install.
 
     Args:
@@ -82,9 +82,10 @@ def load_yardstick(file: str | None, mode: str) -> ModuleType:
     Raises:
         ValueError: No file is named, or it does not exist.
     """
-    if file is None or not Path(file).is_file():
+    found = file is not None and Path(file).is_file()
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file) if found else None
+    if spec is None or spec.loader is None:
         raise ValueError(f"mode {mode} needs its yardstick, a Python file; got {file}")
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

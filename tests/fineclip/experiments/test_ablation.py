@@ -3,9 +3,11 @@ import re
 from pathlib import Path
 
 import pytest
-from fineclip.experiments.ablation_results import METRICS
 
+from fineclip.experiments import ablation, engine
 from fineclip.experiments.ablation import Ablation, run_ablation
+from fineclip.experiments.engine import Job, by_name
+from fineclip.experiments.results import METRICS
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "ablation"
 CONFIG, COCO = CONFIGS / "scenes.py", CONFIGS / "coco.py"

@@ -4,9 +4,10 @@ import json
 import os
 import signal
 import textwrap
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from job_runs import jobs_in_process
 
 from fineclip.experiments import engine
 from fineclip.experiments.engine import Job, by_name, interrupt_on_sigterm, run_jobs, unfinished
@@ -71,8 +72,8 @@ def test_processes_side_by_side_end_by_themselves(toy, capfd):
     assert "a bar\n" in (toy / "b" / "log.txt").read_text()
 
 
-def test_finished_jobs_are_kept_and_others_start_afresh(toy, in_process):
-    with in_process():
+def test_finished_jobs_are_kept_and_others_start_afresh(toy):
+    with jobs_in_process():
         assert len(run(job(toy / "a"))) == 1
         assert run(job(toy / "a")) == []
         assert (toy / "a" / "calls").read_text() == "x"
@@ -87,9 +88,9 @@ def test_finished_jobs_are_kept_and_others_start_afresh(toy, in_process):
         assert (toy / "a" / "calls").read_text() == "xx"
 
 
-def test_lost_weights_are_made_again_from_the_start(toy, in_process):
+def test_lost_weights_are_made_again_from_the_start(toy):
     first = job(toy / "a")
-    with in_process():
+    with jobs_in_process():
         run(first)
         (toy / "a" / "weights").unlink()
         assert run(first) == []  # the result is still there
@@ -98,10 +99,10 @@ def test_lost_weights_are_made_again_from_the_start(toy, in_process):
     assert (toy / "a" / "calls").read_text() == "x"
 
 
-def test_a_failed_job_stops_only_what_needs_it(toy, in_process):
+def test_a_failed_job_stops_only_what_needs_it(toy):
     failing, fine = job(toy / "a", -1), job(toy / "b")
     jobs = [job(toy / "c", start=failing), job(toy / "d", start=fine)]
-    with in_process():
+    with jobs_in_process():
         ended = run(*jobs)
     assert [other.folder.name for other in ended] == ["a", "b", "d"]
     assert not (toy / "c").exists()
@@ -109,10 +110,10 @@ def test_a_failed_job_stops_only_what_needs_it(toy, in_process):
     assert started == str(toy / "b" / "weights")
 
 
-def test_last_words(toy, in_process):
+def test_last_words(toy):
     unlucky = job(toy / "a", 13)
     assert unlucky.last_words() == "no output"
-    with in_process():
+    with jobs_in_process():
         run(unlucky)
     assert unlucky.last_words() == "RuntimeError: bad luck"
     (toy / "a" / "log.txt").write_text("error: no luck\nbye\n")
@@ -203,11 +204,15 @@ def test_sigterm_interrupts():
 
 
 def test_environment_of_a_job(toy, monkeypatch):
-    """What it is told of threads and of its GPU arrives."""
-    (Path(os.environ["PYTHONPATH"].split(":")[0]) / "toy_environment.py").write_text(
-        "import os\ndef train(folder):\n    names = ('OMP_NUM_THREADS', 'CUDA_VISIBLE_DEVICES')\n"
-        "    return {'metrics': {name: os.environ.get(name) for name in names}}\n"
-    )
-    told = Job(toy / "a", "toy_environment:train", {})
-    assert told.start(threads=3, device="5").wait() == 0
-    assert told.result()["metrics"] == {"OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": "5"}
+    """What it is told of threads and of its GPU arrives; whatever else is there stays."""
+    told = {}
+    stand_in = SimpleNamespace(DEVNULL=None, STDOUT=None)
+    stand_in.Popen = lambda command, *, env, **options: told.update(env)
+    monkeypatch.setattr(engine, "subprocess", stand_in)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    job(toy / "a").start(threads=3, device="5")
+    assert (told["OMP_NUM_THREADS"], told["CUDA_VISIBLE_DEVICES"]) == ("3", "5")
+    assert told["PYTHONPATH"] == os.environ["PYTHONPATH"]
+    told.clear()
+    job(toy / "a").start()
+    assert told["CUDA_VISIBLE_DEVICES"] == "4,5"

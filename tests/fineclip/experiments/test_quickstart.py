@@ -5,6 +5,7 @@ import shutil
 import textwrap
 
 import pytest
+from job_runs import jobs_in_process
 
 from fineclip.experiments import quickstart
 from fineclip.experiments.engine import Job
@@ -27,11 +28,11 @@ TASK = Task("detector", "toy_task:train", ("ap",), {"bonus": 1})
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, in_process):
+def finished(tmp_path_factory):
     """A whole experiment of a few steps, made in two sittings, with the lines it reported."""
     work_dir = tmp_path_factory.mktemp("experiment")
     lines = []
-    with in_process():
+    with jobs_in_process():
         run_quickstart(work_dir, settings=TINY, stages=("scenes", "clip"), report=lines.append)
         results = run_quickstart(
             work_dir, settings=TINY, stages=("clip_continued", "fineclip"), report=lines.append
@@ -72,14 +73,14 @@ def test_finished_stages_are_kept(finished, monkeypatch):
         run_quickstart(work_dir, settings=QuickstartSettings(**{**vars(TINY), "lr": 0.5}))
 
 
-def test_other_settings_train_again_from_the_start(finished, tmp_path, in_process):
+def test_other_settings_train_again_from_the_start(finished, tmp_path):
     """A finished checkpoint of other settings is not an interrupted run of these."""
     work_dir = tmp_path / "copy"
     shutil.copytree(finished[0], work_dir)
     other = QuickstartSettings(**{**vars(TINY), "lr": 0.5})
     with pytest.raises(ValueError, match="fineclip needs stage clip with the same settings"):
         run_quickstart(work_dir, settings=other, stages=("fineclip",))
-    with in_process():
+    with jobs_in_process():
         run_quickstart(work_dir, settings=other, stages=("clip",))
     (entry,) = [e for e in logged(work_dir, "clip") if "loss_global" in e]
     assert entry["step"] == 2
@@ -144,7 +145,7 @@ def test_summary_and_tables_average_over_seeds():
 
 
 @pytest.fixture
-def toy(tmp_path, monkeypatch, in_process):
+def toy(tmp_path, monkeypatch):
     """A task's function, and CLIPs to start from that are finished at once."""
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "toy_task.py").write_text(
@@ -178,12 +179,12 @@ def toy(tmp_path, monkeypatch, in_process):
         ),
     )
     work_dir = tmp_path / "work"
-    with in_process():
+    with jobs_in_process():
         run_quickstart(work_dir, seed=3, settings=TINY)
 
     def run(task=TASK, stages=None):
         lines = []
-        with in_process():
+        with jobs_in_process():
             results = run_quickstart(
                 work_dir, seed=3, settings=TINY, tasks=[task], stages=stages, report=lines.append
             )

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from fineclip.experiments.measured_training import main
 
+from fineclip.experiments import training
+from fineclip.experiments.job import main
 from fineclip.experiments.measuring import peak_memory_bytes
 from fineclip.models import DenseCLIP
 from fineclip.scenes import make_scenes

@@ -9,7 +9,7 @@ from fineclip.experiments.measuring import load_yardstick
 from segmentation.modeling import SlidingWindows, build_segmenter
 
 FILE = Path(__file__).parents[3] / "tools" / "yardsticks" / "plain_inference.py"
-PlainInference = load_yardstick(str(FILE), "plain").PlainInference
+PlainInference = load_yardstick(FILE, "plain").PlainInference
 
 NAMES = ("cat", "dog", "grass", "sky", "a traffic light", "sea")
 PICTURE = torch.randint(

@@ -21,16 +21,11 @@ class InProcess:
 
 
 @contextmanager
-def _in_process():
+def jobs_in_process():
+    """Jobs that are started in this context run in this process."""
     stand_in = SimpleNamespace(
         Popen=InProcess, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "subprocess", stand_in)
         yield
-
-
-@pytest.fixture(scope="session")
-def in_process():
-    """A context in which jobs run in this process."""
-    return _in_process
