@@ -55,22 +55,22 @@ def test_rows_on_given_data_from_given_start_weights(run_tool, coco, tmp_path):
     """The table of COCO, in the smallest way; a second call finds everything finished."""
     options = ["start=None", "model_name=ViT-Ti-16", "image_size=32", "crop_size=32"]
     options += ["batch_size=4", "epochs=1", "num_images=8", "amp=None", f"data_root={coco}"]
-    rows = ["pretrained", "CLIP", "FineCLIP"]
+    options += ["refinement.num_workers=0", "refinement.chunk_sizes=None"]
+    rows = ["pretrained", "CLIP"]
     arguments = ["--config", COCO, "--work-dir", tmp_path / "w", "--rows", *rows]
     with jobs_in_process():
         done = run_tool("ablate.py", *arguments, "--cfg-options", *options)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "[2/3] seed 0: CLIP = L_GC: box_top1 " in done.stdout
+    assert "[2/2] seed 0: CLIP = L_GC: box_top1 " in done.stdout
     found = {
         row["name"]: row for row in json.loads((tmp_path / "w/results.json").read_text())["rows"]
     }
-    assert list(found) == ["pretrained", "CLIP", "L_GC", "FineCLIP"]
+    assert list(found) == ["pretrained", "CLIP", "L_GC"]
     assert found["pretrained"]["seconds_per_epoch"]["mean"] is None
-    for name in ("CLIP", "FineCLIP"):
-        assert 0 <= found[name]["box_top5"]["mean"] <= 100
-        assert found[name]["seconds_per_epoch"]["mean"] > 0
-        assert found[name]["peak_memory_bytes"]["mean"] > 1e8
-    job = json.loads((tmp_path / "w/seed0/FineCLIP/job.json").read_text())
+    assert 0 <= found["CLIP"]["box_top5"]["mean"] <= 100
+    assert found["CLIP"]["seconds_per_epoch"]["mean"] > 0
+    assert found["CLIP"]["peak_memory_bytes"]["mean"] > 1e8
+    job = json.loads((tmp_path / "w/seed0/CLIP/job.json").read_text())
     assert job["arguments"]["options"]["data_root"] == str(coco)
     again = run_tool("ablate.py", *arguments, "--cfg-options", *options)
     assert again.returncode == 0
