@@ -110,12 +110,6 @@ class Ablation:
             amp=config["amp"],
         )
 
-    def data(self, work_dir: str | Path, seed: int) -> Path:
-        """The folder of the data."""
-        if self.scenes is None:
-            return Path(self.data_root).resolve()
-        return Path(work_dir).resolve() / f"seed{seed}" / "scenes"
-
     def plan(self, work_dir: str | Path, seed: int) -> dict[str, Job]:
         """The job behind every row; rows that would train the same share one.
 
@@ -124,18 +118,21 @@ class Ablation:
             ValueError: A row's config cannot be evaluated or lacks what is overridden.
         """
         make = partial(self._job, Path(work_dir).resolve() / f"seed{seed}", seed)
-        start = make(self.pretraining, {}) if self.pretraining else self.start
+        first = make(self.pretraining, {}) if self.pretraining else None
         jobs: dict[str, Job] = {}
         known: dict[str, Job] = {}
         for name, row in self.rows.items():
-            job = start if row.config is None else make(row, {row.start: start})
+            # A row without a config is the start weights, which are then trained.
+            job = first if row.config is None else None
+            job = job or make(row, {row.start: first or self.start})
             jobs[name] = known.setdefault(job.fingerprint, job)
         return jobs
 
     def _job(self, root: Path, seed: int, row: Row, start: dict[str, Any]) -> Job:
+        assert row.config is not None  # from_config has refused it
         # Scenes follow from their settings, wherever they lie; of other data all that is known is
         # where they are.
-        data = self.data_root if self.scenes is None else root / "scenes"
+        data = self.data_root or root / "scenes"
         options = {"data_root": data, "seed": seed, **row.options, **start}
         scenes = {key: value for key, value in (self.scenes or {}).items() if key != "workers"}
         return Job(
@@ -191,13 +188,13 @@ def run_ablation(
     names = list(ablation.rows) if rows is None else list(rows)
     if unknown := sorted(set(names) - set(ablation.rows)):
         raise ValueError(f"unknown row {', '.join(unknown)}; known: {', '.join(ablation.rows)}")
-    if ablation.scenes is None and not ablation.data(work_dir, 0).is_dir():
+    if ablation.data_root is not None and not Path(ablation.data_root).is_dir():
         raise FileNotFoundError(f"data_root {ablation.data_root} does not exist")
     plans = {seed: ablation.plan(work_dir, seed) for seed in dict.fromkeys(seeds)}
     missing = unfinished(plan[name] for plan in plans.values() for name in names)
-    for seed in plans if ablation.scenes is not None else ():
-        out = ablation.data(work_dir, seed)
-        if any(job.folder.parent == out.parent for job in missing):
+    for seed in plans:
+        out = Path(work_dir).resolve() / f"seed{seed}" / "scenes"
+        if ablation.scenes is not None and any(job.folder.parent == out.parent for job in missing):
             begin = time.monotonic()
             renew_scenes(out, **{**ablation.scenes, "seed": seed})
             report(f"seed {seed}: scenes ({time.monotonic() - begin:.0f} s)")

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -144,7 +144,7 @@ def run_jobs(
     threads: int | None = None,
     devices: Sequence[str] = (),
     show: bool = False,
-) -> Iterator[tuple[Job, float]]:
+) -> Generator[tuple[Job, float], None, None]:
     """Runs what is unfinished, side by side, and yields each job when it has ended, well or not.
 
     A job ends by itself also where another one fails; one that needs a failed job is left out. Jobs

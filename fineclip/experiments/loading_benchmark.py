@@ -115,7 +115,7 @@ def measure_loading(
         fields += ["texts"] if captions is not None else []
         if all(box.get("category_id") in named for box in data["annotations"]):
             fields.append("region_texts")
-        options = {
+        options: dict[str, Any] = {
             "image_root": image_root,
             "annotations": chosen,
             "captions": captions,
@@ -126,7 +126,7 @@ def measure_loading(
             "min_area": 0,
             "max_area": float("inf"),
         }
-        datasets = {
+        datasets: dict[str, RegionTextDataset] = {
             REFERENCE: reference(**options),
             "pil": RegionTextDataset(**options, backend="pil"),
             "tensor": RegionTextDataset(**options, backend="tensor"),

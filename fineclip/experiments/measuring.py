@@ -82,8 +82,9 @@ def load_yardstick(file: str | Path | None, mode: str) -> ModuleType:
     Raises:
         ValueError: No file is named, or it does not exist.
     """
-    found = file is not None and Path(file).is_file()
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file) if found else None
+    spec = None
+    if file is not None and Path(file).is_file():
+        spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     if spec is None or spec.loader is None:
         raise ValueError(f"mode {mode} needs its yardstick, a Python file; got {file}")
     module = importlib.util.module_from_spec(spec)

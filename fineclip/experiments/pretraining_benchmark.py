@@ -162,7 +162,7 @@ def measure_step(step: StepSettings) -> dict[str, Any]:
     model = build_model(step)
     batch = make_batch(model.clip, step)
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.1), lr=1e-6)
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(step.amp)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(step.amp or "")
     outputs: dict[str, Tensor] = {}
 
     def run() -> None:

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from fineclip.experiments.engine import LOG, Job, Report, run_jobs
 from fineclip.experiments.results import (
-    METRIC_COLUMNS,
     METRICS,
-    Column,
+    TITLES,
+    Statistic,
+    cell,
     markdown_table,
     plot_losses,
     summarize,
@@ -245,46 +245,39 @@ def _content(*files: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
 
 
-def summarize_quickstart(by_seed: Mapping[int, Results]) -> dict[str, Any]:
-    """Means over seeds, with the seeds' own values beside them.
+def aggregate(by_seed: Mapping[int, Results]) -> dict[str, dict[str, dict[str, Statistic]]]:
+    """Mean and deviation by table, row and metric, of rows that every seed has.
 
     Args:
         by_seed: What :func:`run_quickstart` returned, by seed.
-
-    Returns:
-        ``{run: {metric: mean}, task: {row: {metric: mean}}}`` and ``"seeds"`` with the same by
-        seed, in percent. Rows that one of the seeds lacks have no mean.
     """
-    means = {
-        table: {
-            row: {metric: mean(found[metric] for found in rows) for metric in rows[0]}
-            for row, rows in complete.items()
-        }
-        for table, complete in _complete_rows(by_seed).items()
-    }
-    return {
-        **_flat(means),
-        "seeds": {str(seed): _flat(results) for seed, results in by_seed.items()},
-    }
-
-
-def _flat(results: Results) -> dict[str, Any]:
-    return {**results[MODELS], **{name: rows for name, rows in results.items() if name != MODELS}}
-
-
-def _complete_rows(
-    by_seed: Mapping[int, Results],
-) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """By table and row the values of all seeds, without rows that a seed lacks."""
     first, *others = by_seed.values()
     return {
         table: {
-            row: [values, *(other[table][row] for other in others)]
+            row: summarize([values, *(other[table][row] for other in others)], values)
             for row, values in rows.items()
             if all(row in other[table] for other in others)
         }
         for table, rows in first.items()
     }
+
+
+def summarize_quickstart(by_seed: Mapping[int, Results]) -> dict[str, Any]:
+    """``{run: {metric: mean}, task: {row: {metric: mean}}}`` and, by seed, the same in ``seeds``.
+
+    Args:
+        by_seed: What :func:`run_quickstart` returned, by seed.
+    """
+    means = {
+        table: {row: {m: s["mean"] for m, s in found.items()} for row, found in rows.items()}
+        for table, rows in aggregate(by_seed).items()
+    }
+
+    def flat(tables: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+        tasks = {name: rows for name, rows in tables.items() if name != MODELS}
+        return {**tables[MODELS], **tasks}
+
+    return {**flat(means), "seeds": {str(seed): flat(found) for seed, found in by_seed.items()}}
 
 
 def quickstart_tables(by_seed: Mapping[int, Results]) -> list[str]:
@@ -294,17 +287,12 @@ def quickstart_tables(by_seed: Mapping[int, Results]) -> list[str]:
         by_seed: What :func:`run_quickstart` returned, by seed.
     """
     tables = []
-    for table, rows in _complete_rows(by_seed).items():
+    for table, rows in aggregate(by_seed).items():
         if rows:
-            metrics = list(next(iter(rows.values()))[0])
-            columns = [Column(metric, metric) for metric in metrics]
-            tables.append(
-                markdown_table(
-                    MODELS if table == MODELS else f"{table} from",
-                    METRIC_COLUMNS if table == MODELS else columns,
-                    {row: summarize(found, metrics) for row, found in rows.items()},
-                )
-            )
+            metrics = list(next(iter(rows.values())))
+            head = (MODELS, *TITLES) if table == MODELS else (f"{table} from", *metrics)
+            cells = ((row, *(cell(found[m]) for m in metrics)) for row, found in rows.items())
+            tables.append(markdown_table(head, cells))
     return tables
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -17,38 +16,14 @@ METRICS = ("box_top1", "box_top5", "i2t_r1", "t2i_r1")
 COSTS = ("seconds_per_epoch", "peak_memory_bytes")
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of a table.
+TITLES = ("box Top1", "box Top5", "I2T R@1", "T2I R@1")
 
-    Attributes:
-        title: Its head.
-        key: Of the values in the rows.
-        scale: Factor on them.
-        digits: After the point.
-    """
-
-    title: str
-    key: str
-    scale: float = 1.0
-    digits: int = 1
-
-
-METRIC_COLUMNS = tuple(
-    Column(title, key)
-    for title, key in zip(("box Top1", "box Top5", "I2T R@1", "T2I R@1"), METRICS, strict=True)
-)
-ABLATION_COLUMNS = (
-    *METRIC_COLUMNS,
-    Column("s / epoch", "seconds_per_epoch"),
-    Column("peak MB", "peak_memory_bytes", scale=1e-6, digits=0),
-    Column("seeds", "seeds"),
-)
+Statistic = Mapping[str, float | None]
 
 
 def summarize(
     by_seed: Iterable[Mapping[str, float | None]], keys: Iterable[str]
-) -> dict[str, dict[str, float | None]]:
+) -> dict[str, Statistic]:
     """Mean and standard deviation over seeds.
 
     Args:
@@ -59,8 +34,8 @@ def summarize(
         ``{key: {"mean", "std"}}``. The deviation is that of a sample, None for a single value; both
         are None where no seed has a value.
     """
-    by_seed = list(by_seed)
-    values = {key: [v for row in by_seed if (v := row.get(key)) is not None] for key in keys}
+    seeds = list(by_seed)
+    values = {key: [v for row in seeds if (v := row.get(key)) is not None] for key in keys}
     return {
         key: {
             "mean": mean(found) if found else None,
@@ -70,32 +45,16 @@ def summarize(
     }
 
 
-def markdown_table(
-    corner: str, columns: Sequence[Column], rows: Mapping[str, Mapping[str, Any]]
-) -> str:
-    """Mean ± standard deviation as a Markdown table.
-
-    Args:
-        corner: Title of the names.
-        columns: The other columns.
-        rows: By name what :func:`summarize` returned, or a list of words under a column's key.
-    """
-    lines = [[corner, *(column.title for column in columns)]]
-    lines += [
-        [name, *(_cell(row[column.key], column) for column in columns)]
-        for name, row in rows.items()
-    ]
-    head, *body = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([head, f"|{'---|' * len(lines[0])}", *body])
+def cell(value: Statistic, scale: float = 1.0, digits: int = 1) -> str:
+    """A value of :func:`summarize` as text: mean ± standard deviation."""
+    figures = (figure for figure in (value["mean"], value["std"]) if figure is not None)
+    return " ± ".join(f"{scale * figure:.{digits}f}" for figure in figures) or "-"
 
 
-def _cell(value: Mapping[str, float | None] | Sequence[object], column: Column) -> str:
-    if not isinstance(value, Mapping):
-        return " ".join(map(str, value))
-    if value["mean"] is None:
-        return "-"
-    figures = [value["mean"], *([] if value["std"] is None else [value["std"]])]
-    return " ± ".join(f"{column.scale * figure:.{column.digits}f}" for figure in figures)
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Cells as a Markdown table."""
+    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    return "\n".join([lines[0], f"|{'---|' * len(head)}", *lines[1:]])
 
 
 def summarize_row(
@@ -123,7 +82,19 @@ def summarize_row(
 
 def ablation_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of :func:`summarize_row` as a Markdown table."""
-    return markdown_table("row", ABLATION_COLUMNS, {row["name"]: row for row in rows})
+    return markdown_table(
+        ("row", *TITLES, "s / epoch", "peak MB", "seeds"),
+        (
+            (
+                row["name"],
+                *(cell(row[metric]) for metric in METRICS),
+                cell(row["seconds_per_epoch"]),
+                cell(row["peak_memory_bytes"], scale=1e-6, digits=0),
+                " ".join(map(str, row["seeds"])),
+            )
+            for row in rows
+        ),
+    )
 
 
 def write_ablation(work_dir: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -171,7 +142,7 @@ def plot_ablation(rows: Sequence[Mapping[str, Any]], out: str | Path) -> None:
         points.annotate(label, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
     points.margins(0.15)
     points.set(xlabel="box Top1 (%)", ylabel="I2T R@1 (%)")
-    save_figure(figure, out, (bars, points))
+    _save(figure, out, (bars, points))
 
 
 def plot_losses(runs: Mapping[str, Path], losses: Mapping[str, str], out: str | Path) -> None:
@@ -191,10 +162,10 @@ def plot_losses(runs: Mapping[str, Path], losses: Mapping[str, str], out: str | 
                 axis.plot(*zip(*points, strict=True), label=name, color=f"C{index}")
                 axis.legend()
         axis.set(title=title, xlabel="step", ylabel="loss")
-    save_figure(figure, out, panels)
+    _save(figure, out, panels)
 
 
-def save_figure(figure: Figure, out: str | Path, axes: Iterable[Any]) -> None:
+def _save(figure: Figure, out: str | Path, axes: Iterable[Any]) -> None:
     """Writes a figure as PNG, with a grid on its axes."""
     for axis in axes:
         axis.grid(alpha=0.3)

@@ -6,8 +6,8 @@ import pytest
 
 from fineclip.experiments.results import (
     METRICS,
-    Column,
     ablation_table,
+    cell,
     markdown_table,
     plot_losses,
     summarize,
@@ -33,13 +33,14 @@ def test_mean_and_sample_deviation():
 
 
 def test_table():
-    rows = {"x": {**summarize([{"a": 10.0}, {"a": 20.0}], ["a"]), "seeds": [0, 4]}}
-    columns = [Column("A", "a"), Column("kA", "a", scale=1e-1, digits=0), Column("of", "seeds")]
-    assert markdown_table("name", columns, rows).splitlines() == [
-        "| name | A | kA | of |",
+    found = summarize([{"a": 10.0}, {"a": 20.0}], ["a", "b"])
+    cells = [cell(found["a"]), cell(found["a"], scale=0.1, digits=0), cell(found["b"])]
+    assert markdown_table(["name", "A", "kA", "B"], [["x", *cells]]).splitlines() == [
+        "| name | A | kA | B |",
         "|---|---|---|---|",
-        "| x | 15.0 ± 7.1 | 2 ± 1 | 0 4 |",
+        "| x | 15.0 ± 7.1 | 2 ± 1 | - |",
     ]
+    assert cell(summarize([{"a": 10.0}], ["a"])["a"]) == "10.0"
 
 
 def test_row_of_an_ablation():
