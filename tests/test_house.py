@@ -75,9 +75,6 @@ INTERFACES = {"fineclip.engine.sharding: test_step"}
 
 PENDING = {
     "late imports": {
-        "fineclip.experiments.scenes: fineclip.engine",
-        "segmentation.experiments.scenes: segmentation.data",
-        "segmentation.experiments.scenes: segmentation.engine",
         "tools.benchmark_detection: detection.experiments.inference_benchmark",
         "tools.detect: detection.drawing",
         "tools.detect: detection.inference",
@@ -88,16 +85,9 @@ PENDING = {
     },
     "logic in tools": {"tools.benchmark_checkpoints: run", "tools.build_class_embeddings: run"},
     "one name, two things": {
-        "Job",
-        "Task",
-        "benchmark",
-        "build_model",
         "coco_results",
         "find_files",
         "image_captions",
-        "markdown",
-        "measure",
-        "table",
     },
     "names": {
         "detection.models.detector: merge_for_inference",
@@ -193,6 +183,8 @@ def test_late_imports_give_a_reason(house):
 
 def test_no_tool_has_logic_worth_testing(house):
     found = logic_in_tools(house, "tools", LONGEST_FUNCTION_OF_A_TOOL, LONGEST_MAIN)
+    # Slow twins to measure against are tested, and are no part of what users install.
+    found = [name for name in found if not name.startswith("tools.yardsticks.")]
     assert set(found) == PENDING["logic in tools"]
 
 

@@ -18,7 +18,12 @@ import open_clip
 
 from fineclip.engine.optim import default_device
 from fineclip.experiments.loading_benchmark import format_loading, measure_loading
-from fineclip.experiments.pretraining_benchmark import MODES, StepSettings, benchmark, markdown
+from fineclip.experiments.pretraining_benchmark import (
+    MODES,
+    StepSettings,
+    benchmark_steps,
+    step_table,
+)
 from fineclip.files import write_atomically
 
 YARDSTICKS = Path(__file__).parent / "yardsticks"  # slow twins, no part of the packages
@@ -126,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         check(args)
-        result = benchmark(
+        result = benchmark_steps(
             step, args.modes.split(","), lambda line: print(line, file=sys.stderr, flush=True)
         )
         if args.image_root:
@@ -139,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(markdown(result))
+    print(step_table(result))
     if "loader" in result:
         print(format_loading(result["loader"]))
     if args.out:

@@ -20,8 +20,7 @@ from segmentation.class_names import read_class_names
 from segmentation.experiments.inference_benchmark import (
     MODES,
     InferenceSettings,
-    benchmark,
-    markdown,
+    mode_table,
 )
 
 YARDSTICKS = Path(__file__).parent / "yardsticks"  # slow twins, no part of the packages
@@ -94,13 +93,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         read_class_names(args.vocabulary)
-        result = benchmark(
+        result = benchmark_modes(
             settings, args.modes.split(","), lambda line: print(line, file=sys.stderr, flush=True)
         )
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(markdown(result))
+    print(mode_table(result))
     if args.out:
         write_atomically(args.out, json.dumps(result, indent=2) + "\n")
     return 0

@@ -16,9 +16,9 @@ from pathlib import Path
 from fineclip.experiments.engine import interrupt_on_sigterm
 from fineclip.experiments.quickstart import (
     STAGES,
+    DownstreamTask,
     QuickstartSettings,
     Results,
-    Task,
     plot_curves,
     quickstart_tables,
     run_quickstart,
@@ -99,18 +99,18 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def make_tasks(args: argparse.Namespace) -> list[Task]:
+def make_tasks(args: argparse.Namespace) -> list[DownstreamTask]:
     """What is trained on top of the CLIPs."""
     detection, segmentation = CONFIGS / "detection", CONFIGS / "segmentation"
     return [
-        Task(
+        DownstreamTask(
             "detection",
             "detection.experiments.scenes:train_detector",
             ("novel_ap50", "base_ap50", "all_ap50"),
             {"epochs": args.detection_epochs},
             (detection / "scenes_fvit.py", *detection.glob("_base_/**/*.py")),
         ),
-        Task(
+        DownstreamTask(
             "segmentation",
             "segmentation.experiments.scenes:train_segmenter",
             ("miou", "macc", "novel_miou"),

@@ -15,7 +15,14 @@ import torch
 
 from fineclip.engine import load_config
 from fineclip.engine.launch import Precision
-from fineclip.experiments.engine import LOG, Job, Report, by_name, run_jobs, unfinished
+from fineclip.experiments.engine import (
+    LOG,
+    Report,
+    TrainingJob,
+    by_name,
+    run_side_by_side,
+    unfinished,
+)
 from fineclip.experiments.results import METRICS, summarize_row, write_ablation
 from fineclip.experiments.scenes import renew_scenes
 
@@ -110,7 +117,7 @@ class Ablation:
             amp=config["amp"],
         )
 
-    def plan(self, work_dir: str | Path, seed: int) -> dict[str, Job]:
+    def plan(self, work_dir: str | Path, seed: int) -> dict[str, TrainingJob]:
         """The job behind every row; rows that would train the same share one.
 
         Raises:
@@ -119,8 +126,8 @@ class Ablation:
         """
         make = partial(self._job, Path(work_dir).resolve() / f"seed{seed}", seed)
         first = make(self.pretraining, {}) if self.pretraining else None
-        jobs: dict[str, Job] = {}
-        known: dict[str, Job] = {}
+        jobs: dict[str, TrainingJob] = {}
+        known: dict[str, TrainingJob] = {}
         for name, row in self.rows.items():
             # A row without a config is the start weights, which are then trained.
             job = first if row.config is None else None
@@ -128,14 +135,14 @@ class Ablation:
             jobs[name] = known.setdefault(job.fingerprint, job)
         return jobs
 
-    def _job(self, root: Path, seed: int, row: Row, start: dict[str, Any]) -> Job:
+    def _job(self, root: Path, seed: int, row: Row, start: dict[str, Any]) -> TrainingJob:
         assert row.config is not None  # from_config has refused it
         # Scenes follow from their settings, wherever they lie; of other data all that is known is
         # where they are.
         data = self.data_root or root / "scenes"
         options = {"data_root": data, "seed": seed, **row.options, **start}
         scenes = {key: value for key, value in (self.scenes or {}).items() if key != "workers"}
-        return Job(
+        return TrainingJob(
             root / row.name,
             f"fineclip.experiments.training:{'train' if row.train else 'evaluate'}",
             {"config": row.config, "options": options, "amp": self.amp},
@@ -199,7 +206,7 @@ def run_ablation(
             renew_scenes(out, **{**ablation.scenes, "seed": seed})
             report(f"seed {seed}: scenes ({time.monotonic() - begin:.0f} s)")
     failures = []
-    finished = run_jobs(
+    finished = run_side_by_side(
         missing,
         workers=ablation.workers,
         threads=ablation.threads,
@@ -219,7 +226,7 @@ def run_ablation(
     return _write(ablation, work_dir, plans), failures
 
 
-def _names(job: Job, plans: Mapping[int, Mapping[str, Job]]) -> str:
+def _names(job: TrainingJob, plans: Mapping[int, Mapping[str, TrainingJob]]) -> str:
     """The rows that a job stands for, with their seed."""
     names = [(s, n) for s, plan in plans.items() for n, other in plan.items() if other is job]
     seed = names[0][0] if names else job.folder.parent.name.removeprefix("seed")
@@ -235,7 +242,7 @@ def _gpus() -> list[str]:
 
 
 def _write(
-    ablation: Ablation, work_dir: str | Path, plans: Mapping[int, Mapping[str, Job]]
+    ablation: Ablation, work_dir: str | Path, plans: Mapping[int, Mapping[str, TrainingJob]]
 ) -> list[dict[str, Any]]:
     """Writes what is finished by now."""
     results = []

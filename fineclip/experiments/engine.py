@@ -41,7 +41,7 @@ class Outcome(TypedDict, total=False):
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class TrainingJob:
     """One training of one seed.
 
     Attributes:
@@ -50,7 +50,7 @@ class Job:
             ``function(folder, **arguments)``. It continues what an interrupted call left in the
             folder, and returns an :class:`Outcome`.
         arguments: JSON values, and two more: a ``Path`` is known by its name, so that a folder
-            that was moved holds what it held before; a ``Job`` stands for its checkpoint, and
+            that was moved holds what it held before; a ``TrainingJob`` stands for its checkpoint, and
             has to be finished first.
         facts: JSON values that decide about the result beside the arguments.
     """
@@ -67,9 +67,9 @@ class Job:
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
     @cached_property
-    def needs(self) -> tuple[Job, ...]:
+    def needs(self) -> tuple[TrainingJob, ...]:
         """The jobs whose checkpoints are among the arguments."""
-        return tuple(leaf for leaf in _leaves(self.arguments) if isinstance(leaf, Job))
+        return tuple(leaf for leaf in _leaves(self.arguments) if isinstance(leaf, TrainingJob))
 
     @property
     def depth(self) -> int:
@@ -137,14 +137,14 @@ class _Running(NamedTuple):
     shown: bool
 
 
-def run_jobs(
-    jobs: Iterable[Job],
+def run_side_by_side(
+    jobs: Iterable[TrainingJob],
     *,
     workers: int = 1,
     threads: int | None = None,
     devices: Sequence[str] = (),
     show: bool = False,
-) -> Generator[tuple[Job, float], None, None]:
+) -> Generator[tuple[TrainingJob, float], None, None]:
     """Runs what is unfinished, side by side, and yields each job when it has ended, well or not.
 
     A job ends by itself also where another one fails; one that needs a failed job is left out. Jobs
@@ -161,7 +161,7 @@ def run_jobs(
         The job and how many seconds it took.
     """
     waiting = unfinished(jobs)
-    running: dict[Job, _Running] = {}
+    running: dict[TrainingJob, _Running] = {}
     try:
         while waiting or running:
             for job in list(waiting):
@@ -191,13 +191,13 @@ def run_jobs(
             run.process.wait()
 
 
-def unfinished(jobs: Iterable[Job]) -> list[Job]:
+def unfinished(jobs: Iterable[TrainingJob]) -> list[TrainingJob]:
     """Jobs without a result and those whose weights these need, in an order in which they can run.
 
     Start weights come first, so that no worker waits for one longer than it must.
     """
 
-    def chain(job: Job) -> Iterator[Job]:
+    def chain(job: TrainingJob) -> Iterator[TrainingJob]:
         yield job
         for need in job.needs:
             if need.checkpoint() is None:
@@ -211,7 +211,7 @@ def by_name(value: Any) -> Any:
     """Arguments with names for paths and fingerprints for jobs: what a fingerprint is made of."""
 
     def name(leaf: Any) -> Any:
-        if isinstance(leaf, Job):
+        if isinstance(leaf, TrainingJob):
             return leaf.fingerprint
         return leaf.name if isinstance(leaf, Path) else leaf
 
@@ -232,7 +232,7 @@ def interrupt_on_sigterm() -> None:
 
 
 def _as_json(leaf: Any) -> Any:
-    if isinstance(leaf, Job):
+    if isinstance(leaf, TrainingJob):
         return str(leaf.checkpoint())
     return str(leaf) if isinstance(leaf, Path) else leaf
 

@@ -117,7 +117,7 @@ def make_batch(clip: DenseCLIP, step: StepSettings, seed: int = 0) -> dict[str, 
     return {name: rows.to(step.device) for name, rows in batch.items()}
 
 
-def build_model(step: StepSettings) -> FineCLIPPretrainer:
+def random_pretrainer(step: StepSettings) -> FineCLIPPretrainer:
     """FineCLIP with the step's mode, random weights, on its device."""
     torch.manual_seed(0)
     clip = DenseCLIP.create(step.model)
@@ -159,7 +159,7 @@ def measure_step(step: StepSettings) -> dict[str, Any]:
     if step.threads:
         torch.set_num_threads(step.threads)
     device = torch.device(step.device)
-    model = build_model(step)
+    model = random_pretrainer(step)
     batch = make_batch(model.clip, step)
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.1), lr=1e-6)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(step.amp or "")
@@ -224,7 +224,7 @@ def matrix_rate(device: torch.device, amp: str | None = None, seconds: float = 1
     return best
 
 
-def benchmark(
+def benchmark_steps(
     step: StepSettings, modes: list[str], report: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
     """Measures modes one after the other.
@@ -265,7 +265,7 @@ def benchmark(
     return {**settings, "matrix_flops_per_second": rate, "modes": results}
 
 
-def markdown(result: dict[str, Any]) -> str:
+def step_table(result: dict[str, Any]) -> str:
     """The modes as a table."""
     lines = [
         "| mode | s / step | images / s | activations GiB | peak GiB | share of matrix rate |",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fineclip.experiments.engine import LOG, Job, Report, run_jobs
+from fineclip.experiments.engine import LOG, Report, TrainingJob, run_side_by_side
 from fineclip.experiments.results import (
     METRICS,
     TITLES,
@@ -68,12 +68,12 @@ class QuickstartSettings:
 
 
 @dataclass(frozen=True)
-class Task:
+class DownstreamTask:
     """A training that starts from a CLIP.
 
     Attributes:
         name: Its stage, and its folder.
-        function: A job's (:class:`fineclip.experiments.engine.Job`), called as
+        function: A job's (:class:`fineclip.experiments.engine.TrainingJob`), called as
             ``function(work_dir, data=..., init_checkpoint=..., seed=..., **options)``.
         metrics: Those to keep.
         options: Further arguments.
@@ -101,19 +101,27 @@ class Stage:
     name: str
     table: str
     metrics: tuple[str, ...]
-    jobs: Mapping[str, Job]
+    jobs: Mapping[str, TrainingJob]
 
 
 def plan(
-    work_dir: str | Path, seed: int, settings: QuickstartSettings, tasks: Sequence[Task] = ()
+    work_dir: str | Path,
+    seed: int,
+    settings: QuickstartSettings,
+    tasks: Sequence[DownstreamTask] = (),
 ) -> list[Stage]:
     """What is trained for one seed, in this order."""
     root = Path(work_dir).resolve() / f"seed{seed}"
     data = root / "scenes"
 
     def pretraining(
-        run: str, recipe: str, epochs: int, lr: float, batch_size: int, start: Job | None = None
-    ) -> Job:
+        run: str,
+        recipe: str,
+        epochs: int,
+        lr: float,
+        batch_size: int,
+        start: TrainingJob | None = None,
+    ) -> TrainingJob:
         options = {
             "data_root": data,
             "seed": seed,
@@ -124,7 +132,7 @@ def plan(
             "load_from": start,
         }
         config = CONFIGS / recipe
-        return Job(
+        return TrainingJob(
             root / run,
             "fineclip.experiments.training:train",
             {"config": config, "options": options, "amp": "bf16", "progress": run},
@@ -134,9 +142,11 @@ def plan(
             ],
         )
 
-    def task_job(task: Task, row: str, start: Job) -> Job:
+    def task_job(task: DownstreamTask, row: str, start: TrainingJob) -> TrainingJob:
         arguments = {"data": data, "init_checkpoint": start, "seed": seed, **task.options}
-        return Job(root / task.name / row, task.function, arguments, _content(*task.configs))
+        return TrainingJob(
+            root / task.name / row, task.function, arguments, _content(*task.configs)
+        )
 
     first = (settings.pretrain_epochs, settings.lr, settings.batch_size)
     later = (settings.epochs, settings.continue_lr, settings.continue_batch_size)
@@ -158,7 +168,7 @@ def run_quickstart(
     *,
     seed: int = 0,
     settings: QuickstartSettings | None = None,
-    tasks: Sequence[Task] = (),
+    tasks: Sequence[DownstreamTask] = (),
     stages: Sequence[str] | None = None,
     report: Report = lambda line: None,
 ) -> Results:
@@ -213,7 +223,7 @@ def run_quickstart(
     return results
 
 
-def _train(stage: Stage, data: Path, say: Callable[[str, str], None]) -> dict[Job, float]:
+def _train(stage: Stage, data: Path, say: Callable[[str, str], None]) -> dict[TrainingJob, float]:
     """Trains what is missing of a stage; how many seconds each job took."""
     missing = [job for job in stage.jobs.values() if job.result() is None]
     for job in missing:
@@ -230,7 +240,9 @@ def _train(stage: Stage, data: Path, say: Callable[[str, str], None]) -> dict[Jo
         threads = max(1, (os.cpu_count() or 1) // len(missing))
         names = " and ".join(job.folder.name for job in missing)
         say(stage.name, f"training from {names} (log: {missing[0].folder.parent}/*/{LOG})")
-    seconds = dict(run_jobs(missing, workers=max(1, len(missing)), threads=threads, show=True))
+    seconds = dict(
+        run_side_by_side(missing, workers=max(1, len(missing)), threads=threads, show=True)
+    )
     failed = [
         f"training in {job.folder} failed: {job.last_words()} ({job.folder / LOG})"
         for job in missing

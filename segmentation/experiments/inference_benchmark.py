@@ -73,7 +73,7 @@ class InferenceSettings:
     yardstick: str | None = None
 
 
-def build_model(settings: InferenceSettings) -> tuple[Segmenter, tuple[str, ...]]:
+def random_segmenter(settings: InferenceSettings) -> tuple[Segmenter, tuple[str, ...]]:
     """The segmenter with random weights, and its vocabulary."""
     names = read_class_names(settings.vocabulary)
     torch.manual_seed(0)
@@ -108,7 +108,7 @@ def measure(settings: InferenceSettings, answers: Path) -> dict[str, Any]:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = torch.device(settings.device)
-    model, names = build_model(settings)
+    model, names = random_segmenter(settings)
     generator = torch.Generator().manual_seed(1)
     size = (settings.height, settings.width)
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator)
@@ -155,7 +155,7 @@ def measure(settings: InferenceSettings, answers: Path) -> dict[str, Any]:
     }
 
 
-def benchmark(
+def benchmark_modes(
     settings: InferenceSettings, modes: list[str], report: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
     """Measures modes one after the other and compares them with the first.
@@ -198,7 +198,7 @@ def benchmark(
     return {**shared, "modes": results}
 
 
-def markdown(result: dict[str, Any]) -> str:
+def mode_table(result: dict[str, Any]) -> str:
     """The modes as a table."""
     modes = result["modes"]
     lines = [

@@ -6,7 +6,7 @@ import pytest
 
 from fineclip.experiments import ablation, engine
 from fineclip.experiments.ablation import Ablation, run_ablation
-from fineclip.experiments.engine import Job, by_name
+from fineclip.experiments.engine import TrainingJob, by_name
 from fineclip.experiments.results import METRICS
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "ablation"
@@ -87,7 +87,7 @@ def started(monkeypatch):
     """Nothing is really trained."""
     Process.alive = Process.most = 0
     record = Started()
-    monkeypatch.setattr(Job, "start", lambda job, **options: record.start(job))
+    monkeypatch.setattr(TrainingJob, "start", lambda job, **options: record.start(job))
     monkeypatch.setattr(engine, "_POLL_SECONDS", 0)
     return record
 

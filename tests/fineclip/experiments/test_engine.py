@@ -10,7 +10,13 @@ import pytest
 from job_runs import jobs_in_process
 
 from fineclip.experiments import engine
-from fineclip.experiments.engine import Job, by_name, interrupt_on_sigterm, run_jobs, unfinished
+from fineclip.experiments.engine import (
+    TrainingJob,
+    by_name,
+    interrupt_on_sigterm,
+    run_side_by_side,
+    unfinished,
+)
 
 
 @pytest.fixture
@@ -46,11 +52,11 @@ def toy(tmp_path, monkeypatch):
 
 
 def job(folder, value=1, **arguments):
-    return Job(folder, "toy_training:train", {"value": value, **arguments})
+    return TrainingJob(folder, "toy_training:train", {"value": value, **arguments})
 
 
 def run(*jobs, **options):
-    return [ended for ended, _ in run_jobs(jobs, **options)]
+    return [ended for ended, _ in run_side_by_side(jobs, **options)]
 
 
 def test_processes_side_by_side_end_by_themselves(toy, capfd):
@@ -141,8 +147,8 @@ def test_fingerprint_knows_paths_by_name_and_jobs_by_fingerprint(toy):
         job(toy / "a", data=toy / "other", options={"start": start}),
         job(toy / "a", data=toy / "scenes", options={"start": job(toy / "start", 2)}),
         job(toy / "a", data=toy / "scenes", options={"start": start}, more=1),
-        Job(toy / "a", first.function, first.arguments, facts=["config"]),
-        Job(toy / "a", "toy_training:other", first.arguments),
+        TrainingJob(toy / "a", first.function, first.arguments, facts=["config"]),
+        TrainingJob(toy / "a", "toy_training:other", first.arguments),
     ):
         assert other.fingerprint != first.fingerprint
 
@@ -170,7 +176,7 @@ def started(monkeypatch):
     """Processes in the order in which they were started, and what they were told."""
     processes, told = [], []
     monkeypatch.setattr(
-        Job, "start", lambda job, **options: told.append(options) or Process(processes)
+        TrainingJob, "start", lambda job, **options: told.append(options) or Process(processes)
     )
     monkeypatch.setattr(engine, "_POLL_SECONDS", 0)
     return processes, told
@@ -187,7 +193,7 @@ def test_workers_take_turns_on_the_gpus(toy, started):
 
 def test_closing_ends_what_runs(toy, started):
     jobs = [job(toy / str(number)) for number in range(3)]
-    finished = run_jobs(jobs, workers=2)
+    finished = run_side_by_side(jobs, workers=2)
     next(finished)
     finished.close()
     assert [process.terminated for process in started[0]] == [False, True]

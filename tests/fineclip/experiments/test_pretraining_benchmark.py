@@ -10,12 +10,12 @@ import torch
 from fineclip.experiments import pretraining_benchmark
 from fineclip.experiments.pretraining_benchmark import (
     StepSettings,
-    benchmark,
+    benchmark_steps,
     make_batch,
-    markdown,
     matrix_rate,
     measure_in_process,
     measure_step,
+    step_table,
 )
 from fineclip.models import DenseCLIP
 
@@ -80,14 +80,14 @@ def test_table_and_shares(monkeypatch):
     monkeypatch.setattr(pretraining_benchmark, "measure_in_process", fake)
     monkeypatch.setattr(pretraining_benchmark, "matrix_rate", lambda device, amp: 8e9)
     lines = []
-    result = benchmark(STEP, ["plain", "chunked"], lines.append)
+    result = benchmark_steps(STEP, ["plain", "chunked"], lines.append)
     # Recomputation is no achievement: the plain step's operations count for both.
     assert [mode["matrix_share"] for mode in result["modes"]] == [0.5, 0.25]
     assert json.loads(json.dumps(result))["batch"] == 2
-    assert "| chunked | 4.00 | 1.00 | 1.00 | 2.00 | 25% |" in markdown(result)
+    assert "| chunked | 4.00 | 1.00 | 1.00 | 2.00 | 25% |" in step_table(result)
     assert len(lines) == 2
     with pytest.raises(ValueError, match="unknown mode fast; known: plain, chunked"):
-        benchmark(STEP, ["fast"])
+        benchmark_steps(STEP, ["fast"])
 
 
 def test_matrix_rate_is_that_of_a_product():

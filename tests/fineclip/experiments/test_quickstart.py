@@ -8,12 +8,12 @@ import pytest
 from job_runs import jobs_in_process
 
 from fineclip.experiments import quickstart
-from fineclip.experiments.engine import Job
+from fineclip.experiments.engine import TrainingJob
 from fineclip.experiments.quickstart import (
     METRICS,
     RUNS,
+    DownstreamTask,
     QuickstartSettings,
-    Task,
     plan,
     plot_curves,
     quickstart_tables,
@@ -24,7 +24,7 @@ from fineclip.experiments.quickstart import (
 TINY = QuickstartSettings(
     images=8, val_images=4, pretrain_epochs=1, epochs=1, batch_size=4, continue_batch_size=4
 )
-TASK = Task("detector", "toy_task:train", ("ap",), {"bonus": 1})
+TASK = DownstreamTask("detector", "toy_task:train", ("ap",), {"bonus": 1})
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_finished_stages_are_kept(finished, monkeypatch):
     def fail(*args, **options):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(Job, "start", fail)
+    monkeypatch.setattr(TrainingJob, "start", fail)
     assert run_quickstart(work_dir, settings=TINY) == results
     with pytest.raises(AssertionError, match="trained again"):
         run_quickstart(work_dir, settings=QuickstartSettings(**{**vars(TINY), "lr": 0.5}))
@@ -170,8 +170,8 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     monkeypatch.setattr(
         quickstart,
-        "Job",
-        lambda folder, function, *rest, **facts: Job(
+        "TrainingJob",
+        lambda folder, function, *rest, **facts: TrainingJob(
             folder,
             function.replace("fineclip.experiments.training:train", "toy_task:pretrain"),
             *rest,
@@ -208,7 +208,7 @@ def test_a_task_is_trained_once_from_both(toy):
 def test_a_task_of_other_settings_is_trained_again(toy, tmp_path):
     _, run = toy
     file = tmp_path / "config.py"
-    task = Task("detector", "toy_task:train", ("ap",), {"bonus": 1}, (file,))
+    task = DownstreamTask("detector", "toy_task:train", ("ap",), {"bonus": 1}, (file,))
     for content, lines in (("a", 3), ("a", 2), ("b", 3)):
         file.write_text(content)
         assert len(run(task)[1]) == lines
@@ -218,6 +218,6 @@ def test_a_task_of_other_settings_is_trained_again(toy, tmp_path):
 def test_failures_are_named(toy):
     root, run = toy
     with pytest.raises(ValueError, match="failed: no bonus for fineclip") as error:
-        run(Task("detector", "toy_task:train", ("ap",), {"bonus": -1}))
+        run(DownstreamTask("detector", "toy_task:train", ("ap",), {"bonus": -1}))
     assert f"training in {root / 'detector' / 'clip'} failed: no bonus for clip" in str(error.value)
     assert str(root / "detector" / "clip" / "log.txt") in str(error.value)

@@ -9,9 +9,8 @@ import torch
 from segmentation.experiments import inference_benchmark
 from segmentation.experiments.inference_benchmark import (
     InferenceSettings,
-    benchmark,
-    markdown,
     measure,
+    mode_table,
 )
 
 PLAIN = Path(__file__).parents[3] / "tools" / "yardsticks" / "plain_inference.py"
@@ -65,15 +64,15 @@ def test_comparison(monkeypatch):
         }
 
     monkeypatch.setattr(inference_benchmark, "_measure_in_process", fake)
-    result = benchmark(InferenceSettings(), ["lean", "plain"])
+    result = benchmark_modes(InferenceSettings(), ["lean", "plain"])
     plain = result["modes"][1]
     assert (plain["speed"], plain["memory"], plain["difference"]) == (3.0, 0.25, 0.25)
-    assert "| 3.00x | 0.25x | 2.5e-01 |" in markdown(result).splitlines()[-1]
+    assert "| 3.00x | 0.25x | 2.5e-01 |" in mode_table(result).splitlines()[-1]
     json.dumps(result)
     with pytest.raises(ValueError, match="unknown mode fast"):
-        benchmark(InferenceSettings(), ["fast"])
+        benchmark_modes(InferenceSettings(), ["fast"])
 
 
 def test_failing_process_is_named():
     with pytest.raises(RuntimeError, match=r"mode lean: .*no_such_model"):
-        benchmark(InferenceSettings(model="no_such_model"), ["lean"])
+        benchmark_modes(InferenceSettings(model="no_such_model"), ["lean"])
