@@ -65,7 +65,6 @@ SAME_NAME = {
     "evaluate": "mmengine's evaluators and detectron2's",
     "layout_of_rest": "one per format of detectors' and segmenters' checkpoints",
     "load_config": "mmengine's Python files and detectron2's YAML",
-    "main": "entry points of processes",
     "parameter_groups": "of pretraining and of CAT-Seg, whose rules differ",
 }
 """Names that may be defined twice, each with the reason."""

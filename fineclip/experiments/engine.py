@@ -50,8 +50,8 @@ class TrainingJob:
             ``function(folder, **arguments)``. It continues what an interrupted call left in the
             folder, and returns an :class:`Outcome`.
         arguments: JSON values, and two more: a ``Path`` is known by its name, so that a folder
-            that was moved holds what it held before; a ``TrainingJob`` stands for its checkpoint, and
-            has to be finished first.
+            that was moved holds what it held before; a ``TrainingJob`` stands for its checkpoint,
+            and has to be finished first.
         facts: JSON values that decide about the result beside the arguments.
     """
 
