@@ -66,7 +66,6 @@ SAME_NAME = {
     "evaluate": "mmengine's evaluators and detectron2's",
     "layout_of_rest": "one per format of detectors' and segmenters' checkpoints",
     "load_config": "mmengine's Python files and detectron2's YAML",
-    "main": "entry points of processes",
     "parameter_groups": "of pretraining and of CAT-Seg, whose rules differ",
 }
 """Names that may be defined twice, each with the reason."""
@@ -76,22 +75,13 @@ INTERFACES = {"fineclip.engine.sharding: test_step"}
 
 PENDING = {
     "late imports": {
-        "fineclip.experiments.scenes: fineclip.engine",
-        "segmentation.experiments.scenes: segmentation.data",
-        "segmentation.experiments.scenes: segmentation.engine",
         "tools.benchmark_detection: detection.experiments.inference_benchmark",
         "tools.train_segmentation: segmentation.engine",
         "tools.train_segmentation: segmentation.engine.launch",
     },
     "logic in tools": {"tools.benchmark_checkpoints: run"},
     "one name, two things": {
-        "Task",
-        "benchmark",
-        "build_model",
         "image_captions",
-        "markdown",
-        "measure",
-        "table",
     },
     "names": set(),
 }
@@ -181,6 +171,8 @@ def test_late_imports_give_a_reason(house):
 
 def test_no_tool_has_logic_worth_testing(house):
     found = logic_in_tools(house, "tools", LONGEST_FUNCTION_OF_A_TOOL, LONGEST_MAIN)
+    # Slow twins to measure against are tested, and are no part of what users install.
+    found = [name for name in found if not name.startswith("tools.yardsticks.")]
     assert set(found) == PENDING["logic in tools"]
 
 

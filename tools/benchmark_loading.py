@@ -12,6 +12,8 @@ from tqdm import tqdm
 from fineclip.experiments.loading_benchmark import format_loading, measure_loading
 from fineclip.files import write_atomically
 
+YARDSTICKS = Path(__file__).parent / "yardsticks"  # slow twins, no part of the packages
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -50,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
             result = measure_loading(
                 args.image_root,
                 args.annotations,
+                yardstick=YARDSTICKS / "pillow_loading.py",
                 boxes=args.boxes,
                 captions=args.captions,
                 size=args.size,

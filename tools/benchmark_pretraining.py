@@ -18,8 +18,15 @@ import open_clip
 
 from fineclip.engine.optim import default_device
 from fineclip.experiments.loading_benchmark import format_loading, measure_loading
-from fineclip.experiments.pretraining_benchmark import MODES, Step, benchmark, markdown
+from fineclip.experiments.pretraining_benchmark import (
+    MODES,
+    StepSettings,
+    benchmark_steps,
+    step_table,
+)
 from fineclip.files import write_atomically
+
+YARDSTICKS = Path(__file__).parent / "yardsticks"  # slow twins, no part of the packages
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -106,7 +113,7 @@ def check(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    step = Step(
+    step = StepSettings(
         mode="plain",
         model=args.model,
         batch=args.batch,
@@ -120,18 +127,24 @@ def main(argv: list[str] | None = None) -> int:
         memory_budget=args.memory_budget and args.memory_budget * 2**30,
         steps=args.steps,
         threads=args.threads,
+        yardstick=str(YARDSTICKS / "padded_pretrainer.py"),
     )
     try:
         check(args)
-        result = benchmark(
+        result = benchmark_steps(
             step, args.modes.split(","), lambda line: print(line, file=sys.stderr, flush=True)
         )
         if args.image_root:
-            result["loader"] = measure_loading(args.image_root, args.annotations, boxes=args.boxes)
+            result["loader"] = measure_loading(
+                args.image_root,
+                args.annotations,
+                yardstick=YARDSTICKS / "pillow_loading.py",
+                boxes=args.boxes,
+            )
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(markdown(result))
+    print(step_table(result))
     if "loader" in result:
         print(format_loading(result["loader"]))
     if args.out:

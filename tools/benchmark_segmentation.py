@@ -17,7 +17,14 @@ from pathlib import Path
 from fineclip.engine.optim import default_device
 from fineclip.files import write_atomically
 from fineclip.text import load_vocabulary
-from segmentation.experiments.inference_benchmark import MODES, Inference, benchmark, markdown
+from segmentation.experiments.inference_benchmark import (
+    MODES,
+    InferenceSettings,
+    benchmark_modes,
+    mode_table,
+)
+
+YARDSTICKS = Path(__file__).parent / "yardsticks"  # slow twins, no part of the packages
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -26,7 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         epilog="modes: " + "; ".join(f"{name}: {what}" for name, what in MODES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    defaults = Inference()
+    defaults = InferenceSettings()
     parser.add_argument("--model", default=defaults.model, help="CLIP model (%(default)s)")
     parser.add_argument(
         "--vocabulary", default=defaults.vocabulary, metavar="F", help="class list (%(default)s)"
@@ -73,7 +80,7 @@ def _positive(text: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     logging.getLogger().setLevel(logging.ERROR)
-    settings = Inference(
+    settings = InferenceSettings(
         model=args.model,
         vocabulary=args.vocabulary,
         grid=args.grid,
@@ -83,16 +90,17 @@ def main(argv: list[str] | None = None) -> int:
         memory_budget=args.memory_budget and int(args.memory_budget * 2**30),
         device=args.device,
         threads=args.threads,
+        yardstick=str(YARDSTICKS / "plain_inference.py"),
     )
     try:
         load_vocabulary(args.vocabulary)
-        result = benchmark(
+        result = benchmark_modes(
             settings, args.modes.split(","), lambda line: print(line, file=sys.stderr, flush=True)
         )
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(markdown(result))
+    print(mode_table(result))
     if args.out:
         write_atomically(args.out, json.dumps(result, indent=2) + "\n")
     return 0

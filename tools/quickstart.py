@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 import time
-import warnings
 from pathlib import Path
 
-from fineclip.experiments.downstream import Task, run_task, summarize_task, task_table
-from fineclip.experiments.scenes import (
+from fineclip.experiments.engine import interrupt_on_sigterm
+from fineclip.experiments.quickstart import (
     STAGES,
-    Settings,
+    DownstreamTask,
+    QuickstartSettings,
+    Results,
     plot_curves,
-    run_scenes,
-    summarize,
-    table,
+    quickstart_tables,
+    run_quickstart,
+    summarize_quickstart,
 )
 from fineclip.files import write_atomically
 
@@ -46,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="STAGE",
         help=f"run only some of: {', '.join((*STAGES, *TASKS))}",
     )
-    defaults = Settings()
+    defaults = QuickstartSettings()
     sizes = parser.add_argument_group("size of the experiment")
     sizes.add_argument("--images", type=int, default=defaults.images, metavar="N")
     sizes.add_argument("--val-images", type=int, default=defaults.val_images, metavar="N")
@@ -64,73 +64,53 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main() -> int:
-    args = parse_args()
-    # mmengine and open_clip announce at length what every tiny run does.
-    logging.getLogger().setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="mmengine|torch")
-    settings = Settings(
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    interrupt_on_sigterm()
+    settings = QuickstartSettings(
         images=args.images,
         val_images=args.val_images,
         pretrain_epochs=args.pretrain_epochs,
         epochs=args.epochs,
     )
-    tasks = make_tasks(args)
     start = time.monotonic()
-    by_seed: dict[int, dict] = {}
-    by_task: dict[str, dict[int, dict]] = {task.name: {} for task in tasks}
+    by_seed: dict[int, Results] = {}
     try:
         for seed in dict.fromkeys(args.seeds):
-            by_seed[seed] = run_scenes(
+            by_seed[seed] = run_quickstart(
                 args.work_dir,
                 seed=seed,
                 settings=settings,
-                stages=[stage for stage in args.stages if stage in STAGES],
-                report=show,
+                tasks=make_tasks(args),
+                stages=args.stages,
+                report=lambda line: print(line, flush=True),
             )
-            for task in tasks:
-                by_task[task.name][seed] = run_task(
-                    task,
-                    args.work_dir,
-                    seed=seed,
-                    settings=settings,
-                    train=task.name in args.stages,
-                    report=show,
-                )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from the last epoch", file=sys.stderr)
         return 130
-    summary = summarize(by_seed)
-    for task in tasks:
-        summary[task.name] = summarize_task(by_task[task.name])
-        for seed, results in by_task[task.name].items():
-            summary["seeds"][str(seed)][task.name] = results
-    write_atomically(args.work_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
-    curves = args.work_dir / "training_curves.png"
+    summary, curves = args.work_dir / "summary.json", args.work_dir / "training_curves.png"
+    write_atomically(summary, json.dumps(summarize_quickstart(by_seed), indent=2) + "\n")
     plot_curves(args.work_dir, next(iter(by_seed)), curves)
-    print(f"\n{table(by_seed)}\n")
-    for task in tasks:
-        if summary[task.name]:
-            print(f"{task_table(task, by_task[task.name])}\n")
-    print(f"{args.work_dir / 'summary.json'} and {curves} ({time.monotonic() - start:.0f} s)")
+    print("", *(f"{table}\n" for table in quickstart_tables(by_seed)), sep="\n")
+    print(f"{summary} and {curves} ({time.monotonic() - start:.0f} s)")
     return 0
 
 
-def make_tasks(args: argparse.Namespace) -> list[Task]:
+def make_tasks(args: argparse.Namespace) -> list[DownstreamTask]:
     """What is trained on top of the CLIPs."""
     detection, segmentation = CONFIGS / "detection", CONFIGS / "segmentation"
     return [
-        Task(
+        DownstreamTask(
             "detection",
             "detection.experiments.scenes:train_detector",
             ("novel_ap50", "base_ap50", "all_ap50"),
             {"epochs": args.detection_epochs},
             (detection / "scenes_fvit.py", *detection.glob("_base_/**/*.py")),
         ),
-        Task(
+        DownstreamTask(
             "segmentation",
             "segmentation.experiments.scenes:train_segmenter",
             ("miou", "macc", "novel_miou"),
@@ -138,10 +118,6 @@ def make_tasks(args: argparse.Namespace) -> list[Task]:
             (segmentation / "scenes_vit-ti-8.yaml",),
         ),
     ]
-
-
-def show(line: str) -> None:
-    print(line, flush=True)
 
 
 if __name__ == "__main__":

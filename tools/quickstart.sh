@@ -5,5 +5,13 @@
 #   bash tools/quickstart.sh --help           all options
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bash tools/setup_env.sh --quiet
+
+# Detection and segmentation, which are stages by default, need the complete environment. For the
+# others one made with --minimal is enough, and stays one.
+setup=(--quiet)
+case " $* " in
+  *[\ =]detection\ * | *[\ =]segmentation\ *) ;;
+  *\ --stages[\ =]* | *\ --help\ * | *\ -h\ *) setup+=(--minimal) ;;
+esac
+bash tools/setup_env.sh "${setup[@]}"
 exec .venv/bin/python tools/quickstart.py "$@"

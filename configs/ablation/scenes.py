@@ -36,21 +36,25 @@ pretraining = dict(
 )
 refinement = dict(max_epochs=epochs, lr=lr, batch_size=batch_size)  # options of every row
 
+
+def row(method, **changes):
+    """The training that configs/fineclip has for a method."""
+    return dict(config="../fineclip/scenes.py", options=dict(method=method), **changes)
+
+
 # A row without a config is the start weights themselves; rows that are the same training run once.
 # `start` is the option that receives the start weights: "pretrained" unless said otherwise. A row's
 # own options come after the shared ones: --cfg-options rows.SILC.options.num_local=4.
 rows = {
     "pretrained": dict(config=None),
-    "CLIP": dict(config="../fineclip/scenes.py", options=dict(method="clip")),
-    "RegionCLIP": dict(config="../fineclip/scenes.py", options=dict(method="regionclip")),
-    "CLIPSelf": dict(config="../fineclip/scenes.py", options=dict(method="clipself")),
-    "L_SD": dict(config="../fineclip/scenes.py", options=dict(method="sd")),
-    "L_GC": dict(config="../fineclip/scenes.py", options=dict(method="clip")),
-    "L_GC+L_SD": dict(config="../fineclip/scenes.py", options=dict(method="gc-sd")),
-    "L_RC": dict(config="../fineclip/scenes.py", options=dict(method="rc")),
-    "FineCLIP": dict(config="../fineclip/scenes.py", options=dict(method="fineclip")),
-    "SILC": dict(config="../fineclip/scenes.py", options=dict(method="silc")),
-    "SigLIP-FineCLIP": dict(
-        config="../fineclip/scenes.py", options=dict(method="siglip-fineclip"), start="load_from"
-    ),
+    "CLIP": row("clip"),
+    "RegionCLIP": row("regionclip"),
+    "CLIPSelf": row("clipself"),
+    "L_SD": row("sd"),
+    "L_GC": row("clip"),
+    "L_GC+L_SD": row("gc-sd"),
+    "L_RC": row("rc"),
+    "FineCLIP": row("fineclip"),
+    "SILC": row("silc"),
+    "SigLIP-FineCLIP": row("siglip-fineclip", start="load_from"),
 }

@@ -14,7 +14,6 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
-from torch import nn
 
 from fineclip.experiments.measuring import synchronize
 
@@ -125,7 +124,7 @@ class _Stopwatch:
         return call
 
 
-def _watch_stages(model: nn.Module, watch: _Stopwatch) -> None:
+def _watch_stages(model: Any, watch: _Stopwatch) -> None:
     """Puts the watch in front of what the stages consist of."""
     rpn = model.rpn_head.predict
 
@@ -146,9 +145,7 @@ def _watch_stages(model: nn.Module, watch: _Stopwatch) -> None:
         setattr(owner, name, watch.timed(stage, function or getattr(owner, name)))
 
 
-def _measured(
-    model: nn.Module, pictures: Sequence[torch.Tensor], watch: _Stopwatch
-) -> dict[str, float]:
+def _measured(model: Any, pictures: Sequence[torch.Tensor], watch: _Stopwatch) -> dict[str, float]:
     watch.seconds.clear()
     samples = []
     for picture in pictures:
@@ -159,7 +156,7 @@ def _measured(
     return dict(watch.seconds)
 
 
-def _random_detector(config: Config, classes: int | None) -> nn.Module:
+def _random_detector(config: Config, classes: int | None) -> Any:
     config = config.copy()
     if config.model.get("type") != "FViT":
         raise ValueError(f"{config.filename}: expected the config of an FViT")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fineclip.engine import build_runner, load_config, prepare_training
+from fineclip.experiments.engine import Outcome
 
 CONFIG = Path(__file__).parents[2] / "configs" / "detection" / "scenes_fvit.py"
 METRICS = ("novel_ap50", "base_ap50", "all_ap50")
@@ -18,7 +19,7 @@ def train_detector(
     seed: int = 0,
     epochs: int | None = None,
     batch_size: int | None = None,
-) -> dict[str, float]:
+) -> Outcome:
     """Trains on base classes and evaluates on base and novel ones.
 
     An interrupted call is continued from its last epoch.
@@ -32,7 +33,7 @@ def train_detector(
         batch_size: Likewise.
 
     Returns:
-        AP50 in percent, by the names of :data:`METRICS`.
+        The metrics: AP50 in percent, by the names of :data:`METRICS`.
 
     Raises:
         FileNotFoundError: Data or checkpoint are missing.
@@ -48,11 +49,10 @@ def train_detector(
             **{key: value for key, value in options.items() if value is not None},
         },
     )
-    config.log_level = "ERROR"
     config.custom_hooks = [{"type": "fineclip.ProgressBarHook", "description": "detector"}]
     config.val_cfg = config.val_dataloader = config.val_evaluator = None
     runner = build_runner(config, work_dir=work_dir, amp="bf16", resume=True)
     prepare_training(runner)
     runner.train()
     metrics = runner.test()
-    return {name: float(metrics[f"coco/{name}"]) for name in METRICS}
+    return {"metrics": {name: float(metrics[f"coco/{name}"]) for name in METRICS}}

@@ -1,12 +1,11 @@
-"""Images per second and core: this package's loading against decoding and cropping with Pillow."""
+"""Images per second and core: this package's loading against another way."""
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
@@ -14,20 +13,16 @@ from statistics import median
 from typing import Any, TypedDict
 
 import torch
-from PIL import Image
-from torchvision import transforms
 
-from fineclip.datasets.decoding import DecodedImage
-from fineclip.datasets.image_reader import Boxes, ImageReader
+from fineclip.datasets.image_reader import ImageReader
 from fineclip.datasets.region_source import AnnotationFiles
 from fineclip.datasets.region_text import RegionTextDataset
 from fineclip.datasets.region_text_batch import collate_region_text
 from fineclip.datasets.regions import BoxRegions
+from fineclip.experiments.measuring import load_yardstick
 from fineclip.files import read_json, require_keys
 
 REFERENCE = "reference"
-_MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's
-_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class PathResult(TypedDict):
@@ -64,45 +59,11 @@ class LoadingResult(TypedDict):
     paths: list[PathResult]
 
 
-class PillowPerBoxReader(ImageReader):
-    """Pixels as the releases of CLIPSelf and FineCLIP make them.
-
-    Pillow decodes the image; image and each box, cut out with ``Image.crop``, go through
-    torchvision's ``Resize``, ``ToTensor`` and ``Normalize`` to float32. Draws, captions and tokens
-    are left to the data set, whose costs the releases exceed.
-    """
-
-    def __init__(self, *, transform: Mapping[str, Any]) -> None:
-        super().__init__(transform=transform)
-        size = self.transform.size
-        self._reference = transforms.Compose(
-            [
-                transforms.Resize(
-                    (size, size), transforms.InterpolationMode(self.transform.interpolation)
-                ),
-                transforms.ToTensor(),
-                transforms.Normalize(_MEAN, _STD),
-            ]
-        )
-
-    def decode(self, content: bytes, file: str, **needs: Any) -> DecodedImage:
-        """The whole image, whatever is needed of it."""
-        with Image.open(io.BytesIO(content)) as image:
-            return DecodedImage.of(image.convert("RGB"))
-
-    def whole(self, image: DecodedImage | None) -> torch.Tensor:
-        """(1, 3, H, W) float32."""
-        return self._reference(image.pixels)[None]
-
-    def crops(self, image: DecodedImage | None, boxes: Boxes) -> torch.Tensor:
-        """(n, 3, H, W) float32."""
-        return torch.stack([self._reference(image.pixels.crop(tuple(box))) for box in boxes])
-
-
 def measure_loading(
     image_root: str | Path,
     annotations: str | Path,
     *,
+    yardstick: str | Path,
     boxes: int = 10,
     captions: str | Path | None = None,
     tokenizer: str = "ViT-B-16",
@@ -126,6 +87,7 @@ def measure_loading(
     Args:
         image_root: Folder of the images.
         annotations: COCO instances or proposals JSON. Names of categories are the boxes' captions.
+        yardstick: File with the ``PillowPerBoxReader`` of the reference path.
         boxes: Boxes per image.
         captions: COCO captions JSON; without it there are no captions of images.
         tokenizer: Model whose tokenizer is taken.
@@ -146,6 +108,7 @@ def measure_loading(
     for name, value in (("boxes", boxes), ("rounds", rounds), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    reference = load_yardstick(yardstick, REFERENCE).PillowPerBoxReader
     with tempfile.TemporaryDirectory() as folder, _one_thread():
         chosen = Path(folder) / "annotations.json"
         data = _with_boxes(annotations, boxes, max_images)
@@ -155,7 +118,7 @@ def measure_loading(
         fields += ["texts"] if captions is not None else []
         if all(box.get("category_id") in named for box in data["annotations"]):
             fields.append("region_texts")
-        options = {
+        options: dict[str, Any] = {
             "source": AnnotationFiles(image_root, chosen, captions=captions),
             "tokenizer": tokenizer,
             "fields": fields,
@@ -163,7 +126,7 @@ def measure_loading(
         }
         transform = {"size": size, "interpolation": interpolation}
         readers = {
-            REFERENCE: PillowPerBoxReader(transform=transform),
+            REFERENCE: reference(transform=transform),
             "pil": ImageReader(transform=transform, backend="pil"),
             "tensor": ImageReader(transform=transform, backend="tensor"),
         }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
 import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -68,3 +70,23 @@ def call_in_process(module: str, what: str, *arguments: str) -> dict[str, Any]:
         lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
         raise RuntimeError(f"{what}: {lines[-1]}")
     return json.loads(result.stdout.splitlines()[-1])
+
+
+def load_yardstick(file: str | Path | None, mode: str) -> ModuleType:
+    """Loads a slow twin to measure against, which is no part of what users install.
+
+    Args:
+        file: A Python file.
+        mode: What needs it, for the message.
+
+    Raises:
+        ValueError: No file is named, or it does not exist.
+    """
+    spec = None
+    if file is not None and Path(file).is_file():
+        spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"mode {mode} needs its yardstick, a Python file; got {file}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -19,16 +19,15 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from fineclip.embeddings import Embeddings
 from fineclip.engine.optim import parameter_groups
 from fineclip.experiments.measuring import (
     call_in_process,
+    load_yardstick,
     peak_memory_bytes,
     start_memory,
     synchronize,
 )
 from fineclip.models import DenseCLIP
-from fineclip.models.pooling import pool_boxes
 from fineclip.objectives import GlobalContrastive, RegionContrastive, SelfDistillation
 from fineclip.pretraining import FineCLIPPretrainer
 
@@ -48,7 +47,7 @@ MODES = {
 
 
 @dataclass(frozen=True)
-class Step:
+class StepSettings:
     """A step to measure.
 
     Attributes:
@@ -66,6 +65,7 @@ class Step:
         memory_budget: Bytes of activations in mode "auto"; None: half of the free memory.
         steps: Steps whose time is taken, after one that is not; memory is that of one more.
         threads: CPU threads; None: torch's choice.
+        yardstick: File with the ``PaddedPretrainer`` of mode "padded".
     """
 
     mode: str
@@ -81,44 +81,10 @@ class Step:
     memory_budget: float | None = None
     steps: int = 3
     threads: int | None = None
+    yardstick: str | None = None
 
 
-class PaddedPretrainer(FineCLIPPretrainer):
-    """FineCLIP's step without its savings, for comparison: the way of the frozen forks.
-
-    The image passes through the tower twice, crops and region captions fill all box slots (those
-    without a box are cut away from the embeddings), texts have the full context.
-
-    Attributes:
-        box_limit: Slots per image.
-    """
-
-    box_limit: int
-
-    def embed(self, **batch: Tensor) -> Embeddings:
-        """See :meth:`FineCLIPPretrainer.embed`."""
-        images, crops, texts = batch["images"], batch["crops"], batch["texts"]
-        region_texts = batch["region_texts"]
-        slots = len(images) * self.box_limit
-        all_crops = crops.new_zeros(slots, *crops.shape[1:])
-        all_crops[: len(crops)] = crops
-        all_texts = region_texts.new_zeros(slots, region_texts.shape[1])
-        all_texts[: len(crops)] = region_texts
-        clip = self.clip.clip
-        result = Embeddings(logit_scale=self.clip.logit_scale)
-        result.image = self.clip.encode_image(images)
-        dense = self.clip.encode_dense(images)
-        result.region = pool_boxes(dense, batch["boxes"], batch["region_image"])
-        result.region_image = batch["region_image"]
-        result.crop = self.clip.encode_image(all_crops)[: len(crops)]
-        with torch.set_grad_enabled("text" in self.trainable):
-            result.text = clip.encode_text(texts, normalize=True).float()
-            region_text = clip.encode_text(all_texts, normalize=True).float()
-            result.region_text = region_text[: len(crops)]
-        return result
-
-
-def make_batch(clip: DenseCLIP, step: Step, seed: int = 0) -> dict[str, Tensor]:
+def make_batch(clip: DenseCLIP, step: StepSettings, seed: int = 0) -> dict[str, Tensor]:
     """A random batch with as many boxes per image as the step fills of its slots."""
     generator = torch.Generator().manual_seed(seed)
     height, width = (step.image_size,) * 2 if step.image_size else clip.image_size
@@ -151,7 +117,7 @@ def make_batch(clip: DenseCLIP, step: Step, seed: int = 0) -> dict[str, Tensor]:
     return {name: rows.to(step.device) for name, rows in batch.items()}
 
 
-def build_model(step: Step) -> FineCLIPPretrainer:
+def random_pretrainer(step: StepSettings) -> FineCLIPPretrainer:
     """FineCLIP with the step's mode, random weights, on its device."""
     torch.manual_seed(0)
     clip = DenseCLIP.create(step.model)
@@ -172,14 +138,16 @@ def build_model(step: Step) -> FineCLIPPretrainer:
         options["compile_blocks"] = True
     distillation = SelfDistillation(detach_teacher=step.mode == "detach_teacher")
     objectives = [GlobalContrastive(), RegionContrastive(), distillation]
-    kind = PaddedPretrainer if step.mode == "padded" else FineCLIPPretrainer
+    kind = FineCLIPPretrainer
+    if step.mode == "padded":
+        kind = load_yardstick(step.yardstick, step.mode).PaddedPretrainer
     model = kind(clip, objectives, trainable=step.trainable, **options)
-    if isinstance(model, PaddedPretrainer):
+    if step.mode == "padded":
         model.box_limit = step.boxes
     return model.to(step.device).train()
 
 
-def measure_step(step: Step) -> dict[str, Any]:
+def measure_step(step: StepSettings) -> dict[str, Any]:
     """Measures one mode in this process.
 
     Returns:
@@ -191,10 +159,10 @@ def measure_step(step: Step) -> dict[str, Any]:
     if step.threads:
         torch.set_num_threads(step.threads)
     device = torch.device(step.device)
-    model = build_model(step)
+    model = random_pretrainer(step)
     batch = make_batch(model.clip, step)
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.1), lr=1e-6)
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(step.amp)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(step.amp or "")
     outputs: dict[str, Tensor] = {}
 
     def run() -> None:
@@ -231,7 +199,7 @@ def measure_step(step: Step) -> dict[str, Any]:
     }
 
 
-def measure_in_process(step: Step) -> dict[str, Any]:
+def measure_in_process(step: StepSettings) -> dict[str, Any]:
     """:func:`measure_step` in a fresh process.
 
     Raises:
@@ -256,8 +224,8 @@ def matrix_rate(device: torch.device, amp: str | None = None, seconds: float = 1
     return best
 
 
-def benchmark(
-    step: Step, modes: list[str], report: Callable[[str], None] = lambda line: None
+def benchmark_steps(
+    step: StepSettings, modes: list[str], report: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
     """Measures modes one after the other.
 
@@ -293,11 +261,11 @@ def benchmark(
         useful = plain and plain["step_flops"]
         found["matrix_share"] = useful and useful / found["seconds_per_step"] / rate
     settings = dataclasses.asdict(step)
-    del settings["mode"]
+    del settings["mode"], settings["yardstick"]
     return {**settings, "matrix_flops_per_second": rate, "modes": results}
 
 
-def markdown(result: dict[str, Any]) -> str:
+def step_table(result: dict[str, Any]) -> str:
     """The modes as a table."""
     lines = [
         "| mode | s / step | images / s | activations GiB | peak GiB | share of matrix rate |",
@@ -316,4 +284,4 @@ def markdown(result: dict[str, Any]) -> str:
 if __name__ == "__main__":
     settings = json.loads(sys.argv[1])
     settings["trainable"] = tuple(settings["trainable"])
-    print(json.dumps(measure_step(Step(**settings))))
+    print(json.dumps(measure_step(StepSettings(**settings))))

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from fineclip.experiments.measuring import (
     call_in_process,
+    load_yardstick,
     peak_memory_bytes,
     start_memory,
     synchronize,
 )
 from fineclip.text import load_vocabulary
-from segmentation.experiments.plain_inference import PlainInference
 from segmentation.modeling import Segmenter, SlidingWindows, build_segmenter
 
 MODES = {
@@ -40,7 +40,7 @@ _COMPARED = 8
 
 
 @dataclass(frozen=True)
-class Inference:
+class InferenceSettings:
     """What to measure.
 
     Attributes:
@@ -56,6 +56,7 @@ class Inference:
         device: A torch device.
         threads: CPU threads; None: torch's choice.
         network: Further arguments of :func:`segmentation.modeling.build_segmenter`.
+        yardstick: File with the ``PlainInference`` of the plain modes.
     """
 
     mode: str = "lean"
@@ -69,9 +70,10 @@ class Inference:
     device: str = "cpu"
     threads: int | None = None
     network: dict[str, Any] = dataclasses.field(default_factory=lambda: {"pooling_size": (1, 1)})
+    yardstick: str | None = None
 
 
-def build_model(settings: Inference) -> tuple[Segmenter, tuple[str, ...]]:
+def random_segmenter(settings: InferenceSettings) -> tuple[Segmenter, tuple[str, ...]]:
     """The segmenter with random weights, and its vocabulary."""
     names = load_vocabulary(settings.vocabulary).names
     torch.manual_seed(0)
@@ -90,7 +92,7 @@ def build_model(settings: Inference) -> tuple[Segmenter, tuple[str, ...]]:
     return model.to(settings.device).eval(), names
 
 
-def measure(settings: Inference, answers: Path) -> dict[str, Any]:
+def measure(settings: InferenceSettings, answers: Path) -> dict[str, Any]:
     """Measures one mode in this process.
 
     Args:
@@ -106,11 +108,13 @@ def measure(settings: Inference, answers: Path) -> dict[str, Any]:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = torch.device(settings.device)
-    model, names = build_model(settings)
+    model, names = random_segmenter(settings)
     generator = torch.Generator().manual_seed(1)
     size = (settings.height, settings.width)
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator)
-    plain = PlainInference(model, text_once=settings.mode == "plain_text_once")
+    if settings.mode != "lean":
+        twin = load_yardstick(settings.yardstick, settings.mode).PlainInference
+        plain = twin(model, text_once=settings.mode == "plain_text_once")
 
     def run() -> Tensor | None:
         """Answers the image; the plain way has all classes' probabilities on the way."""
@@ -151,8 +155,8 @@ def measure(settings: Inference, answers: Path) -> dict[str, Any]:
     }
 
 
-def benchmark(
-    settings: Inference, modes: list[str], report: Callable[[str], None] = lambda line: None
+def benchmark_modes(
+    settings: InferenceSettings, modes: list[str], report: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
     """Measures modes one after the other and compares them with the first.
 
@@ -190,11 +194,11 @@ def benchmark(
                 f"peak {found['peak_bytes'] / 2**30:.2f} GiB"
             )
     shared = dataclasses.asdict(settings)
-    del shared["mode"]
+    del shared["mode"], shared["yardstick"]
     return {**shared, "modes": results}
 
 
-def markdown(result: dict[str, Any]) -> str:
+def mode_table(result: dict[str, Any]) -> str:
     """The modes as a table."""
     modes = result["modes"]
     lines = [
@@ -213,10 +217,10 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _measure_in_process(settings: Inference, answers: Path) -> dict[str, Any]:
+def _measure_in_process(settings: InferenceSettings, answers: Path) -> dict[str, Any]:
     text = json.dumps(dataclasses.asdict(settings))
     return call_in_process(__name__, f"mode {settings.mode}", text, str(answers))
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(Inference(**json.loads(sys.argv[1])), Path(sys.argv[2]))))
+    print(json.dumps(measure(InferenceSettings(**json.loads(sys.argv[1])), Path(sys.argv[2]))))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fineclip.experiments.scenes import attention_for_short_sequences
+from fineclip.engine.attention import attention_for_short_sequences
+from fineclip.experiments.engine import Outcome
+from segmentation.data import register_datasets
+from segmentation.engine import ProgressBar, SegmentationTrainer, check_inputs, load_config
 
 CONFIG = Path(__file__).parents[2] / "configs" / "segmentation" / "scenes_vit-ti-8.yaml"
 METRICS = ("miou", "macc", "novel_miou")
@@ -20,7 +23,7 @@ def train_segmenter(
     init_checkpoint: str | Path,
     seed: int = 0,
     steps: int | None = None,
-) -> dict[str, float]:
+) -> Outcome:
     """Trains on the base classes of scenes and evaluates on base and novel ones.
 
     An interrupted call is continued from its last checkpoint.
@@ -33,8 +36,8 @@ def train_segmenter(
         steps: None: as the configuration says.
 
     Returns:
-        Percent by the names of :data:`METRICS`; ``novel_miou`` is over the classes that training
-        knows nothing of.
+        The metrics: percent by the names of :data:`METRICS`; ``novel_miou`` is over the classes
+        that training knows nothing of.
 
     Raises:
         FileNotFoundError: Data or checkpoint are missing.
@@ -45,10 +48,6 @@ def train_segmenter(
         raise ValueError(f"the folder of scenes must be called 'scenes', got {data}")
     if not checkpoint.is_file():
         raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
-    # Imported here: they take seconds, and what is wrong above needs none of them.
-    from segmentation.data import register_datasets
-    from segmentation.engine import ProgressBar, SegmentationTrainer, check_inputs, load_config
-
     options = {
         "OUTPUT_DIR": str(Path(work_dir).resolve()),
         "MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS": str(checkpoint),
@@ -66,4 +65,4 @@ def train_segmenter(
     finally:
         register_datasets()
     found = trainer.last_results[DATASET]
-    return {metric: float(found[_NAMES[metric]]) for metric in METRICS}
+    return {"metrics": {metric: float(found[_NAMES[metric]]) for metric in METRICS}}

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from fineclip.experiments import ablation as module
-from fineclip.experiments.ablation import Ablation, Training, run_ablation
-from fineclip.experiments.ablation_results import METRICS, summarize_row, table, write_results
+from fineclip.experiments import ablation, engine
+from fineclip.experiments.ablation import Ablation, run_ablation
+from fineclip.experiments.engine import TrainingJob, by_name
+from fineclip.experiments.results import METRICS
 
-CONFIG = Path(__file__).parents[3] / "configs" / "ablation" / "scenes.py"
+CONFIGS = Path(__file__).parents[3] / "configs" / "ablation"
+CONFIG, COCO = CONFIGS / "scenes.py", CONFIGS / "coco.py"
 TINY = {
     "images": 4,
     "val_images": 2,
@@ -26,25 +28,14 @@ NAMES = (
 )
 
 
-def measured(value=10.0, **changes):
-    return {
-        "metrics": dict.fromkeys(METRICS, value),
-        "seconds_per_epoch": 2.0,
-        "peak_memory_bytes": 3_000_000,
-        "checkpoint": "epoch_1.pth",
-        "fingerprint": "x",
-        **changes,
-    }
-
-
 class Process:
     """Stands in for a training: what it would write is there once it has been polled twice."""
 
     alive = 0
     most = 0
 
-    def __init__(self, training, fails):
-        self.training, self.fails, self.polls, self.terminated = training, fails, 0, False
+    def __init__(self, job, fails):
+        self.job, self.fails, self.polls, self.terminated = job, fails, 0, False
         Process.alive += 1
         Process.most = max(Process.most, Process.alive)
 
@@ -54,11 +45,17 @@ class Process:
             return None
         Process.alive -= 1
         if self.fails:
-            (self.training.folder / "log.txt").write_text("error: no luck\nbye\n")
+            (self.job.folder / "log.txt").write_text("error: no luck\nbye\n")
             return 2
-        (self.training.folder / "epoch_1.pth").touch()
-        result = measured(fingerprint=self.training.fingerprint)
-        (self.training.folder / "measured.json").write_text(json.dumps(result))
+        (self.job.folder / "epoch_1.pth").touch()
+        result = {
+            "metrics": dict.fromkeys(METRICS, 10.0),
+            "seconds_per_epoch": 2.0,
+            "peak_memory_bytes": 3_000_000,
+            "checkpoint": "epoch_1.pth",
+            "fingerprint": self.job.fingerprint,
+        }
+        (self.job.folder / "result.json").write_text(json.dumps(result))
         return 0
 
     def terminate(self):
@@ -75,12 +72,13 @@ class Started:
         self.names, self.processes = [], []
         self.failing, self.interrupt_at = set(), set()
 
-    def start(self, training):
-        if training.row.name in self.interrupt_at:
+    def start(self, job):
+        name, seed = job.folder.name, int(job.folder.parent.name.removeprefix("seed"))
+        if name in self.interrupt_at:
             raise KeyboardInterrupt
-        self.names.append((training.row.name, training.seed))
-        training.folder.mkdir(parents=True, exist_ok=True)
-        self.processes.append(Process(training, training.row.name in self.failing))
+        self.names.append((name, seed))
+        job.folder.mkdir(parents=True, exist_ok=True)
+        self.processes.append(Process(job, name in self.failing))
         return self.processes[-1]
 
 
@@ -89,8 +87,8 @@ def started(monkeypatch):
     """Nothing is really trained."""
     Process.alive = Process.most = 0
     record = Started()
-    monkeypatch.setattr(Training, "start", lambda training: record.start(training))
-    monkeypatch.setattr(module, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(TrainingJob, "start", lambda job, **options: record.start(job))
+    monkeypatch.setattr(engine, "_POLL_SECONDS", 0)
     return record
 
 
@@ -116,7 +114,7 @@ def test_clip_and_l_gc_are_one_training(tmp_path):
     assert plan["CLIP"] is plan["L_GC"]
     assert len({id(training) for training in plan.values()}) == len(NAMES) - 1
     assert len({training.fingerprint for training in plan.values()}) == len(NAMES) - 1
-    assert all(t.after is plan["pretrained"] for n, t in plan.items() if n != "pretrained")
+    assert all(job.needs == (plan["pretrained"],) for n, job in plan.items() if n != "pretrained")
 
 
 @pytest.mark.parametrize(
@@ -148,12 +146,15 @@ def test_start_weights_go_to_the_option_that_the_row_names(tmp_path):
         },
     }
     plan = tiny(rows=rows).plan(tmp_path, seed=3)
-    options = plan["a"]._options("D", "W")
-    assert [options[key] for key in ("data_root", "seed", "pretrained")] == ["D", 3, "W"]
-    assert {"max_epochs", "batch_size", "lr"} < options.keys()
-    assert "pretrained" not in plan["b"]._options("D", "W")
-    assert plan["b"]._options("D", "W")["load_from"] == "W"
-    assert "pretrained" not in plan["a"].after._options("D", "W")
+    options = {name: job.arguments["options"] for name, job in plan.items()}
+    assert {"max_epochs", "batch_size", "lr"} < options["a"].keys()
+    assert (options["a"]["data_root"].name, options["a"]["seed"]) == ("scenes", 3)
+    (start,) = plan["a"].needs
+    assert start.folder.name == "pretraining"
+    assert options["a"]["pretrained"] is start
+    assert "pretrained" not in options["b"]
+    assert options["b"]["load_from"] is start
+    assert "pretrained" not in start.arguments["options"]
 
 
 def test_runs_start_weights_first_and_reports_both_names(tmp_path, started):
@@ -242,6 +243,7 @@ def test_scenes_of_other_settings_are_replaced_but_foreign_files_are_not(tmp_pat
         ({"rows": {"a": {"confg": "x.py"}}}, "row 'a' must be a dict with config"),
         ({"rows": {"a/b": {"config": None}}}, "row name 'a/b' cannot name a folder"),
         ({"workers": 0}, "workers must be at least 1, got 0"),
+        ({"threads": "2"}, "threads must be at least 1, got '2'"),
     ],
 )
 def test_bad_configs_are_explained(changes, message):
@@ -254,38 +256,49 @@ def test_bad_rows_are_explained(tmp_path):
         run_ablation(tiny(), tmp_path, rows=["SLIC"])
     with pytest.raises(FileNotFoundError, match=r"nothing\.py does not exist"):
         tiny(rows={"a": {"config": "nothing.py"}}).plan(tmp_path, seed=0)
-    with pytest.raises(ValueError, match="has no scenes, pretraining"):
+    with pytest.raises(ValueError, match="has no refinement, rows"):
         Ablation.from_config(CONFIG.parents[1] / "fineclip" / "scenes.py")
+    with pytest.raises(ValueError, match="row a without config is for start weights that are"):
+        Ablation.from_config(COCO, {"rows": {"a": {"config": None}}})
     assert not any(tmp_path.iterdir())
 
 
-def test_row_is_mean_and_sample_deviation():
-    row = summarize_row("r", {0: measured(10.0), 4: measured(20.0, seconds_per_epoch=4.0)})
-    assert row["box_top1"] == {"mean": 15.0, "std": pytest.approx(50**0.5)}
-    assert row["seconds_per_epoch"] == {"mean": 3.0, "std": pytest.approx(2**0.5)}
-    assert row["peak_memory_bytes"] == {"mean": 3e6, "std": 0.0}
-    assert (row["name"], row["seeds"]) == ("r", [0, 4])
-    single = summarize_row("r", {0: measured(10.0)}, with_cost=False)
-    assert single["t2i_r1"] == {"mean": 10.0, "std": None}
-    assert single["seconds_per_epoch"] == single["peak_memory_bytes"] == {"mean": None, "std": None}
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("data_root = 'data'", "must set either scenes or data_root"),
+        ("start = 'openai'", "must set either pretraining or start"),
+    ],
+)
+def test_a_config_that_says_two_things(tmp_path, line, message):
+    (tmp_path / "both.py").write_text(CONFIG.read_text() + line)
+    with pytest.raises(ValueError, match=message):
+        Ablation.from_config(tmp_path / "both.py")
 
 
-def test_results_are_written_as_json_markdown_and_figure(tmp_path):
-    rows = [
-        summarize_row("pretrained", {0: measured(1.0)}, with_cost=False),
-        summarize_row("CLIP", {0: measured(10.0), 1: measured(20.0)}),
-    ]
-    write_results(tmp_path, rows)
-    assert json.loads((tmp_path / "results.json").read_text()) == {"rows": rows}
-    assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
-    lines = (tmp_path / "results.md").read_text().splitlines()
-    assert lines == table(rows).splitlines()
-    assert lines[2] == "| pretrained | 1.0 | 1.0 | 1.0 | 1.0 | - | - | 0 |"
-    assert lines[3].startswith("| CLIP | 15.0 ± 7.1 |")
-    assert lines[3].endswith("| 2.0 ± 0.0 | 3 ± 0 | 0 1 |")
-    assert len({line.count("|") for line in lines}) == 1
-    assert sorted(f.name for f in tmp_path.iterdir()) == [
-        f"results.{x}" for x in ("json", "md", "png")
-    ]
-    write_results(tmp_path, [])
-    assert json.loads((tmp_path / "results.json").read_text()) == {"rows": []}
+def test_coco_has_the_same_rows_from_given_start_weights(tmp_path):
+    shipped = Ablation.from_config(COCO, {"data_root": str(tmp_path)})
+    assert tuple(shipped.rows) == NAMES
+    plan = shipped.plan(tmp_path / "work", seed=0)
+    assert plan["CLIP"] is plan["L_GC"]
+    assert len({job.fingerprint for job in plan.values()}) == len(NAMES) - 1
+    assert plan["pretrained"].function.endswith(":evaluate")
+    for job in plan.values():
+        assert job.needs == ()
+        assert job.arguments["options"]["pretrained"] == "openai"
+        assert by_name(job.arguments["options"])["data_root"] == str(tmp_path)
+    other = Ablation.from_config(COCO, {"data_root": str(tmp_path), "start": "laion400m_e32"})
+    assert other.plan(tmp_path / "work", seed=0)["CLIP"].fingerprint != plan["CLIP"].fingerprint
+    with pytest.raises(FileNotFoundError, match=r"data_root .*nowhere does not exist"):
+        run_ablation(Ablation.from_config(COCO, {"data_root": "nowhere"}), tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_visible_gpus(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    assert ablation._gpus() == ["3", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert ablation._gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(ablation.torch.cuda, "device_count", lambda: 2)
+    assert ablation._gpus() == ["0", "1"]

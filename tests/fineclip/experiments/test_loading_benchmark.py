@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,11 +8,11 @@ from PIL import Image
 from torchvision import transforms
 
 from fineclip.datasets import AnnotationFiles, RegionTextDataset
-from fineclip.experiments.loading_benchmark import (
-    PillowPerBoxReader,
-    format_loading,
-    measure_loading,
-)
+from fineclip.experiments.loading_benchmark import format_loading, measure_loading
+from fineclip.experiments.measuring import load_yardstick
+
+FILE = Path(__file__).parents[3] / "tools" / "yardsticks" / "pillow_loading.py"
+PillowPerBoxReader = load_yardstick(FILE, "reference").PillowPerBoxReader
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def test_measures_three_paths(folder):
     result = measure_loading(
         folder,
         folder / "instances.json",
+        yardstick=FILE,
         boxes=3,
         size=16,
         rounds=2,
@@ -77,7 +79,7 @@ def test_reference_is_what_the_releases_do(folder):
 
 def test_bad_input(folder):
     with pytest.raises(ValueError, match="boxes must be at least 1, got 0"):
-        measure_loading(folder, folder / "instances.json", boxes=0)
+        measure_loading(folder, folder / "instances.json", yardstick=FILE, boxes=0)
     (folder / "instances.json").write_text('{"images": [], "annotations": []}')
     with pytest.raises(ValueError, match="no image has a box"):
-        measure_loading(folder, folder / "instances.json")
+        measure_loading(folder, folder / "instances.json", yardstick=FILE)

@@ -2,29 +2,31 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from fineclip.experiments import pretraining_benchmark
 from fineclip.experiments.pretraining_benchmark import (
-    Step,
-    benchmark,
+    StepSettings,
+    benchmark_steps,
     make_batch,
-    markdown,
     matrix_rate,
     measure_in_process,
     measure_step,
+    step_table,
 )
 from fineclip.models import DenseCLIP
 
-STEP = Step("plain", "ViT-Ti-16", batch=2, boxes=4, filled=0.5, image_size=32, steps=1)
+STEP = StepSettings("plain", "ViT-Ti-16", batch=2, boxes=4, filled=0.5, image_size=32, steps=1)
+PADDED = Path(__file__).parents[3] / "tools" / "yardsticks" / "padded_pretrainer.py"
 
 
 @pytest.fixture(scope="module")
 def measured():
     modes = ["plain", "chunked", "auto", "checkpointing", "padded"]
-    step = dataclasses.replace(STEP, memory_budget=100_000)
+    step = dataclasses.replace(STEP, memory_budget=100_000, yardstick=str(PADDED))
     return {mode: measure_step(dataclasses.replace(step, mode=mode)) for mode in modes}
 
 
@@ -60,6 +62,11 @@ def test_process_of_its_own_says_what_failed(monkeypatch):
         measure_in_process(dataclasses.replace(STEP, model="no-such-model"))
 
 
+def test_padded_mode_needs_its_yardstick():
+    with pytest.raises(ValueError, match="mode padded needs its yardstick"):
+        measure_step(dataclasses.replace(STEP, mode="padded"))
+
+
 def test_table_and_shares(monkeypatch):
     figures = {
         "plain": {"seconds_per_step": 2.0, "step_flops": 8e9},
@@ -73,14 +80,14 @@ def test_table_and_shares(monkeypatch):
     monkeypatch.setattr(pretraining_benchmark, "measure_in_process", fake)
     monkeypatch.setattr(pretraining_benchmark, "matrix_rate", lambda device, amp: 8e9)
     lines = []
-    result = benchmark(STEP, ["plain", "chunked"], lines.append)
+    result = benchmark_steps(STEP, ["plain", "chunked"], lines.append)
     # Recomputation is no achievement: the plain step's operations count for both.
     assert [mode["matrix_share"] for mode in result["modes"]] == [0.5, 0.25]
     assert json.loads(json.dumps(result))["batch"] == 2
-    assert "| chunked | 4.00 | 1.00 | 1.00 | 2.00 | 25% |" in markdown(result)
+    assert "| chunked | 4.00 | 1.00 | 1.00 | 2.00 | 25% |" in step_table(result)
     assert len(lines) == 2
     with pytest.raises(ValueError, match="unknown mode fast; known: plain, chunked"):
-        benchmark(STEP, ["fast"])
+        benchmark_steps(STEP, ["fast"])
 
 
 def test_matrix_rate_is_that_of_a_product():

@@ -1,13 +1,20 @@
 """The inference benchmark measures what it says, and compares answers."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from segmentation.experiments import inference_benchmark
-from segmentation.experiments.inference_benchmark import Inference, benchmark, markdown, measure
+from segmentation.experiments.inference_benchmark import (
+    InferenceSettings,
+    benchmark_modes,
+    measure,
+    mode_table,
+)
 
+PLAIN = Path(__file__).parents[3] / "tools" / "yardsticks" / "plain_inference.py"
 TINY = {
     "hidden_dim": 16,
     "num_heads": 2,
@@ -22,8 +29,16 @@ TINY = {
 def test_modes_agree(tmp_path, sliding):
     answers = {}
     for mode in inference_benchmark.MODES:
-        settings = Inference(
-            mode, "ViT-Ti-16", "voc20", 4, 32, 40, sliding_window=sliding, network=TINY
+        settings = InferenceSettings(
+            mode,
+            "ViT-Ti-16",
+            "voc20",
+            4,
+            32,
+            40,
+            sliding_window=sliding,
+            network=TINY,
+            yardstick=str(PLAIN),
         )
         found = measure(settings, tmp_path / mode)
         answers[mode] = torch.load(tmp_path / mode, weights_only=True)
@@ -50,15 +65,15 @@ def test_comparison(monkeypatch):
         }
 
     monkeypatch.setattr(inference_benchmark, "_measure_in_process", fake)
-    result = benchmark(Inference(), ["lean", "plain"])
+    result = benchmark_modes(InferenceSettings(), ["lean", "plain"])
     plain = result["modes"][1]
     assert (plain["speed"], plain["memory"], plain["difference"]) == (3.0, 0.25, 0.25)
-    assert "| 3.00x | 0.25x | 2.5e-01 |" in markdown(result).splitlines()[-1]
+    assert "| 3.00x | 0.25x | 2.5e-01 |" in mode_table(result).splitlines()[-1]
     json.dumps(result)
     with pytest.raises(ValueError, match="unknown mode fast"):
-        benchmark(Inference(), ["fast"])
+        benchmark_modes(InferenceSettings(), ["fast"])
 
 
 def test_failing_process_is_named():
     with pytest.raises(RuntimeError, match=r"mode lean: .*no_such_model"):
-        benchmark(Inference(model="no_such_model"), ["lean"])
+        benchmark_modes(InferenceSettings(model="no_such_model"), ["lean"])

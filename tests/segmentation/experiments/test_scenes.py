@@ -20,12 +20,12 @@ def inputs(tmp_path_factory):
 
 
 def test_scores_and_resume(inputs, tmp_path):
-    scores = experiment.train_segmenter(tmp_path, **inputs, steps=1)
+    scores = experiment.train_segmenter(tmp_path, **inputs, steps=1)["metrics"]
     assert set(scores) == {"miou", "macc", "novel_miou"}
     assert all(0 <= value <= 100 for value in scores.values())
     trained = (tmp_path / "model_final.pth").stat().st_mtime_ns
     # What is finished is evaluated again, not trained again.
-    assert experiment.train_segmenter(tmp_path, **inputs, steps=1) == scores
+    assert experiment.train_segmenter(tmp_path, **inputs, steps=1)["metrics"] == scores
     assert (tmp_path / "model_final.pth").stat().st_mtime_ns == trained
 
 

@@ -1,10 +1,15 @@
 """The plain formulas and the lean network give the same answers."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from segmentation.experiments.plain_inference import PlainInference
+from fineclip.experiments.measuring import load_yardstick
 from segmentation.modeling import SlidingWindows, build_segmenter
+
+FILE = Path(__file__).parents[3] / "tools" / "yardsticks" / "plain_inference.py"
+PlainInference = load_yardstick(FILE, "plain").PlainInference
 
 NAMES = ("cat", "dog", "grass", "sky", "a traffic light", "sea")
 PICTURE = torch.randint(
