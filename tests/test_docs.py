@@ -208,5 +208,25 @@ def test_picture_of_scenes_is_made_as_written(tmp_path, monkeypatch):
     assert (ROOT / "docs" / "scenes.png").stat().st_size < 300_000
 
 
+def test_readme_figure_is_true():
+    """Every room of fineclip has a place, and imports from floors below its own alone."""
+    figure = next(block for block in blocks(README, "") if "fineclip:" in block)
+    floors = [line.split() for line in figure.split("fineclip:\n")[1].splitlines()]
+    floor = {room: -number for number, rooms in enumerate(floors) for room in rooms}
+    files = [path for path in (ROOT / "fineclip").rglob("*.py") if path.name != "__init__.py"]
+    assert {
+        path.relative_to(ROOT / "fineclip").parts[0].removesuffix(".py") for path in files
+    } == set(floor)
+    climbing = set()
+    for path in files:
+        room = path.relative_to(ROOT / "fineclip").parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fineclip."):
+                other = node.module.split(".")[1]
+                if other != room and floor[other] >= floor[room]:
+                    climbing.add((room, other))
+    assert climbing == set()
+
+
 def test_readme_is_short():
     assert len(README.read_text("utf-8").splitlines()) <= 180
