@@ -42,9 +42,10 @@ def prose(page: Path) -> str:
 
 
 def code(page: Path) -> list[str]:
-    """All code of a page, blocks and spans, a command that is wrapped being one line."""
-    parts = [text for _, text in BLOCK.findall(page.read_text("utf-8"))]
-    return [" ".join(part.split()) for part in SPAN.findall(prose(page))] + parts
+    """All code of a page: fenced and indented blocks, and spans, which may be wrapped."""
+    fenced = [text for _, text in BLOCK.findall(page.read_text("utf-8"))]
+    indented = re.findall(r"(?:^ {4}.*\n)+", prose(page), flags=re.MULTILINE)
+    return [*fenced, *indented, *(" ".join(span.split()) for span in SPAN.findall(prose(page)))]
 
 
 def commands(page: Path) -> list[tuple[str, list[str]]]:
@@ -124,7 +125,7 @@ def test_paths(page):
             return [a for c in choices for a in alternatives(path.replace(match[0], c, 1))]
         return [path]
 
-    named = {word.rstrip(".,") for part in code(page) for word in PATH.findall(part)}
+    named = {word.rstrip(".,") for word in PATH.findall(page.read_text("utf-8"))}
     paths = {path for word in named for path in alternatives(word)}
     # The page of a folder may name what lies in it from there.
     roots = {ROOT, page.parent}
