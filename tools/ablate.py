@@ -57,8 +57,8 @@ def _end_trainings_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def main() -> int:
-    args = parse_args()
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
     _end_trainings_on_sigterm()
     start = time.monotonic()
     try:

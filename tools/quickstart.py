@@ -64,8 +64,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main() -> int:
-    args = parse_args()
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
     # mmengine and open_clip announce at length what every tiny run does.
     logging.getLogger().setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="mmengine|torch")

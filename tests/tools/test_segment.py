@@ -105,14 +105,11 @@ def test_bad_input(run_tool, tmp_path, images, names, message):
 def test_detectron2_is_needed_for_a_config_alone(tmp_path, weights, scenes):
     """Without it the recipes' network is built, and the weights of another are refused."""
     program = """
-import sys
+import importlib.util, runpy, sys
 sys.modules["detectron2"] = None
-import importlib.util
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *a: None if name == "detectron2" else find(name, *a)
-sys.path.insert(0, ".")
-from tools import segment
-sys.exit(segment.main(sys.argv[1:]))
+runpy.run_path("tools/segment.py", run_name="__main__")
 """
     image = sorted((scenes / "val").iterdir())[0]
     common = [str(image), "--vocabulary", "ring", "--weights", str(weights)]
