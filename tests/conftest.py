@@ -12,6 +12,12 @@ import pytest
 import torch
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start processes run first; as the last, one would keep a single worker busy."""
+    first = {"tools", "experiments", "parallel"}
+    items.sort(key=lambda item: item.path.parent.name not in first)
+
+
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
     random.seed(0)

@@ -32,8 +32,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main() -> int:
-    args = parse_args()
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
     try:
         if args.out and not args.out.resolve().parent.is_dir():
             raise FileNotFoundError(f"--out: folder {args.out.resolve().parent} does not exist")

@@ -16,7 +16,7 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # The whole suite runs with one worker per core. A selection does not: every worker imports torch and
 # collects all tests first, which takes longer than the few tests. Nor does output meant to be watched.
 workers="$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)"
-parallel=(-n "$((workers > 8 ? 8 : workers))" --dist loadfile)
+parallel=(-n "$((workers > 8 ? 8 : workers))" --dist loadfile --no-loadscope-reorder)
 if [ "$workers" -lt 2 ]; then parallel=(); fi
 for argument in "$@"; do
   case "$argument" in

@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import math
-from functools import cache
-from pathlib import Path
-
 import open_clip
 import torch
-from safetensors.torch import load_file
+from recorded import behind, sampled, tensors
+from recorded import read_json as settings
 from torch import Tensor
 
 from fineclip.models import DenseCLIP
 from segmentation.modeling import CostAggregator, Segmenter, build_segmenter
 
-FOLDER = Path(__file__).parents[1] / "data" / "reference"
 VARIANTS = ["b16", "l14"]
 
 
-@cache
-def tensors(stem: str) -> dict[str, Tensor]:
-    found = {}
-    for shard in sorted(FOLDER.glob(f"{stem}-*.safetensors")):
-        found.update(load_file(shard))
-    return found
-
-
-@cache
-def settings(name: str) -> dict:
-    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def behind(found: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
-
-
-def sampled(values: Tensor, count: int = 512) -> Tensor:
-    """What of a tensor was recorded: every n-th element, about ``count`` of them."""
-    flat = values.flatten()
-    return flat[:: max(1, math.ceil(flat.numel() / count))]
-
-
-def assert_gradient(name: str, ours: Tensor | None, recorded: Tensor, summary: dict) -> None:
+def assert_gradient(
+    name: str, ours: Tensor | None, recorded: Tensor, summary: dict, count: int = 512
+) -> None:
     """Within 1e-3 of the tensor's largest entry, the reference's own noise being a tenth of it."""
     assert ours is not None, f"{name} has no gradient"
     limit = 1e-3 * summary["max"] + 1e-6
-    assert (sampled(ours) - recorded).abs().max() <= limit, name
+    assert (sampled(ours, count) - recorded).abs().max() <= limit, name
     assert abs(ours.norm() - summary["norm"]) <= 1e-3 * summary["norm"] + 1e-5, name
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import open_clip
-from safetensors.torch import load_file
+import recorded
 from torch import Tensor
 
 from fineclip.checkpoints.conversion import convert_source
 from fineclip.checkpoints.source import source_from
 from fineclip.models import DenseCLIP
 
-FOLDER = Path(__file__).parents[1] / "data" / "reference"
 CASES = ["eva", "vit-quick", "vit-gelu"]
 
 
@@ -61,10 +58,7 @@ class Reference:
 @cache
 def load_reference(case: str) -> Reference:
     stem = "eva02_tiny" if case == "eva" else "openai_vit_tiny"
-    tensors: dict[str, Tensor] = {}
-    for shard in sorted(FOLDER.glob(f"{stem}-*.safetensors")):
-        tensors.update(load_file(shard))
-    meta = json.loads((FOLDER / f"{stem}.json").read_text())
+    tensors, meta = recorded.tensors(stem), recorded.read_json(stem)
     text_cfg = {
         k: meta["config"]["text_cfg"][k]
         for k in ("context_length", "vocab_size", "width", "heads", "layers")

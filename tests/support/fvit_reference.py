@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import open_clip
+import recorded
 import torch
-from safetensors.torch import load_file
+from recorded import behind
 from timm.models import register_model
 from timm.models.eva import Eva
 from torch import Tensor
 
-FOLDER = Path(__file__).parents[1] / "data" / "reference"
 TOWER = "EVA02-recorded-F-ViT"
 TINY = "EVA02-Ti-16"  # of three blocks
 TINY_TAPS = (0, 1, 1, 2)
@@ -47,27 +45,12 @@ def eva02_recorded_f_vit(pretrained: bool = False, **_: Any) -> Eva:
 open_clip.add_model_config(Path(__file__).parent / f"{TOWER}.json")
 
 
-@cache
 def settings(name: str) -> dict[str, Any]:
-    return json.loads((FOLDER / f"fvit_{name}.json").read_text())
+    return recorded.read_json(f"fvit_{name}")
 
 
-@cache
-def tensors(name: str) -> dict[str, Tensor]:
-    found = {}
-    for shard in sorted(FOLDER.glob(f"fvit_{name}-*.safetensors")):
-        found.update(load_file(shard))
-    return found
-
-
-def behind(stored: dict[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
-    """What is behind any of the prefixes, without them."""
-    return {
-        key.removeprefix(prefix): value
-        for prefix in prefixes
-        for key, value in stored.items()
-        if key.startswith(prefix)
-    }
+def tensors(name: str) -> dict[str, Any]:
+    return recorded.tensors(f"fvit_{name}")
 
 
 def backbone_config(**changes: Any) -> dict[str, Any]:

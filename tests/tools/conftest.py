@@ -1,30 +1,21 @@
 """Running the command line tools."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+import tool_runs
 
 from fineclip.scenes import make_scenes
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
 def run_tool():
-    def run(name, *args):
-        return subprocess.run(
-            [sys.executable, ROOT / "tools" / name, *map(str, args)],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            cwd=ROOT,
-        )
+    """``run_tool("train.py", *args)``: the command in this process."""
+    return tool_runs.run_in_process
 
-    return run
+
+@pytest.fixture(scope="session")
+def run_tool_process():
+    """The same in a process of its own: for interrupts, several processes, the environment."""
+    return tool_runs.run_as_process
 
 
 @pytest.fixture(scope="session")

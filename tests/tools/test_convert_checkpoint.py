@@ -1,9 +1,7 @@
 """The command: what it prints, its exit codes, and that bad input leaves nothing behind."""
 
-import importlib.util
 import os
 import pickle
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +9,6 @@ from safetensors.torch import load_file, save_file
 
 from fineclip.models import DenseCLIP
 
-ROOT = Path(__file__).parents[2]
 TOOL = "convert_checkpoint.py"
 
 
@@ -106,22 +103,6 @@ def missing(folder, source):
     return folder / "none.pt", "does not exist"
 
 
-@pytest.fixture(scope="module")
-def main():
-    """The command in this process; a process for each case would take seconds."""
-    spec = importlib.util.spec_from_file_location("convert_checkpoint", ROOT / "tools" / TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def call(*args):
-        try:
-            return module.main([str(arg) for arg in args])
-        except SystemExit as stop:  # argparse
-            return stop.code
-
-    return call
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -129,12 +110,13 @@ def main():
         *(empty, directory, text, missing),
     ],
 )
-def test_bad_input(main, capsys, source, tmp_path, make):
+def test_bad_input(run_tool, source, tmp_path, make):
     bad, message = make(tmp_path, source)
     out = tmp_path / "out"
     out.mkdir()
-    assert main(bad, out / "clip.safetensors", "--to", "open_clip") == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    done = run_tool(TOOL, bad, out / "clip.safetensors", "--to", "open_clip")
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line]
     assert len(lines) == 1, lines
     assert lines[0].startswith("error: ")
     assert message in lines[0]
@@ -142,9 +124,9 @@ def test_bad_input(main, capsys, source, tmp_path, make):
     assert not (tmp_path / "ran").exists()
 
 
-def test_bad_input_of_the_process(run_tool, tmp_path):
+def test_bad_input_of_the_process(run_tool_process, tmp_path):
     (tmp_path / "in.pt").write_bytes(pickle.dumps(RunsCode(tmp_path / "ran")))
-    result = run_tool(TOOL, tmp_path / "in.pt", tmp_path / "out.pt", "--to", "open_clip")
+    result = run_tool_process(TOOL, tmp_path / "in.pt", tmp_path / "out.pt", "--to", "open_clip")
     assert result.returncode == 2
     assert result.stderr.startswith("error: ")
     assert [path.name for path in tmp_path.iterdir()] == ["in.pt"]
@@ -161,7 +143,8 @@ def test_bad_input_of_the_process(run_tool, tmp_path):
         ("clip.pt", ["--to", "catseg", "--image-size", "7"], "no multiple of the patch"),
     ],
 )
-def test_bad_usage(main, capsys, source, tmp_path, dst, options, message):
-    assert main(source, tmp_path / dst, *options) == 2
-    assert message in capsys.readouterr().err
+def test_bad_usage(run_tool, source, tmp_path, dst, options, message):
+    done = run_tool(TOOL, source, tmp_path / dst, *options)
+    assert done.returncode == 2
+    assert message in done.stderr
     assert not list(tmp_path.iterdir())

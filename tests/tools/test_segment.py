@@ -105,25 +105,27 @@ def test_bad_input(run_tool, tmp_path, images, names, message):
 def test_detectron2_is_needed_for_a_config_alone(tmp_path, weights, scenes):
     """Without it the recipes' network is built, and the weights of another are refused."""
     program = """
-import sys
+import importlib.util, runpy, sys
 sys.modules["detectron2"] = None
-import importlib.util
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *a: None if name == "detectron2" else find(name, *a)
-sys.path.insert(0, ".")
-from tools import segment
-sys.exit(segment.main(sys.argv[1:]))
+arguments, *cases, out = [text.split("|") for text in sys.argv[1:]]
+for case in cases:
+    sys.argv[1:] = [*arguments, *case, "--out", *out]
+    try:
+        runpy.run_path("tools/segment.py", run_name="__main__")
+    except SystemExit as stop:
+        print(stop.code)
 """
     image = sorted((scenes / "val").iterdir())[0]
-    common = [str(image), "--vocabulary", "ring", "--weights", str(weights)]
-    for extra, message in (
-        (["--config-file", CONFIG], "configurations are detectron2's"),
-        (["--model", "ViT-Ti-8-scenes"], "does not fit the segmenter"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", program, *common, *extra, "--out", str(tmp_path)],
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 2
-        assert message in done.stderr.strip().splitlines()[-1]
+    arguments = [str(image), "--vocabulary", "ring", "--weights", str(weights)]
+    cases = [["--config-file", CONFIG], ["--model", "ViT-Ti-8-scenes"]]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map("|".join, [arguments, *cases]), str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["2", "2"], done.stderr
+    config, model = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "configurations are detectron2's" in config
+    assert "does not fit the segmenter" in model

@@ -1,6 +1,5 @@
 """A tiny CAT-Seg from training to evaluation, through the command line."""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -8,8 +7,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("detectron2")
-
-from segmentation.data import register_datasets
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/segmentation/scenes_vit-ti-8.yaml"
@@ -21,24 +18,6 @@ def datasets(scenes):
     patch.setenv("DETECTRON2_DATASETS", str(scenes.parent))
     yield
     patch.undo()
-
-
-@pytest.fixture
-def run_here(scenes, capsys):
-    """The tool in this process, which does not wait for imports again and again."""
-    spec = importlib.util.spec_from_file_location(
-        "train_segmentation", ROOT / "tools/train_segmentation.py"
-    )
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    register_datasets(scenes.parent)
-
-    def run_main(_, *args):
-        code = tool.main([str(arg) for arg in args])
-        return code, capsys.readouterr().err
-
-    yield run_main
-    register_datasets()
 
 
 def run(run_tool, out, *args, options=()):
@@ -66,9 +45,13 @@ def test_train_evaluate_resume(run_tool, tmp_path):
     assert "Starting training from iteration 2" in done.stdout
 
 
-def test_two_processes(run_tool, tmp_path):
+def test_two_processes(run_tool, run_tool_process, tmp_path):
     done = run(
-        run_tool, tmp_path, "--num-gpus", "2", options=["MODEL.DEVICE", "cpu", "TEST.AMP", "False"]
+        run_tool_process,
+        tmp_path,
+        "--num-gpus",
+        "2",
+        options=["MODEL.DEVICE", "cpu", "TEST.AMP", "False"],
     )
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())["scenes_val_sem_seg"]
@@ -93,10 +76,10 @@ def test_two_processes(run_tool, tmp_path):
         (["--num-gpus", "0"], [], "--num-gpus and --num-machines must be at least 1"),
     ],
 )
-def test_bad_input(run_here, tmp_path, args, options, message):
-    code, errors = run(run_here, tmp_path / "out", *args, options=options)
-    assert code == 2
-    last = errors.strip().splitlines()[-1]
+def test_bad_input(run_tool, tmp_path, args, options, message):
+    done = run(run_tool, tmp_path / "out", *args, options=options)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and message in last
     assert not list(tmp_path.glob("out/*.pth"))
 

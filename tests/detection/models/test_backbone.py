@@ -7,6 +7,7 @@ import torch
 from fvit_reference import TINY, TINY_TAPS, backbone_config, behind, tensors
 from mmdet.registry import MODELS
 from mmengine.optim import build_optim_wrapper
+from recorded import assert_recorded
 
 from detection.models import FViTBackbone
 from fineclip.checkpoints import CheckpointError
@@ -56,9 +57,8 @@ def test_eval_outputs_are_the_recorded_ones(recorded, run):
     with torch.no_grad():
         levels, dense = recorded.forward_with_dense(stored["input.image"])
     for index, level in enumerate(levels):
-        expected = stored[f"output.eval.level{index}"]
-        torch.testing.assert_close(level, expected, atol=3e-4, rtol=0)
-    torch.testing.assert_close(dense, stored["output.eval.dense"], atol=2e-5, rtol=0)
+        assert_recorded(level, stored[f"output.eval.level{index}"], 3e-4)
+    assert_recorded(dense, stored["output.eval.dense"], 2e-5)
 
 
 @pytest.mark.parametrize("run", ["native", "large", "rect"])
@@ -68,8 +68,7 @@ def test_train_outputs_and_statistics_are_the_recorded_ones(recorded, run):
     levels = recorded(stored["input.image"])
     for index, level in enumerate(levels):
         if f"output.train.level{index}" in stored:
-            expected = stored[f"output.train.level{index}"]
-            torch.testing.assert_close(level, expected, atol=3e-4, rtol=0)
+            assert_recorded(level, stored[f"output.train.level{index}"], 3e-4)
     state = recorded.state_dict()
     for key, expected in behind(stored, "output.train.updated.").items():
         torch.testing.assert_close(state[key], expected, atol=1e-5, rtol=1e-5)

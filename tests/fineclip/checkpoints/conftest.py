@@ -6,7 +6,7 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import fineclip.models  # noqa: F401  registers the tiny models
 
@@ -37,19 +37,6 @@ def save():
         return path
 
     return write
-
-
-@pytest.fixture(scope="session")
-def recorded():
-    """The tensors of a recorded reference model."""
-
-    def read(stem):
-        tensors = {}
-        for shard in sorted((DATA / "reference").glob(f"{stem}-*.safetensors")):
-            tensors.update(load_file(shard))
-        return tensors
-
-    return read
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from recorded import behind, tensors
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -160,9 +161,8 @@ def test_detector_trained_here_gets_what_the_release_saves(small_release, tmp_pa
     assert_same(*({k: d[k] for k in d if k not in made} for d in (back, published)))
 
 
-def test_stored_rotary_tables_are_the_recorded_ones(recorded):
-    tensors = recorded("eva02_tiny")
-    state = {k.removeprefix("param."): v for k, v in tensors.items() if k.startswith("param.")}
+def test_stored_rotary_tables_are_the_recorded_ones():
+    state = behind(tensors("eva02_tiny"), "param.")
     source = source_from(dict(state), "reference")
     assert not source.notes
     assert any(key.startswith("visual.rope.") for key, _ in source.dropped)

@@ -1,12 +1,10 @@
 """Published weights, converted, give the recorded outputs."""
 
-import json
-from pathlib import Path
-
 import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from recorded import assert_recorded, behind, read_json, tensors
 from timm.models.eva import Eva
 
 from fineclip.checkpoints.conversion import convert_source
@@ -14,20 +12,14 @@ from fineclip.checkpoints.source import source_from
 from fineclip.models import DenseCLIP
 from fineclip.models.trunks.timm_eva import TimmEvaTrunk
 
-REFERENCE = Path(__file__).parents[2] / "data" / "reference"
 
-
-def behind(tensors, prefix):
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def test_cat_seg_clip(recorded):
-    tensors = recorded("catseg_b16")
-    settings = json.loads((REFERENCE / "catseg_b16.json").read_text())["clip"]
-    published = behind(tensors, "param.")
+def test_cat_seg_clip():
+    recorded = tensors("catseg_b16")
+    settings = read_json("catseg_b16")["clip"]
+    published = behind(recorded, "param.")
     key = "sem_seg_head.predictor.clip_model.token_embedding.weight"
     published[key] = torch.zeros(settings["vocab_size"], settings["text_width"])
-    published[key][tensors[f"sparse.{key}.ids"]] = tensors[f"sparse.{key}.rows"]
+    published[key][recorded[f"sparse.{key}.ids"]] = recorded[f"sparse.{key}.rows"]
     clip = open_clip.CLIP(
         settings["embed_dim"],
         {
@@ -47,12 +39,12 @@ def test_cat_seg_clip(recorded):
     clip.load_state_dict(convert_source(source_from(published, "cat-seg"), to="open_clip").tensors)
     model = DenseCLIP(clip)
     with torch.no_grad():
-        texts = model.encode_text(tensors["input.test_tokens"])
-        torch.testing.assert_close(texts, tensors["mid.clean.text_embeddings"], atol=1e-4, rtol=0)
+        texts = model.encode_text(recorded["input.test_tokens"])
+        torch.testing.assert_close(texts, recorded["mid.clean.text_embeddings"], atol=1e-4, rtol=0)
         # CAT-Seg's input side: padded to multiples of 32 (here none), squashed to 384.
         mean = torch.tensor([122.7709383, 116.7460125, 104.09373615]).view(3, 1, 1)
         std = torch.tensor([68.5005327, 66.6321579, 70.3231630]).view(3, 1, 1)
-        image = (tensors["input.clean.image"] - mean) / std
+        image = (recorded["input.clean.image"] - mean) / std
         image = F.interpolate(image[None], size=(384, 384), mode="bilinear")
         # Its last block adds the class token's residual to every token instead of their own.
         trunk = model.trunk
@@ -68,15 +60,15 @@ def test_cat_seg_clip(recorded):
         mixed = tokens[:, :1] + block.attn.out_proj(value)
         mixed = mixed + block.mlp(block.ln_2(mixed))
         dense = clip.visual.ln_post(mixed) @ clip.visual.proj
-    torch.testing.assert_close(dense, tensors["mid.clean.clip_dense"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(dense, recorded["mid.clean.clip_dense"], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("case", ["native", "rect"])
-def test_f_vit_backbone(recorded, case):
-    tensors = recorded("fvit_backbone")
-    settings = json.loads((REFERENCE / "fvit_backbone.json").read_text())
+def test_f_vit_backbone(case):
+    recorded = tensors("fvit_backbone")
+    settings = read_json("fvit_backbone")
     vision = settings["clip_config"]["vision_cfg"]
-    stored = behind(tensors, "param.") | behind(tensors, "buffer.")
+    stored = behind(recorded, "param.") | behind(recorded, "buffer.")
     published = {f"backbone.{key}": value for key, value in stored.items()}
     visual = {k: v for k, v in published.items() if ".visual." in k}
     converted = convert_source(source_from(visual, "f-vit"), to="fvit").tensors
@@ -101,7 +93,7 @@ def test_f_vit_backbone(recorded, case):
     torch.nn.Module.__init__(visual)
     visual.trunk, visual.head = trunk, torch.nn.Identity()
     adapter = TimmEvaTrunk(visual)
-    outputs = behind(tensors, f"{case}.")
+    outputs = behind(recorded, f"{case}.")
     with torch.no_grad():
         state = adapter.embed(outputs["input.image"])
         tokens, taps = state.tokens, []
@@ -113,11 +105,11 @@ def test_f_vit_backbone(recorded, case):
                 taps.append(tokens[:, 1:].transpose(1, 2).unflatten(2, state.grid))
             name = f"mid.tokens_after_block{index}"
             if name in outputs:
-                torch.testing.assert_close(tokens, outputs[name], atol=1e-4, rtol=0)
+                assert_recorded(tokens, outputs[name], 1e-4)
         dense = F.normalize(
             adapter.dense_head(adapter.forward_shared(outputs["input.image"])), dim=1
         )
-        torch.testing.assert_close(dense, outputs["output.eval.dense"], atol=1e-4, rtol=0)
+        assert_recorded(dense, outputs["output.eval.dense"], 1e-4)
         # The pyramid around the tower keeps its names and values.
         up = {key.removeprefix("backbone."): value for key, value in published.items()}
         first = F.conv_transpose2d(
@@ -141,4 +133,4 @@ def test_f_vit_backbone(recorded, case):
             F.max_pool2d(taps[3], 2, 2),
         ]
     for number, level in enumerate(levels):
-        torch.testing.assert_close(level, outputs[f"output.eval.level{number}"], atol=1e-4, rtol=0)
+        assert_recorded(level, outputs[f"output.eval.level{number}"], 1e-4)

@@ -29,7 +29,7 @@ def two_processes(tmp_path_factory):
         subprocess.Popen([sys.executable, SCRIPT, str(rank), folder / "store", folder])
         for rank in range(2)
     ]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    assert [process.wait() for process in processes] == [0, 0]
     return folder
 
 

@@ -4,18 +4,17 @@ Tolerances are the recording's: RegionCLIP 1e-4 of a value near 100, CLIPSelf 2e
 each parameter's gradient, which is all that was recorded of it, to 1e-4.
 """
 
-import json
-
 import pytest
 import torch
-from clip_reference import CASES, FOLDER, load_reference
+from clip_reference import CASES, load_reference
+from recorded import read_json
 
 from fineclip.class_sampling import sample_classes
 from fineclip.embeddings import Embeddings
 from fineclip.objectives import CLIPSelfDistillation
 from fineclip.objectives.regionclip import regionclip_loss
 
-NORMS = json.loads((FOLDER / "gradient_norms.json").read_text())
+NORMS = read_json("gradient_norms")
 
 
 @pytest.fixture(params=CASES)

@@ -12,6 +12,7 @@ from catseg_reference import (
     settings,
     tensors,
 )
+from recorded import assert_recorded
 
 from segmentation.modeling import SlidingWindows, build_segmenter
 
@@ -71,14 +72,13 @@ def test_maps_and_logits(recorded):
         inputs = model.prepare(list(run["train.input.images"]))
         found = model.sem_seg_head.predictor.features(inputs)
         dense = found.dense.flatten(2).transpose(1, 2)
-        wanted = run["train.mid.clip_dense"][:, 1:]
-        torch.testing.assert_close(dense, wanted, atol=3e-4, rtol=0)
+        assert_recorded(dense, run["train.mid.clip_dense"], 3e-4)
         guidance = (model.upsample1(found.maps[0]), model.upsample2(found.maps[1]))
         for stride, ours in zip((2, 4), guidance, strict=True):
             wanted = run[f"train.mid.guidance_stride{stride}"]
             torch.testing.assert_close(sampled(ours, 4096), wanted, atol=3e-4, rtol=0)
         logits = model.logits(inputs, entry["train_classes"])
-    torch.testing.assert_close(logits, run["train.mid.logits_low_resolution"], atol=1e-4, rtol=0)
+    assert_recorded(logits, run["train.mid.logits_low_resolution"], 1e-4)
 
 
 def test_whole_image_inference(recorded):
@@ -91,13 +91,11 @@ def test_whole_image_inference(recorded):
     )
     assert torch.equal(tokens, run["infer.input.test_tokens"])
     sized, default = model.predict([picture, picture], [tuple(entry["sizes"]["clean"]), None])
-    torch.testing.assert_close(sized, run["infer.output.clean.sem_seg"], atol=1e-4, rtol=0)
-    wanted = run["infer.output.clean_default_size.sem_seg"]
-    torch.testing.assert_close(default, wanted, atol=1e-4, rtol=0)
+    assert_recorded(sized, run["infer.output.clean.sem_seg"], 1e-4)
+    assert_recorded(default, run["infer.output.clean_default_size.sem_seg"], 1e-4)
     with torch.no_grad():  # the network's part of the image with padding, before the defect
         logits = model.logits(model.prepare([run["infer.input.ragged.image"]]))
-    wanted = run["infer.mid.ragged.logits_low_resolution"]
-    torch.testing.assert_close(logits, wanted, atol=1e-4, rtol=0)
+    assert_recorded(logits, run["infer.mid.ragged.logits_low_resolution"], 1e-4)
 
 
 def test_sliding_windows(recorded):
@@ -107,11 +105,9 @@ def test_sliding_windows(recorded):
     for pooling in (1, 2):
         model.sem_seg_head.predictor.transformer.pooling_size = (pooling, pooling)
         sized, full = model.predict([picture, picture], [tuple(entry["sizes"]["slide"]), None])
-        wanted = run[f"slide.output.pool{pooling}.sem_seg"]
-        torch.testing.assert_close(sized, wanted, atol=1e-4, rtol=0)
+        assert_recorded(sized, run[f"slide.output.pool{pooling}.sem_seg"], 1e-4)
         if pooling == 1:
-            wanted = run["slide.output.pool1.full640_every16"]
-            torch.testing.assert_close(full[:, ::16, ::16], wanted, atol=1e-4, rtol=0)
+            assert_recorded(full[:, ::16, ::16], run["slide.output.pool1.full640_every16"], 1e-4)
 
 
 def test_prompt_tuning_step(recorded):
