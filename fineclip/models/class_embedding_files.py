@@ -134,7 +134,7 @@ def check_class_embeddings_target(path: str | Path) -> None:
     """
     path = Path(path)
     if path.suffix != SUFFIX:
-        raise ValueError(f"{path} must end in {SUFFIX}, as files of class embeddings do")
+        raise ValueError(f"{path} must end in {SUFFIX}: class embeddings are written as such files")
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"folder {path.absolute().parent} does not exist")
 
