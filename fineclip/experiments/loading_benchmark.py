@@ -155,7 +155,7 @@ def measure_loading(
         fields += ["texts"] if captions is not None else []
         if all(box.get("category_id") in named for box in data["annotations"]):
             fields.append("region_texts")
-        options = {
+        options: dict[str, Any] = {
             "source": AnnotationFiles(image_root, chosen, captions=captions),
             "tokenizer": tokenizer,
             "fields": fields,
