@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ class RegionIndex:
             )
         )
         total = len(data)
-        numbers = range(total)
+        numbers: Sequence[int] = range(total)
         if num_images is not None:
             if num_images > total:
                 raise ValueError(f"num_images={num_images}, but {source.where} has {total}")
@@ -74,7 +74,8 @@ class RegionIndex:
 
         categories = {c["id"]: (place, c.get("name")) for place, c in enumerate(data.categories)}
         kept, sizes = [], []
-        captions, caption_ends = [], [0]
+        captions: list[str] = []
+        caption_ends = [0]
         all_boxes, region_captions, all_labels, box_ends = [], [], [], [0]
         for number, record in zip(numbers, data.records(numbers), strict=True):
             image, file = record.image, record.image["file_name"]

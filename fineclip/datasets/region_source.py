@@ -111,7 +111,7 @@ class AnnotationFiles:
         self.annotations, self.captions = annotations, captions
         self.region_captions = region_captions
         self.where = str(annotations)
-        self._files: PackedStrings | None = None
+        self._files = PackedStrings(())  # until it is opened
 
     def open(self, wanted: Wanted) -> _AnnotationRecords:
         """Reads the files.
@@ -120,8 +120,6 @@ class AnnotationFiles:
             FileNotFoundError: A file does not exist.
             ValueError: A file has not the format it should, or is wanted and was not given.
         """
-        if wanted.captions and self.captions is None:
-            raise ValueError('the field "texts" needs a captions file: set captions=...')
         data = _AnnotationRecords(self, wanted)
         self._files = PackedStrings(image["file_name"] for image in data.images)
         return data
@@ -150,7 +148,11 @@ class _AnnotationRecords:
         if wanted.categories:
             require_keys(data, ["categories"], f"{where}: labels")
         self.categories = data.get("categories", ())
-        self._captions = _read_captions(source.captions) if wanted.captions else {}
+        self._captions: dict[Any, list[str]] = {}
+        if wanted.captions:
+            if source.captions is None:
+                raise ValueError('the field "texts" needs a captions file: set captions=...')
+            self._captions = _read_captions(source.captions)
         self._annotations: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
         if wanted.annotations:
             require_keys(data, ["annotations"], where)

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from fineclip.datasets.files import UnusableImageError
 from fineclip.datasets.image_reader import ImageReader
-from fineclip.datasets.multi_crop import MultiCrop
+from fineclip.datasets.multi_crop import MultiCrop, ViewPlan
 from fineclip.datasets.region_index import RegionIndex
 from fineclip.datasets.region_source import RegionSource
 from fineclip.datasets.region_text_batch import RegionTextBatch, collate_region_text
@@ -147,7 +147,8 @@ class RegionTextDataset(Dataset):
             start, end = self._index.caption_ends[index : index + 2].tolist()
             caption = self._index.captions[start + int(rng.integers(end - start))]
             sample["texts"] = self._tokenize(caption)[None]
-        plan, shrinks = None, []
+        plan: ViewPlan | None = None
+        shrinks: list[float] = []
         if self.views is not None:
             # Draws of their own: the same views whatever else a sample holds.
             view_rng = np.random.default_rng((self.seed, epoch, index, 1))
@@ -177,10 +178,11 @@ class RegionTextDataset(Dataset):
         sample["images"] = self.images.whole(image)
         if "crops" in self.fields:
             sample["crops"] = self.images.crops(image, crop_boxes)
-        if self.views is not None:
+        if self.views is not None and plan is not None:
             views = self.views.none()
             if image is not None:
-                views = (view[None] for view in self.views.cut(image, plan))
+                wide, narrow = self.views.cut(image, plan)
+                views = wide[None], narrow[None]
             sample["global_views"], sample["local_views"] = views
         return sample
 
