@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -31,18 +31,19 @@ class FieldSpec:
     row_dim: int = 0
 
 
-# The next three declare a field; they return what it holds, so that type checkers know its type.
+# The next three declare a field. One that nobody asked for holds None. For type checkers it is a
+# tensor all the same: an objective refuses embeddings without what it needs before it reads any.
 
 
-def _per_image(*inputs: str, row_dim: int = 0) -> Tensor | None:
+def _per_image(*inputs: str, row_dim: int = 0) -> Any:
     return field(default=None, metadata={"spec": FieldSpec("image", inputs, row_dim=row_dim)})
 
 
-def _per_region(*inputs: str, otherwise: tuple[str, ...] = ()) -> Tensor | None:
+def _per_region(*inputs: str, otherwise: tuple[str, ...] = ()) -> Any:
     return field(default=None, metadata={"spec": FieldSpec("region", inputs, otherwise)})
 
 
-def _shared() -> Tensor | None:
+def _shared() -> Any:
     return field(default=None, metadata={"spec": FieldSpec()})
 
 
@@ -77,24 +78,24 @@ class Embeddings:
         text_mask: (B, T) bool, true where a token of the caption is not padding.
     """
 
-    image: Tensor | None = _per_image("images")
-    text: Tensor | None = _per_image("texts")
-    region: Tensor | None = _per_region("images", "boxes", "region_image")
-    crop: Tensor | None = _per_region("crops")
-    region_text: Tensor | None = _per_region("region_texts")
-    region_image: Tensor | None = _per_region("region_image")
-    logit_scale: Tensor | None = _shared()
-    logit_bias: Tensor | None = _shared()
-    teacher_crop: Tensor | None = _per_region("crops")
+    image: Tensor = _per_image("images")
+    text: Tensor = _per_image("texts")
+    region: Tensor = _per_region("images", "boxes", "region_image")
+    crop: Tensor = _per_region("crops")
+    region_text: Tensor = _per_region("region_texts")
+    region_image: Tensor = _per_region("region_image")
+    logit_scale: Tensor = _shared()
+    logit_bias: Tensor = _shared()
+    teacher_crop: Tensor = _per_region("crops")
     # Regions without label are labelled by what the teacher sees in their crops.
-    region_label: Tensor | None = _per_region("region_labels", otherwise=("crops",))
-    vocabulary: Tensor | None = _shared()
+    region_label: Tensor = _per_region("region_labels", otherwise=("crops",))
+    vocabulary: Tensor = _shared()
     # Views come first: the same view of all images is one matrix.
-    student_prototypes: Tensor | None = _per_image("local_views", row_dim=1)
-    teacher_prototypes: Tensor | None = _per_image("global_views", row_dim=1)
-    patches: Tensor | None = _per_image("images")
-    text_tokens: Tensor | None = _per_image("texts")
-    text_mask: Tensor | None = _per_image("texts")
+    student_prototypes: Tensor = _per_image("local_views", row_dim=1)
+    teacher_prototypes: Tensor = _per_image("global_views", row_dim=1)
+    patches: Tensor = _per_image("images")
+    text_tokens: Tensor = _per_image("texts")
+    text_mask: Tensor = _per_image("texts")
 
     @property
     def share(self) -> Share | None:

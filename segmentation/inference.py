@@ -45,8 +45,8 @@ class ImageSegmenter:
         """
         size = image.size
         scale = min(self.min_size / min(size), self.max_size / max(size))
-        inner = tuple(max(1, round(side * scale)) for side in size)
-        pixels = np.array(image.resize(inner, Image.Resampling.BILINEAR))
+        width, height = (max(1, round(side * scale)) for side in size)
+        pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
         tensor = torch.from_numpy(pixels).permute(2, 0, 1)
         (found,) = self.model.predict_labels([tensor], [(size[1], size[0])], names)
         return found.labels.cpu().numpy()

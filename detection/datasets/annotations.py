@@ -6,7 +6,7 @@ worst.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def read_annotations(path: str | Path, *, lvis: bool = False) -> dict[str, Any]:
     """
     data = read_json(path, "annotations")
     kind = "LVIS" if lvis else "COCO"
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         raise ValueError(f"{path}: expected {kind} annotations, a JSON object")
     for key in ("images", "categories"):
         if not isinstance(data.get(key), list):

@@ -77,7 +77,7 @@ def prepare_ov_coco(
     if unknown := [split for split in splits if split not in OV_COCO_FILES]:
         raise ValueError(f"unknown split {unknown[0]!r}; expected {' or '.join(OV_COCO_FILES)}")
     vocabulary = load_vocabulary("ov_coco")
-    base = [vocabulary.categories[index].id for index in vocabulary.indices("base")]
+    base = [vocabulary.required_ids[index] for index in vocabulary.indices("base")]
     files = [OV_COCO_FILES[split] for split in splits]
     sources = [_existing(Path(annotations_dir) / source) for source, _ in files]
     written = []

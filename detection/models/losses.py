@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -46,10 +46,11 @@ def class_weights(source: ClassWeight, background: float = 1.0) -> tuple[float, 
         weights = [0.0 if split == "novel" else 1.0 for split in source.split]
         weights.append(background)
     elif len(source) and isinstance(source[0], Mapping):
-        weights = [float(row["image_count"] > 0) for row in _by_id(source)]
+        table = cast(Sequence[Mapping[str, Any]], source)
+        weights = [float(row["image_count"] > 0) for row in _by_id(table)]
         weights.append(background)
     else:
-        weights = [float(weight) for weight in source]
+        weights = [float(weight) for weight in cast(Sequence[float], source)]
     if len(weights) < 2 or min(weights) < 0:
         raise ValueError(f"class weights must be K + 1 numbers that are not negative: {weights}")
     return tuple(weights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping
-from importlib.util import find_spec
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -250,9 +250,8 @@ def tokenizer_files() -> dict[str, str]:
     Returns:
         File name -> text.
     """
-    spec = find_spec("open_clip")
-    folder = Path(next(iter(spec.submodule_search_locations)))
-    lines = gzip.decompress((folder / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode("utf-8")
+    packed = files("open_clip").joinpath("bpe_simple_vocab_16e6.txt.gz").read_bytes()
+    lines = gzip.decompress(packed).decode("utf-8")
     # The published list is longer than the vocabulary: CLIP uses its first 48 894 merges.
     merges = lines.split("\n")[1 : _CLIP_VOCABULARY - 256 * 2 - 2 + 1]
     letters = _byte_letters()

@@ -113,7 +113,7 @@ def _vit(_: Mapping[str, Tensor]) -> Layout:
 
 def _eva(_: Mapping[str, Tensor]) -> Layout:
     block = "blocks.{i}."
-    tower = {
+    tower: Layout = {
         "cls_token": (1, 1, "C"),
         "pos_embed": (1, "N", "C"),
         **conv("patch_embed.proj", "C", 3, "p"),
@@ -136,7 +136,7 @@ def _eva(_: Mapping[str, Tensor]) -> Layout:
 
 def _siglip(_: Mapping[str, Tensor]) -> Layout:
     block = "blocks.{i}."
-    tower = {
+    tower: Layout = {
         "pos_embed": (1, "N", "C"),
         **conv("patch_embed.proj", "C", 3, "p"),
         **norm(f"{block}norm1", "C"),
@@ -159,7 +159,8 @@ def _siglip(_: Mapping[str, Tensor]) -> Layout:
 
 def _resnet(tensors: Mapping[str, Tensor]) -> Layout:
     layout: Layout = {}
-    for index, (out, inp) in enumerate((("s1", 3), ("s1", "s1"), ("s2", "s1")), start=1):
+    stem: tuple[tuple[str, int | str], ...] = (("s1", 3), ("s1", "s1"), ("s2", "s1"))
+    for index, (out, inp) in enumerate(stem, start=1):
         layout |= conv(f"conv{index}", out, inp, 3, bias=False) | batch_norm(f"bn{index}", out)
     inp = "s2"
     for stage in range(1, 5):

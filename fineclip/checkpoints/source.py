@@ -259,7 +259,8 @@ def _read_fvit(source: Source, tensors: dict[str, Tensor]) -> None:
 
 
 def _read_catseg(source: Source, tensors: dict[str, Tensor]) -> None:
-    clip, rest = {}, {}
+    clip: dict[str, Tensor] = {}
+    rest: dict[str, Tensor] = {}
     for key, value in tensors.items():
         inner = key.removeprefix(catseg.CLIP_PREFIX)
         is_clip = inner != key and inner != catseg.PROMPT_KEY

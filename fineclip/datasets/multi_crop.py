@@ -76,7 +76,7 @@ class MultiCrop:
         if not 0 <= flip <= 1:
             raise ValueError(f"flip must be a probability, got {flip}")
         self.num_global, self.num_local = num_global, num_local
-        self.global_scale, self.local_scale = tuple(global_scale), tuple(local_scale)
+        self.global_scale, self.local_scale = (global_scale[0], global_scale[1]), tuple(local_scale)
         self.flip = flip
         self.global_transform = ImageTransform(global_size, "squash", interpolation)
         self.local_transform = ImageTransform(local_size, "squash", interpolation)
@@ -98,23 +98,23 @@ class MultiCrop:
             height: Image height in pixels.
             rng: Source of the draws.
         """
-        return tuple(
-            [
+
+        def views(number: int, scale: tuple[float, float]) -> list[View]:
+            return [
                 View(random_part(width, height, scale, rng), bool(rng.random() < self.flip))
                 for _ in range(number)
             ]
-            for number, scale in (
-                (self.num_global, self.global_scale),
-                (self.num_local, self.local_scale),
-            )
-        )
+
+        wide = views(self.num_global, self.global_scale)
+        return wide, views(self.num_local, self.local_scale)
 
     def cut(self, image: Image.Image | DecodedImage, plan: ViewPlan) -> tuple[Tensor, Tensor]:
         """Cuts the views that :meth:`draw` has drawn out of the image; shapes as for a call."""
-        return tuple(
+        wide, narrow = (
             stack_images([_cut_view(image, view, transform) for view in views])
             for views, transform in zip(plan, self._transforms, strict=True)
         )
+        return wide, narrow
 
     def shrinks(self, plan: ViewPlan) -> list[float]:
         """By which factor each view shrinks the image, see :meth:`ImageTransform.shrink`."""
@@ -126,12 +126,13 @@ class MultiCrop:
 
     def none(self) -> tuple[Tensor, Tensor]:
         """The views of no image: (0, num, 3, size, size) each."""
-        return tuple(
+        wide, narrow = (
             torch.zeros(0, number, 3, transform.size, transform.size, dtype=torch.uint8)
             for number, transform in zip(
                 (self.num_global, self.num_local), self._transforms, strict=True
             )
         )
+        return wide, narrow
 
     @property
     def _transforms(self) -> tuple[ImageTransform, ImageTransform]:

@@ -16,7 +16,11 @@ from fineclip.datasets.image_reader import ImageReader
 from fineclip.datasets.multi_crop import MultiCrop, ViewPlan
 from fineclip.datasets.region_index import RegionIndex
 from fineclip.datasets.region_source import RegionSource
-from fineclip.datasets.region_text_batch import RegionTextBatch, collate_region_text
+from fineclip.datasets.region_text_batch import (
+    RegionTextBatch,
+    collate_region_text,
+    without_rows,
+)
 from fineclip.datasets.regions import BoxRegions, Regions
 from fineclip.datasets.samplers import EpochSampler
 from fineclip.datasets.shards import Shards
@@ -170,7 +174,7 @@ class RegionTextDataset(Dataset):
             )
         except UnusableImageError as error:
             # No row of anything. Tokens and boxes keep their widths.
-            sample = {name: rows[:0] for name, rows in sample.items()}
+            sample = without_rows(sample)
             image = None
             sample["skipped"] = [(error.file, error.reason)]
         else:

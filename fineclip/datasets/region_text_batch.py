@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict, cast, get_args
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class RegionTextBatch(TypedDict, total=False):
     skipped: list[tuple[str, str]]
 
 
-_ROWS = (
+_Rows = Literal[
     "images",
     "texts",
     "boxes",
@@ -48,7 +48,13 @@ _ROWS = (
     "region_labels",
     "global_views",
     "local_views",
-)
+]
+_ROWS: tuple[_Rows, ...] = get_args(_Rows)
+
+
+def without_rows(sample: RegionTextBatch) -> RegionTextBatch:
+    """The fields of a sample, each with no row."""
+    return cast(RegionTextBatch, {name: cast(Tensor, rows)[:0] for name, rows in sample.items()})
 
 
 @FUNCTIONS.register_module()
@@ -57,9 +63,9 @@ def collate_region_text(samples: Sequence[RegionTextBatch]) -> RegionTextBatch:
     batch: RegionTextBatch = {"skipped": [item for s in samples for item in s["skipped"]]}
     for name in _ROWS:
         if name in samples[0]:
-            rows = [sample[name] for sample in samples]
+            parts = [sample[name] for sample in samples]
             # An empty tensor among them could decide on the memory format of all.
-            batch[name] = torch.cat([part for part in rows if len(part)] or rows[:1])
+            batch[name] = torch.cat([part for part in parts if len(part)] or parts[:1])
     if "region_image" in samples[0]:
         shift, rows = 0, []
         for sample in samples:

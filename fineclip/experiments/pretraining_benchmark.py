@@ -170,7 +170,8 @@ def measure_step(step: StepSettings) -> dict[str, Any]:
         optimizer.zero_grad(set_to_none=False)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             outputs.update(model(**batch, mode="loss"))
-        sum(value for name, value in outputs.items() if name.startswith("loss_")).backward()
+        losses = [value for name, value in outputs.items() if name.startswith("loss_")]
+        torch.stack(losses).sum().backward()
         optimizer.step()
 
     compiled = "compiled" in step.mode  # the counter would see through to the plain operations

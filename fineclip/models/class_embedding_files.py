@@ -248,10 +248,9 @@ def cache_file(key: str, cache_dir: str | Path | None = None) -> Path:
         Path of the file; neither it nor its folder need exist.
     """
     if cache_dir is None:
-        root = os.environ.get(CACHE_VARIABLE)
-        if not root:
-            root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fineclip"
-        cache_dir = Path(root) / "class_embeddings"
+        named = os.environ.get(CACHE_VARIABLE)
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        cache_dir = (Path(named) if named else home / "fineclip") / "class_embeddings"
     return Path(cache_dir).expanduser() / f"{key}{SUFFIX}"
 
 

@@ -295,7 +295,9 @@ class FineCLIPPretrainer(BaseModel):
         ]
 
         # ---- Encode, whole or in chunks that are encoded again in the backward pass.
-        result = Embeddings(logit_scale=self.clip.logit_scale, logit_bias=self.clip.logit_bias)
+        result = Embeddings(logit_scale=self.clip.logit_scale)
+        if self.clip.logit_bias is not None:
+            result.logit_bias = self.clip.logit_bias
         for job, size in zip(jobs, self.chunks.plan(jobs), strict=True):
             for name, rows in job.run(size).items():
                 setattr(result, name, rows)
@@ -306,9 +308,11 @@ class FineCLIPPretrainer(BaseModel):
         if self.teacher is not None and "vocabulary" in self.needs:
             result.vocabulary = self.teacher.category_embeddings()
         if self.teacher is not None and "region_label" in self.needs:
-            result.region_label = self.teacher.label_regions(
+            labels = self.teacher.label_regions(
                 batch.get("crops"), batch.get("region_labels"), result.teacher_crop
             )
+            assert labels is not None  # check_batch has seen to it that there is one of the two
+            result.region_label = labels
         return result
 
     def predict(self, **batch: Any) -> list[dict[str, Any]]:

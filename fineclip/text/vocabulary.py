@@ -85,6 +85,19 @@ class Vocabulary:
         return tuple(category.id for category in self.categories)
 
     @property
+    def required_ids(self) -> tuple[int, ...]:
+        """The K ids.
+
+        Raises:
+            ValueError: A category has none.
+        """
+        for category in self.categories:
+            if category.id is None:
+                where = self.source or f"vocabulary {self.name}"
+                raise ValueError(f"{where}: categories: {category.name!r} has no id")
+        return tuple(category.id for category in self.categories if category.id is not None)
+
+    @property
     def synonyms(self) -> tuple[tuple[str, ...], ...]:
         """All names of each of the K classes."""
         return tuple(category.synonyms or (category.name,) for category in self.categories)
@@ -177,11 +190,8 @@ class Vocabulary:
         vocabulary = cls.from_dict(
             {"name": Path(origin).stem, "categories": data["categories"]}, origin
         )
-        for category in vocabulary.categories:
-            if category.id is None:
-                raise ValueError(f"{origin}: categories: {category.name!r} has no id")
-        ordered = sorted(vocabulary.categories, key=lambda category: category.id)
-        return cls(name=vocabulary.name, categories=tuple(ordered), source=origin)
+        by_id = sorted(zip(vocabulary.required_ids, vocabulary.categories, strict=True))
+        return cls(name=vocabulary.name, categories=tuple(c for _, c in by_id), source=origin)
 
 
 def _is_annotations(data: Any) -> bool:

@@ -66,7 +66,7 @@ class Benchmark:
             return None
         index_of_id = load_vocabulary(self.vocabulary).index_of_id
         stored = load_vocabulary(self.stored_vocabulary)
-        return tuple(index_of_id.get(id_, self.ignore_label) for id_ in stored.ids)
+        return tuple(index_of_id.get(id_, self.ignore_label) for id_ in stored.required_ids)
 
     @property
     def metadata(self) -> Mapping[str, Any]:

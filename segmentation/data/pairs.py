@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 _SHOWN = 3
 
@@ -17,7 +18,7 @@ def list_pairs(
     complete: bool = True,
     name: str = "data set",
     advice: str = "",
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
     """Pairs images with label maps of the same name.
 
     Args:

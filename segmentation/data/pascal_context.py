@@ -89,7 +89,7 @@ def _convert_59(image: Mapping[str, Any], target: Path, *, file: Path) -> str:
     where = f"{file}: image {image['stem']}"
     labels = np.full((image["height"], image["width"]), _NOTHING, dtype=np.uint8)
     for category, segmentation in image["segments"]:
-        mask = decode_segmentation(segmentation, *labels.shape, where)
+        mask = decode_segmentation(segmentation, image["height"], image["width"], where)
         if mask.shape != labels.shape:
             raise ValueError(
                 f"{where}: a segment has {mask.shape[1]} x {mask.shape[0]} pixels, the image "

@@ -65,8 +65,9 @@ def prepare_coco_stuff(
     folder = root / "coco-stuff"
     table = np.full(256, _INVALID, dtype=np.int64)
     # Some ids up to the last belong to no class: they are ignored, not refused.
-    table[: max(load_vocabulary("coco_stuff171").ids)] = _NOTHING
-    for index, id_ in enumerate(load_vocabulary("coco_stuff171").ids):
+    ids = load_vocabulary("coco_stuff171").required_ids
+    table[: max(ids)] = _NOTHING
+    for index, id_ in enumerate(ids):
         table[id_ - 1] = index
     table[255] = _NOTHING
     # All before any: a missing split should not show up after an hour.
@@ -190,8 +191,9 @@ def prepare_ade20k_847(
     if repeated := [name for name, n in Counter(p.name for p in images).items() if n > 1]:
         raise ValueError(f"{source} holds several images of the name {repeated[0]}")
     vocabulary = load_vocabulary("ade847")
-    table = np.full(max(vocabulary.ids) + 1, _NOTHING_16, dtype=np.uint16)
-    table[list(vocabulary.ids)] = np.arange(len(vocabulary))
+    ids = vocabulary.required_ids
+    table = np.full(max(ids) + 1, _NOTHING_16, dtype=np.uint16)
+    table[list(ids)] = np.arange(len(vocabulary))
     target = folder / "annotations_detectron2" / "validation"
     with finished(folder / "images_detectron2" / "validation") as image_folder:
         convert = functools.partial(_convert_ade847, image_folder=image_folder, table=table)

@@ -127,7 +127,7 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
             self._log.warning("%s: no labelled pixel was seen", self.dataset_name)
         results = self._results(SegmentationScores.from_confusion(confusion))
         if self.output_dir is not None:
-            self._write(results, images)
+            self._write(self.output_dir, results, images)
         self._log.info("%s, per class:\n%s", self.dataset_name, per_class_table(results))
         return OrderedDict(sem_seg=results)
 
@@ -153,12 +153,12 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
     def _predictions(self, output: Mapping[str, Any]) -> np.ndarray:
         """(H, W) predicted classes."""
         if "sem_seg_labels" in output:
-            labels = torch.as_tensor(output["sem_seg_labels"])
+            answer = torch.as_tensor(output["sem_seg_labels"])
         else:
             scores = output["sem_seg"]
             self._check_num_classes(len(scores))
-            labels = scores.argmax(dim=0)
-        labels = labels.cpu().numpy()
+            answer = scores.argmax(dim=0)
+        labels = answer.cpu().numpy()
         if self.background is not None:
             labels = np.minimum(labels, self.background)
         if labels.size and (labels.max() >= len(self.class_names) or labels.min() < 0):
@@ -192,8 +192,8 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
                 results[f"{prefix}-{name}"] = float(value)
         return {key: 100 * value for key, value in results.items()}
 
-    def _write(self, results: Mapping[str, float], images: int) -> None:
-        self.output_dir.mkdir(parents=True, exist_ok=True)
+    def _write(self, folder: Path, results: Mapping[str, float], images: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         content = {
             "dataset": self.dataset_name,
             "images": images,
@@ -201,7 +201,7 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
             "sem_seg": {k: None if math.isnan(v) else v for k, v in results.items()},
         }
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(self.output_dir / RESULTS_FILE, text)
+        write_atomically(folder / RESULTS_FILE, text)
 
 
 def _size(pixels: np.ndarray) -> str:
