@@ -76,7 +76,9 @@ class MultiCrop:
         if not 0 <= flip <= 1:
             raise ValueError(f"flip must be a probability, got {flip}")
         self.num_global, self.num_local = num_global, num_local
-        self.global_scale, self.local_scale = (global_scale[0], global_scale[1]), tuple(local_scale)
+        # A config may give lists.
+        self.global_scale = (global_scale[0], global_scale[1])
+        self.local_scale = (local_scale[0], local_scale[1])
         self.flip = flip
         self.global_transform = ImageTransform(global_size, "squash", interpolation)
         self.local_transform = ImageTransform(local_size, "squash", interpolation)
