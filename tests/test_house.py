@@ -73,20 +73,6 @@ SAME_NAME = {
 INTERFACES = {"fineclip.engine.sharding: test_step"}
 """Names that another library asks for."""
 
-PENDING = {
-    "late imports": {
-        "tools.benchmark_detection: detection.experiments.inference_benchmark",
-        "tools.train_segmentation: segmentation.engine",
-        "tools.train_segmentation: segmentation.engine.launch",
-    },
-    "logic in tools": {"tools.benchmark_checkpoints: run"},
-    "one name, two things": {
-        "image_captions",
-    },
-    "names": set(),
-}
-"""What still breaks a rule. These sets only shrink: what is put right leaves them."""
-
 FORBIDDEN = {
     "fineclip": {"mmcv", "mmdet", "detectron2", "detection", "segmentation", "tools"},
     "detection": {"detectron2", "segmentation", "tools"},
@@ -166,26 +152,26 @@ def test_no_circles(house):
 
 def test_late_imports_give_a_reason(house):
     """Of our own packages, in a function: only to spare a heavy optional library."""
-    assert set(unexplained_late_imports(house)) == PENDING["late imports"]
+    assert unexplained_late_imports(house) == []
 
 
 def test_no_tool_has_logic_worth_testing(house):
     found = logic_in_tools(house, "tools", LONGEST_FUNCTION_OF_A_TOOL, LONGEST_MAIN)
     # Slow twins to measure against are tested, and are no part of what users install.
     found = [name for name in found if not name.startswith("tools.yardsticks.")]
-    assert set(found) == PENDING["logic in tools"]
+    assert found == []
 
 
 def test_one_name_is_one_thing():
     twice = names_defined_twice(House(ROOT, PACKAGES)).keys()
-    assert twice - SAME_NAME.keys() == PENDING["one name, two things"]
+    assert twice - SAME_NAME.keys() == set()
     assert twice >= SAME_NAME.keys(), "no longer there twice: take it out of SAME_NAME"
 
 
 def test_names_are_the_fields_own():
     """What starts with test_ is a test; what is folded into one thing is fused."""
     found = names_that_start_with(House(ROOT, PACKAGES), "test_", "merge_")
-    assert found - INTERFACES == PENDING["names"]
+    assert found == INTERFACES
 
 
 def test_the_model_loads_no_training():

@@ -68,8 +68,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     logging.getLogger().setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    # Imported late: usage and --help need no detector.
-    from detection.experiments.inference_benchmark import benchmark_inference, format_split
+    from detection.experiments.inference_benchmark import (  # mmdet takes 10 s: --help is fast
+        benchmark_inference,
+        format_split,
+    )
 
     if args.threads:
         torch.set_num_threads(args.threads)

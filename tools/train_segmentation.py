@@ -48,12 +48,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    # Imported late: usage and --help need no detectron2.
     try:
         from torch.multiprocessing import ProcessRaisedException
 
-        from segmentation.engine import check_inputs, load_config
-        from segmentation.engine.launch import run
+        from segmentation.engine import check_inputs, load_config  # detectron2: --help needs none
+        from segmentation.engine.launch import run  # the same
     except ModuleNotFoundError as error:
         print(f"error: {error}; training needs detectron2", file=sys.stderr)
         return 2

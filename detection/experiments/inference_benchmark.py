@@ -125,7 +125,7 @@ class _Stopwatch:
 
 
 def _watch_stages(model: Any, watch: _Stopwatch) -> None:
-    """Puts the watch in front of what the stages consist of."""
+    """Times the calls that the stages consist of."""
     rpn = model.rpn_head.predict
 
     def count(*args: Any, **kwargs: Any) -> Any:

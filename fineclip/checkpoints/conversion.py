@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +27,7 @@ from fineclip.checkpoints.source import (
     read_source,
 )
 from fineclip.checkpoints.write import SUFFIXES, check_target, write_safetensors, write_torch
-from fineclip.files import write_atomically
+from fineclip.files import replacing_folder, write_atomically
 from fineclip.positions import resample_position_table
 
 TARGETS = ("open_clip", "eva_clip", "huggingface", "fvit", "catseg")
@@ -366,7 +364,8 @@ _TARGETS: dict[str, Callable[[_Builder, bool], None]] = {
 def _write(converted: Converted, dst: Path, to: str) -> None:
     tensors, unused = converted.tensors, converted.unused
     if to == "huggingface":
-        with _replacing_folder(dst) as folder:
+        # What else lies in a folder that is there stays.
+        with nullcontext(dst) if dst.exists() else replacing_folder(dst) as folder:
             for name, text in converted.files.items():
                 write_atomically(folder / name, text)
             write_safetensors(folder / huggingface.WEIGHTS, tensors)
@@ -379,19 +378,3 @@ def _write(converted: Converted, dst: Path, to: str) -> None:
         inside = {"fvit": "state_dict", "catseg": "model"}.get(to)
         content = {inside: tensors} if inside else tensors
         write_torch(dst, content | ({PUBLISHED_ONLY: unused} if unused else {}))
-
-
-@contextmanager
-def _replacing_folder(path: Path) -> Iterator[Path]:
-    """A folder that appears as a whole; in one that exists, file by file."""
-    if path.exists():
-        yield path
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        temporary.rename(path)
-    except BaseException:
-        shutil.rmtree(temporary)
-        raise

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tarfile
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import webdataset
 from fineclip.datasets.files import UnusableImageError
 from fineclip.datasets.region_source import AnnotationFiles, ImageRecord, Wanted
 from fineclip.datasets.shards import FORMAT, INDEX, VERSION, sample_key
+from fineclip.files import replacing_folder
 
 _ANNOTATION_KEYS = ("id", "bbox", "category_id", "iscrowd")
 
@@ -66,11 +65,8 @@ def make_shards(
     )
     data = source.open(Wanted(captions=captions is not None))
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        shards: list[dict[str, Any]] = []
-        done = missing = 0
-        writer = _ShardWriter(folder, samples_per_shard)
+    with replacing_folder(out) as folder:
+        done, shards = 0, _ShardWriter(folder, samples_per_shard)
         for number, record in enumerate(data.records(range(len(data)))):
             try:
                 content = source.read(number)
@@ -79,36 +75,27 @@ def make_shards(
                     raise FileNotFoundError(
                         f"{error}; to leave such images out, ask for it (--skip-missing)"
                     ) from None
-                missing += 1
             else:
-                writer.add(done, record, content)
+                shards.add(done, record, content)
                 done += 1
             if progress is not None:
                 progress(number + 1, len(data))
-        shards = writer.finish()
         if not done:
             raise ValueError(f"{annotations}: there is no image to put into shards")
-        index = {
+        index: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "categories": list(data.categories),
             "captions": captions is not None,
             "region_captions": region_captions is not None,
-            "shards": shards,
+            "shards": shards.finish(),
         }
         (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
-        folder.chmod(0o755)  # temporary folders are private
-        if out.exists():
-            shutil.rmtree(out)
-        folder.rename(out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
     return {
         "images": done,
-        "shards": len(shards),
-        "bytes": sum(shard["bytes"] for shard in shards),
-        "missing": missing,
+        "shards": len(index["shards"]),
+        "bytes": sum(shard["bytes"] for shard in index["shards"]),
+        "missing": len(data) - done,
     }
 
 

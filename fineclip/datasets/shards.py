@@ -26,7 +26,7 @@ from fineclip.registry import DATA_PARTS
 INDEX = "index.json"
 FORMAT = "fineclip-shards"
 VERSION = 1
-BLOCK = 512  # of a tar file: the header of a member lies in front of its content
+BLOCK = 512  # of a tar file: the header of a member comes before its content
 
 _REMEDY = "make the shards anew, or copy them and their index again"
 

@@ -14,7 +14,7 @@ from fineclip.registry import HOOKS
 
 @HOOKS.register_module()
 class InitialLogitsHook(Hook):
-    """Sets logit scale and bias in front of the first step, whatever weights were loaded.
+    """Sets logit scale and bias before the first step, whatever weights were loaded.
 
     Weights trained with a softmax have a scale of up to 100 and no bias, for which open_clip puts
     0: under a sigmoid every pair would then start as a certain match. A resumed run keeps its own

@@ -17,7 +17,7 @@ class ProgressBarHook(Hook):
     """A tqdm bar over all training steps, with the time left and the loss.
 
     Args:
-        description: Text in front of the bar.
+        description: Text at the left of the bar.
     """
 
     def __init__(self, description: str = "training") -> None:

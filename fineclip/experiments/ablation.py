@@ -118,7 +118,7 @@ class Ablation:
         )
 
     def plan(self, work_dir: str | Path, seed: int) -> dict[str, TrainingJob]:
-        """The job behind every row; rows that would train the same share one.
+        """The job of every row; rows that would train the same share one.
 
         Raises:
             FileNotFoundError: A row's config does not exist.

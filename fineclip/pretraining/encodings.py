@@ -1,4 +1,4 @@
-"""What of a batch is encoded, by what and in which rows: the jobs behind :class:`Embeddings`.
+"""What of a batch is encoded, by what and in which rows: the jobs that make :class:`Embeddings`.
 
 One function per kind of input. Each takes the batch and the names of the wanted fields, and yields
 the :class:`EncodeJob` that make them; nothing runs before a job does.

@@ -18,8 +18,8 @@ from fineclip.scenes.dataset import make_scenes
 from fineclip.scenes.language import (
     Caption,
     Relation,
-    image_captions,
     region_captions,
+    scene_captions,
     true_relations,
 )
 from fineclip.scenes.render import render_scene
@@ -52,7 +52,7 @@ __all__ = [
     "SceneObject",
     "StuffCategory",
     "ThingCategory",
-    "image_captions",
+    "scene_captions",
     "make_scenes",
     "region_captions",
     "render_scene",

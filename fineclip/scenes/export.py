@@ -16,7 +16,7 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from fineclip.scenes.categories import STUFF_CATEGORIES, THING_CATEGORIES
-from fineclip.scenes.language import image_captions, region_captions
+from fineclip.scenes.language import region_captions, scene_captions
 from fineclip.scenes.render import render_scene
 from fineclip.scenes.world import Scene
 
@@ -118,7 +118,7 @@ def export_scene(scene: Scene, size: int) -> SceneRecord:
         annotations=annotations,
         captions=[
             {"id": _IDS_PER_IMAGE * image_id + i, "image_id": image_id, "caption": caption.text}
-            for i, caption in enumerate(image_captions(scene))
+            for i, caption in enumerate(scene_captions(scene))
         ],
         panoptic={
             "image_id": image_id,

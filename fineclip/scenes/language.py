@@ -131,7 +131,7 @@ def _caption(scene: Scene, rng: np.random.Generator) -> Caption:
     return Caption(text + background if mentions else text, tuple(order), relations, mentions)
 
 
-def image_captions(scene: Scene, count: int = 2) -> tuple[Caption, ...]:
+def scene_captions(scene: Scene, count: int = 2) -> tuple[Caption, ...]:
     """Different captions of a whole scene.
 
     Args:

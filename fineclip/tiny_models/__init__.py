@@ -39,7 +39,7 @@ def eva02_micro_patch16_clip_64(pretrained: bool = False, **kwargs: Any) -> Eva:
         "ref_feat_shape": (16, 16),
         "global_pool": "token",
         # timm starts the head near zero, for classification; embeddings are normalised, so that
-        # would only blow up the gradients of everything in front of it.
+        # would only blow up the gradients of everything before it.
         "head_init_scale": 1.0,
     }
     return Eva(**{**options, **_architecture_options(kwargs)})

@@ -38,7 +38,7 @@ class CATSegHead(SegmentationHead):
             FileNotFoundError: A class list or checkpoint that does not exist.
         """
         head = cfg.MODEL.SEM_SEG_HEAD
-        # Before the weights are read: a typing error should not cost minutes.
+        # Before the weights are read: a typo should not cost minutes.
         train_classes = load_vocabulary(head.TRAIN_CLASS_JSON).names
         test_classes = load_vocabulary(head.TEST_CLASS_JSON).names if head.TEST_CLASS_JSON else None
         weights = head.CLIP_WEIGHTS or ("openai" if head.CLIP_PRETRAINED in OPENAI_NAMES else None)

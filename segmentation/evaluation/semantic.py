@@ -1,4 +1,4 @@
-"""Evaluation of semantic segmentation behind detectron2's interface."""
+"""Evaluation of semantic segmentation, with detectron2's interface."""
 
 from __future__ import annotations
 

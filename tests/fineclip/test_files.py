@@ -1,8 +1,8 @@
-"""Reading JSON with clear errors."""
+"""Reading JSON with clear errors, and folders that are whole or absent."""
 
 import pytest
 
-from fineclip.files import parse_json, read_json, require_keys
+from fineclip.files import parse_json, read_json, replacing_folder, require_keys
 
 
 def test_a_file_is_read(tmp_path):
@@ -30,3 +30,17 @@ def test_keys_are_required_of_objects():
         require_keys({"a": 1}, ["a", "b"], "here")
     with pytest.raises(ValueError, match=r"^here: expected a JSON object, got list$"):
         require_keys([], ["a"], "here")
+
+
+def test_a_folder_appears_as_a_whole(tmp_path):
+    target = tmp_path / "out"
+    for text in ("old", "new"):
+        with replacing_folder(target) as folder:
+            assert folder.parent == tmp_path
+            (folder / text).write_text(text)
+        assert [file.name for file in target.iterdir()] == [text]
+    with pytest.raises(ZeroDivisionError), replacing_folder(target) as folder:
+        (folder / "half").write_text("")
+        _ = 1 / 0
+    assert [file.name for file in target.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [target]

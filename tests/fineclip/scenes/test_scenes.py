@@ -23,11 +23,11 @@ from fineclip.scenes import (
     STUFF_CATEGORIES,
     TEXTURES,
     THING_CATEGORIES,
-    image_captions,
     make_scenes,
     region_captions,
     render_scene,
     sample_scene,
+    scene_captions,
     true_relations,
 )
 
@@ -159,7 +159,7 @@ def visible_centers(scene) -> list[tuple[float, float]]:
 
 def test_captions_say_what_is_there(scenes):
     for scene in scenes:
-        captions = image_captions(scene)
+        captions = scene_captions(scene)
         assert len({c.text for c in captions}) == 2
         for caption in captions:
             phrases = PHRASE.findall(caption.text)
@@ -178,7 +178,7 @@ def test_relations_read_back_from_the_text_are_true_in_the_picture(scenes):
     checked = 0
     for scene in scenes:
         centers = visible_centers(scene)
-        for caption in image_captions(scene):
+        for caption in scene_captions(scene):
             matches = list(PHRASE.finditer(caption.text))
             found = []
             for k, (left, right) in enumerate(itertools.pairwise(matches)):
@@ -217,7 +217,7 @@ def test_relations_need_a_margin():
 def test_captions_fit_32_positions_of_clip(scenes):
     open_clip = pytest.importorskip("open_clip")
     tokens = open_clip.get_tokenizer("ViT-B-32")(
-        [caption.text for scene in scenes for caption in image_captions(scene, 6)]
+        [caption.text for scene in scenes for caption in scene_captions(scene, 6)]
     )
     lengths = (tokens != 0).sum(1)
     assert lengths.max() < 30
