@@ -41,9 +41,9 @@ refinement = dict(
 )
 
 
-def row(method, **options):
-    """The training that configs/fineclip has for a method."""
-    return dict(config="../fineclip/coco_vit-b-16.py", options=dict(method=method, **options))
+def row(method):
+    """The training of a method."""
+    return dict(config="../fineclip/coco_vit-b-16.py", options=dict(method=method))
 
 
 # "pretrained" is the start weights as they are. Rows that are the same training run once.

@@ -38,7 +38,7 @@ refinement = dict(max_epochs=epochs, lr=lr, batch_size=batch_size)  # options of
 
 
 def row(method, **changes):
-    """The training that configs/fineclip has for a method."""
+    """The training of a method."""
     return dict(config="../fineclip/scenes.py", options=dict(method=method), **changes)
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from job_runs import jobs_in_process
 
 pytest.importorskip("mmdet")
 pytest.importorskip("detectron2")
@@ -19,7 +20,8 @@ TASKS = {
 @pytest.fixture(scope="module")
 def finished(run_tool, tmp_path_factory):
     folder = tmp_path_factory.mktemp("quickstart")
-    done = run_tool("quickstart.py", "--work-dir", folder, *SIZES)
+    with jobs_in_process():
+        done = run_tool("quickstart.py", "--work-dir", folder, *SIZES)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
