@@ -10,7 +10,7 @@ import torch
 from mmengine.logging import print_log
 
 from fineclip.datasets.packed_strings import PackedStrings
-from fineclip.datasets.region_source import RegionSource, Wanted
+from fineclip.datasets.region_source import ReadSettings, RegionSource
 from fineclip.datasets.regions import BoxRegions
 
 
@@ -58,7 +58,7 @@ class RegionIndex:
         self.problems: dict[str, list[str]] = defaultdict(list)
         texts, captioned = "texts" in fields, "region_texts" in fields
         data = source.open(
-            Wanted(
+            ReadSettings(
                 captions=texts,
                 annotations=regions is not None,
                 region_captions=captioned,

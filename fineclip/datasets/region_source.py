@@ -35,7 +35,7 @@ class ImageRecord:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReadSettings:
     """Which parts of the records are to be read; the others stay empty and are not required.
 
     Attributes:
@@ -57,7 +57,7 @@ class RegionSource(Protocol):
     where: str
     """What messages call the source."""
 
-    def open(self, wanted: Wanted) -> RegionRecords:
+    def open(self, wanted: ReadSettings) -> RegionRecords:
         """Reads what is known about the images."""
 
     def file(self, number: int) -> str:
@@ -113,7 +113,7 @@ class AnnotationFiles:
         self.where = str(annotations)
         self._files = PackedStrings(())  # until it is opened
 
-    def open(self, wanted: Wanted) -> _AnnotationRecords:
+    def open(self, wanted: ReadSettings) -> _AnnotationRecords:
         """Reads the files.
 
         Raises:
@@ -138,7 +138,7 @@ class AnnotationFiles:
 
 
 class _AnnotationRecords:
-    def __init__(self, source: AnnotationFiles, wanted: Wanted) -> None:
+    def __init__(self, source: AnnotationFiles, wanted: ReadSettings) -> None:
         where = f"annotations: {source.annotations}"
         data = read_json(source.annotations, "annotations")
         require_keys(data, ["images"], where)

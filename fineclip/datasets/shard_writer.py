@@ -11,7 +11,7 @@ from typing import Any
 import webdataset
 
 from fineclip.datasets.files import UnusableImageError
-from fineclip.datasets.region_source import AnnotationFiles, ImageRecord, Wanted
+from fineclip.datasets.region_source import AnnotationFiles, ImageRecord, ReadSettings
 from fineclip.datasets.shards import FORMAT, INDEX, VERSION, sample_key
 from fineclip.files import replacing_folder
 
@@ -63,7 +63,7 @@ def make_shards(
     source = AnnotationFiles(
         image_root, annotations, captions=captions, region_captions=region_captions
     )
-    data = source.open(Wanted(captions=captions is not None))
+    data = source.open(ReadSettings(captions=captions is not None))
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing_folder(out) as folder:
         done, shards = 0, _ShardWriter(folder, samples_per_shard)

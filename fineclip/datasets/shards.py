@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fineclip.datasets.region_source import ImageRecord, Wanted
+from fineclip.datasets.region_source import ImageRecord, ReadSettings
 from fineclip.files import parse_json, read_json, require_keys
 from fineclip.registry import DATA_PARTS
 
@@ -92,7 +92,7 @@ class Shards:
         """(n,) int64 images -> (n,) int64 shards that they lie in."""
         return torch.from_numpy(self._shard)[numbers]
 
-    def open(self, wanted: Wanted) -> _ShardRecords:
+    def open(self, wanted: ReadSettings) -> _ShardRecords:
         """What is known about the images.
 
         Raises:
@@ -155,7 +155,7 @@ class Shards:
 
 
 class _ShardRecords:
-    def __init__(self, shards: Shards, wanted: Wanted) -> None:
+    def __init__(self, shards: Shards, wanted: ReadSettings) -> None:
         self._shards, self._wanted = shards, wanted
         self.categories = shards.categories
 
