@@ -10,12 +10,19 @@ import random
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that start processes run first; as the last, one would keep a single worker busy."""
     first = {"tools", "experiments", "parallel"}
     items.sort(key=lambda item: item.path.parent.name not in first)
+
+
+@pytest.fixture(autouse=True)
+def _no_scope() -> None:
+    """A run sets the scope in which names of classes are looked up, for all that comes after it."""
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(autouse=True)

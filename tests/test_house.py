@@ -1,6 +1,7 @@
 """The house: rooms on floors, who may import whom, one of everything, and calls nobody may make."""
 
 import ast
+import json
 import subprocess
 import sys
 import textwrap
@@ -174,18 +175,6 @@ def test_names_are_the_fields_own():
     assert found == INTERFACES
 
 
-def test_the_model_loads_no_training():
-    program = (
-        "import sys, fineclip.models\n"
-        "rooms = ('objectives', 'parallel', 'pretraining', 'engine', 'datasets')\n"
-        "print([r for r in rooms if f'fineclip.{r}' in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.stdout.strip() == "[]", done.stderr
-
-
 @pytest.fixture
 def made_up(tmp_path):
     """Builds a house of two floors from texts by file name."""
@@ -351,7 +340,9 @@ def test_forbidden_calls_are_seen(source, count):
     assert len(forbidden_calls(source)) == count
 
 
-def test_fineclip_imports_where_the_frameworks_are_absent():
+@pytest.fixture(scope="module")
+def bare():
+    """What imports do in a process where nothing is loaded and no framework is installed."""
     modules = [
         ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for file in python_files("fineclip")
@@ -360,14 +351,39 @@ def test_fineclip_imports_where_the_frameworks_are_absent():
     # None in sys.modules makes `import NAME` raise ImportError, as if it were not installed.
     program = textwrap.dedent(
         f"""
-        import importlib, sys
+        import importlib, json, sys
         for name in {OPTIONAL!r}:
             sys.modules[name] = None
+        import fineclip.models
+        rooms = ("objectives", "parallel", "pretraining", "engine", "datasets")
+        loaded = [room for room in rooms if f"fineclip.{{room}}" in sys.modules]
+        failed = []
         for name in {modules!r}:
-            importlib.import_module(name)
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                failed.append(f"{{name}}: {{error}}")
+        del sys.modules["detection"], sys.modules["segmentation"]
+        import detection, segmentation.modeling
+        registered = [hasattr(detection, "models"), hasattr(segmentation, "CATSeg")]
+        print(json.dumps(dict(loaded=loaded, failed=failed, registered=registered)))
         """
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_model_loads_no_training(bare):
+    assert bare["loaded"] == []
+
+
+def test_fineclip_imports_where_the_frameworks_are_absent(bare):
+    assert bare["failed"] == []
+
+
+def test_detectors_and_segmenters_import_without_their_frameworks(bare):
+    """CAT-Seg's network is plain torch; nothing is registered."""
+    assert bare["registered"] == [False, False]

@@ -1,19 +1,24 @@
-"""Jobs without processes of their own: those of a whole table would import everything again."""
+"""Work without processes of its own: each of them would import everything again."""
 
+import io
+import runpy
 import subprocess
-from contextlib import contextmanager, redirect_stdout
+import sys
+import traceback
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import SimpleNamespace
 
 import pytest
 
-from fineclip.experiments import engine, job
+from fineclip.experiments import engine, job, measuring
 
 
 class InProcess:
     """Stands in for a process that runs a job; it has ended when it has started."""
 
-    def __init__(self, command, *, stdout, **options):
-        with redirect_stdout(stdout):
+    def __init__(self, command, *, stdout, stderr=None, **options):
+        errors = stdout if stderr == subprocess.STDOUT else sys.stderr
+        with redirect_stdout(stdout), redirect_stderr(errors):
             self.code = job.main([command[-1]])
 
     def poll(self):
@@ -28,4 +33,26 @@ def jobs_in_process():
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "subprocess", stand_in)
+        yield
+
+
+def _run_module(command, **options):
+    """``subprocess.run`` of ``python -m MODULE ARGUMENTS``, in this process."""
+    output, error, code = io.StringIO(), "", 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
+        patch.setattr(sys, "argv", [command[2], *command[3:]])
+        # As a process of its own would see it: not imported yet.
+        patch.delitem(sys.modules, command[2], raising=False)
+        try:
+            runpy.run_module(command[2], run_name="__main__")
+        except Exception:
+            error, code = traceback.format_exc(), 1
+    return subprocess.CompletedProcess(command, code, output.getvalue(), error)
+
+
+@contextmanager
+def measurements_in_process():
+    """What ``call_in_process`` would start in this context runs in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "subprocess", SimpleNamespace(run=_run_module))
         yield

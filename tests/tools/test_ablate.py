@@ -22,7 +22,10 @@ TINY = [
 def test_trains_reports_failures_and_shows_again_what_is_finished(run_tool, tmp_path):
     arguments = ("--config", CONFIG, "--work-dir", tmp_path, *TINY)
     # The second row asks for more images than there are.
-    done = run_tool("ablate.py", *arguments, "rows.CLIP.options.batch_size=64", "--rows", "CLIP")
+    with jobs_in_process():
+        done = run_tool(
+            "ablate.py", *arguments, "rows.CLIP.options.batch_size=64", "--rows", "CLIP"
+        )
     assert done.returncode == 1, done.stderr[-2000:]
     assert "[1/2] seed 0: pretrained: box_top1 " in done.stdout
     (line,) = done.stderr.splitlines()

@@ -142,6 +142,9 @@ def train(
         runner.register_hook(StopAfter(stop))
         with pytest.raises(KeyboardInterrupt):
             runner.train()
+    if workers:
+        # Left to the garbage collector, each worker is waited for, for five seconds.
+        runner.train_dataloader._iterator._shutdown_workers()
     return runner.model, runner
 
 

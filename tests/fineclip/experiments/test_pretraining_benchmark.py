@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from job_runs import measurements_in_process
 
 from fineclip.experiments import pretraining_benchmark
 from fineclip.experiments.pretraining_benchmark import (
@@ -57,8 +58,9 @@ def test_batch_fills_the_share_of_slots_asked_for():
     assert (clip.text_tower.lengths(batch["texts"]) >= 8).all()
 
 
-def test_process_of_its_own_says_what_failed(monkeypatch):
-    with pytest.raises(RuntimeError, match=r"mode plain: .*no-such-model"):
+def test_process_of_its_own_says_what_failed():
+    failed = pytest.raises(RuntimeError, match=r"mode plain: .*no-such-model")
+    with measurements_in_process(), failed:
         measure_in_process(dataclasses.replace(STEP, model="no-such-model"))
 
 

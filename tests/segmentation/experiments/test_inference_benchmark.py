@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from job_runs import measurements_in_process
 
 from segmentation.experiments import inference_benchmark
 from segmentation.experiments.inference_benchmark import (
@@ -75,5 +76,6 @@ def test_comparison(monkeypatch):
 
 
 def test_failing_process_is_named():
-    with pytest.raises(RuntimeError, match=r"mode lean: .*no_such_model"):
+    failed = pytest.raises(RuntimeError, match=r"mode lean: .*no_such_model")
+    with measurements_in_process(), failed:
         benchmark_modes(InferenceSettings(model="no_such_model"), ["lean"])
