@@ -112,7 +112,8 @@ def _evaluate(path: Path, trees: dict[Path, ast.Module], variables: dict[str, An
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(ast.unparse(tree))
         config = Config.fromfile(Path(folder) / path.relative_to(root))
-        return Config(config._cfg_dict, filename=str(path))
+        # A run writes its config seven times; to lay out its text takes seconds each time.
+        return Config(config._cfg_dict, filename=str(path), format_python_code=False)
 
 
 def _require_key(config: Config, key: str, path: Path) -> None:

@@ -125,7 +125,10 @@ absent = ("mmcv", "mmdet", "lvis", "detectron2", "scipy")
 sys.modules.update(dict.fromkeys(absent))
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name in absent else find(name, *rest)
-from tools import prepare
+from importlib import util
+spec = util.spec_from_file_location("prepare", "tools/prepare.py")
+prepare = util.module_from_spec(spec)
+spec.loader.exec_module(prepare)
 root = sys.argv[1]
 assert prepare.main(["voc20", "--root", root]) == 2
 assert prepare.main(["ov-lvis", root, root]) == 2
