@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from fineclip.datasets.files import UnusableImageError, open_image
+from fineclip.images import UnusableImageError, read_image
 
 ERRORS_EPILOG = "Exit code 2 and one line on standard error for bad usage or bad input."
 
@@ -96,7 +96,7 @@ def readable_images(
     """
     for number, file in enumerate(tqdm(files, unit="image", disable=len(files) == 1), 1):
         try:
-            image = open_image(file)
+            image = read_image(file)
         except UnusableImageError as error:
             unusable.append(error)
             continue

@@ -23,8 +23,9 @@ from fineclip.command_line import (
     report_unusable,
     silence_libraries,
 )
-from fineclip.datasets.files import UnusableImageError, list_images
+from fineclip.datasets.files import list_images
 from fineclip.engine import default_device
+from fineclip.images import UnusableImageError
 from fineclip.text import as_vocabulary
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/detection/fineclip")

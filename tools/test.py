@@ -11,9 +11,9 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from fineclip.checkpoints import CheckpointError
-from fineclip.datasets.files import UnusableImageError
 from fineclip.engine import build_runner, load_config
 from fineclip.files import write_atomically
+from fineclip.images import UnusableImageError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -8,8 +8,8 @@ import sys
 
 from mmengine.config import DictAction
 
-from fineclip.datasets.files import UnusableImageError
 from fineclip.engine import build_runner, load_config, prepare_training
+from fineclip.images import UnusableImageError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

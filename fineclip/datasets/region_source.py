@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fineclip.datasets.files import read_bytes
 from fineclip.datasets.packed_strings import PackedStrings
 from fineclip.datasets.region_captions import RegionCaptions
 from fineclip.files import read_json, require_keys
+from fineclip.images import read_bytes
 from fineclip.registry import DATA_PARTS
 
 

@@ -13,8 +13,8 @@ from mmdet.registry import DATASETS
 from mmengine.registry import DefaultScope
 
 from detection.datasets import OpenVocabularyCocoDataset, OpenVocabularyLVISDataset
-from fineclip.datasets.files import UnusableImageError
 from fineclip.engine import load_config
+from fineclip.images import UnusableImageError
 from fineclip.scenes import make_scenes
 
 VOCABULARY = {

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from fineclip.datasets.decoding import decode_image, safe_reduction
-from fineclip.datasets.files import UnusableImageError
+from fineclip.images import UnusableImageError
 
 
 def encoded(width=83, height=61, mode="RGB", **options):
