@@ -12,6 +12,7 @@ __all__ = ["prepare_ov_coco", "prepare_ov_lvis", "read_annotations"]
 
 if find_spec("mmdet") is not None:
     from detection.datasets.indices import CocoAnnotations, LvisAnnotations
+    from detection.datasets.loading import LoadOrientedImage
     from detection.datasets.open_vocabulary import (
         OpenVocabularyCocoDataset,
         OpenVocabularyLVISDataset,
@@ -19,6 +20,7 @@ if find_spec("mmdet") is not None:
 
     __all__ += [
         "CocoAnnotations",
+        "LoadOrientedImage",
         "LvisAnnotations",
         "OpenVocabularyCocoDataset",
         "OpenVocabularyLVISDataset",

@@ -71,7 +71,7 @@ def evaluate(
                 if hasattr(metric, "prepare"):
                     metric.prepare(clip)
         # disable=None hides the bar where standard error is a file or a pipe.
-        used, skipped = 0, []
+        used, skipped = 0, list[tuple[str, str]]()
         hidden = None if progress and is_main_process() else True
         for index, batch in enumerate(tqdm(dataloader, "evaluating", leave=False, disable=hidden)):
             if before_batch:
@@ -83,7 +83,7 @@ def evaluate(
                     outputs = embed(inputs)
             evaluator.process(data_samples=outputs, data_batch=batch)
             used += len(batch["data_samples"])
-            skipped += batch["skipped"]
+            skipped += batch.get("skipped", ())
             if after_batch:
                 after_batch(index, batch, outputs)
     _check_skipped(dataloader, used, skipped)

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fineclip.images import UnusableImageError, read_image
+from fineclip.images import read_image
 from fineclip.text import load_vocabulary
 from segmentation.data.label_maps import read_indices
 from segmentation.data.pascal_context import prepare_pascal_context
@@ -278,7 +278,4 @@ def _convert_ade847(source: Path, target: Path, *, image_folder: Path, table: np
 
 def _pixels(path: Path) -> np.ndarray:
     """(H, W, 3) uint8."""
-    try:
-        return np.asarray(read_image(path))
-    except UnusableImageError as error:
-        raise ValueError(str(error)) from None
+    return np.asarray(read_image(path))
