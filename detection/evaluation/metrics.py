@@ -139,9 +139,7 @@ class OpenVocabularyCocoMetric(CocoMetric):
         skipped = {p["img_id"]: p["skipped"][0] for _, p in results if "skipped" in p}
         if skipped and not predictions:
             file, reason = next(iter(skipped.values()))
-            raise UnusableImageError(
-                file, f"{reason} (nor is any other image of the data set usable)"
-            )
+            raise UnusableImageError(file, f"{reason} (nor can any other image be used)")
         category_ids = self._category_ids()
         have_masks = bool(predictions) and all("masks" in p for p in predictions)
         if predictions and "segm" in self.metrics and not have_masks:

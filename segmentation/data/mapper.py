@@ -134,9 +134,8 @@ class MaskFormerSemanticDatasetMapper:
             label_map=label_map,
         )
         if labels.shape != size:
-            turned = (
-                " (upright, as its EXIF orientation says?)" if labels.shape == size[::-1] else ""
-            )
+            # Of a photograph, most likely.
+            turned = " upright, as EXIF says" if labels.shape == size[::-1] else ""
             raise ValueError(
                 f"label map {label_file} has {labels.shape[1]} x {labels.shape[0]} pixels, its "
                 f"image {image_file} {size[1]} x {size[0]}{turned}"

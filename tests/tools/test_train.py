@@ -112,3 +112,17 @@ def test_amp_runs_on_cpu_and_fp16_is_refused(run_tool, coco_folder, tmp_path):
     done = run_tool("train.py", COCO, "--amp", "fp16", "--work-dir", tmp_path / "w")
     assert done.returncode == 2
     assert "error: --amp fp16 needs a GPU" in done.stderr
+
+
+@pytest.mark.parametrize("images", [4, 12])
+def test_training_on_no_usable_image_is_an_error(run_tool, coco_folder, tmp_path, images):
+    root = tmp_path / "coco"
+    shutil.copytree(coco_folder, root)
+    for file in (root / "train2017").iterdir():
+        file.write_bytes(file.read_bytes()[:300])
+    arguments = [*options(root), f"num_images={images}", "num_workers=2"]
+    done = run_tool("train.py", COCO, "--work-dir", tmp_path / "w", *arguments)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert str(root / "train2017") in line and "cannot be used" in line
+    assert "Traceback" not in done.stderr and not list((tmp_path / "w").glob("*.pth"))

@@ -26,7 +26,7 @@ def test_each_skipped_file_is_named_once_and_counted(caplog):
     hook = SkippedSamplesHook()
     with caplog.at_level(logging.WARNING, "skipped"):
         for batch in ([("a.jpg", "broken")], [], [("a.jpg", "broken"), ("b.jpg", "missing")]):
-            hook.after_train_iter(runner, 0, data_batch={"skipped": batch})
+            hook.after_train_iter(runner, 0, data_batch={"images": [0], "skipped": batch})
         hook.after_train_epoch(runner)
         hook.after_train_epoch(runner)
     assert caplog.messages == [
