@@ -136,7 +136,7 @@ class SkippedImages:
         )
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
+def read_image(path: Path | str, size: tuple[int, int] | None = None) -> Image.Image:
     """Decodes one image file by the rules of this module.
 
     Args:
@@ -149,7 +149,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
     Raises:
         UnusableImageError: The file is missing, damaged, too large, no image or of another size.
     """
-    return decode_rgb(read_bytes(path), path, size)
+    return decode_rgb(read_bytes(Path(path)), path, size)
 
 
 def decode_rgb(

@@ -71,7 +71,8 @@ def evaluate(
                 if hasattr(metric, "prepare"):
                     metric.prepare(clip)
         # disable=None hides the bar where standard error is a file or a pipe.
-        used, skipped = 0, list[tuple[str, str]]()
+        used = 0
+        skipped: list[tuple[str, str]] = []
         hidden = None if progress and is_main_process() else True
         for index, batch in enumerate(tqdm(dataloader, "evaluating", leave=False, disable=hidden)):
             if before_batch:
@@ -95,7 +96,7 @@ def _check_skipped(dataloader: DataLoader, used: int, named: list[tuple[str, str
     total = len(cast(Sized, dataloader.sampler))
     counter = SkippedImages(total)
     # An image that was used may have been named for one of its regions.
-    counter.add(used, named[: total - used])
+    counter.add(used, named[: max(total - used, 0)])
     counter.finish()
 
 
