@@ -329,7 +329,9 @@ def _eight_bits(image: Image.Image, file: Path | str) -> np.ndarray:
     values = np.asarray(image)
     tags = getattr(image, "tag_v2", {})
     if image.mode == "F":
-        if not ((values >= 0) & (values <= 1)).all():  # NaN is in no range
+        if np.isnan(values).any():
+            raise UnusableImageError(file, "has NaN among its values")
+        if values.min() < 0 or values.max() > 1:
             raise UnusableImageError(
                 file,
                 f"has floating-point values from {values.min():g} to {values.max():g}, expected "

@@ -96,7 +96,7 @@ def test_large_images_within_the_bound_come_without_a_warning(tmp_path, recwarn)
 @pytest.mark.parametrize(
     ("values", "bits", "kind", "message"),
     [
-        (np.float32([[0.5, np.nan]]), 32, 3, "floating-point values from nan to nan"),
+        (np.float32([[0.5, np.nan]]), 32, 3, "NaN among its values"),
         (np.float32([[0, 255]]), 32, 3, "floating-point values from 0 to 255, expected 0 to 1"),
         (np.float32([[-0.1, 1]]), 32, 3, "floating-point values from -0.1 to 1"),
         (np.int32([[-5, 2**30]]), 32, 2, "negative values, down to -5"),
