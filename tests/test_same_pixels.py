@@ -131,7 +131,7 @@ def test_detection(files, expected):
     for item in items:
         sample = item["data_samples"]
         assert sample.ori_shape == (HEIGHT, WIDTH)
-        assert sample.gt_instances.bboxes.tolist() == [XYXY]
+        assert sample.gt_instances.bboxes.tensor.tolist() == [XYXY]
         mask = sample.gt_instances.masks.to_ndarray()[0].astype(bool)
         assert mask.shape == (HEIGHT, WIDTH) and mask[top:bottom, left:right].mean() > 0.9
         assert mask.sum() <= 1.2 * BOX[2] * BOX[3]

@@ -55,11 +55,12 @@ class LoadOrientedImage(LoadImageFromFile):
             UnusableImageError: The image cannot be read, or has not the stated size.
         """
         file = results["img_path"]
-        size = (results.get("width"), results.get("height"))
+        width, height = results.get("width"), results.get("height")
+        stated = None if width is None or height is None else (width, height)
         try:
             with naming_file(file):
                 content = get(file, backend_args=self.backend_args)
-            rgb = decode_rgb(content, file, None if None in size else size)
+            rgb = decode_rgb(content, file, stated)
         except UnusableImageError:
             if self.ignore_empty:
                 return None
