@@ -225,3 +225,21 @@ def run_as_process(name: str, *args: object) -> subprocess.CompletedProcess[str]
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         cwd=ROOT,
     )
+
+
+@contextlib.contextmanager
+def absent(*packages: str) -> Iterator[None]:
+    """As if packages were not installed: what is built on them is imported anew, without them."""
+    renewed = {"detection", "segmentation", *packages}
+
+    def taken_out() -> dict[str, ModuleType]:
+        names = [name for name in sys.modules if name.split(".")[0] in renewed]
+        return {name: sys.modules.pop(name) for name in names}
+
+    before = taken_out()
+    sys.modules.update(dict.fromkeys(packages))  # None makes `import NAME` raise ImportError
+    try:
+        yield
+    finally:
+        taken_out()
+        sys.modules.update(before)

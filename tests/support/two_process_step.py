@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fineclip.embeddings import Embeddings
 from fineclip.engine.sharding import FullyShardedModel
+from fineclip.evaluation.image_metric import ImageMetric
 from fineclip.models import DenseCLIP
 from fineclip.objectives import (
     FILIP,
@@ -238,6 +239,30 @@ def gather_compared(counts, first, last):
     return found, [gathered.num_regions, len(gathered.own.region)]
 
 
+class Ids(ImageMetric):
+    """What was evaluated and what was skipped."""
+
+    def process(self, data_batch, data_samples):
+        self.note_skipped(data_batch)
+        self.results += [dict(sample) for sample in data_samples]
+
+    def compute(self, records, skipped):
+        return {"ids": sorted(r["image_id"] for r in records), "skipped": sorted(skipped)}
+
+
+def samples(*ids):
+    return [{"image_id": id_} for id_ in ids]
+
+
+def evaluate_ids(rank, folder):
+    metric = Ids(collect_dir=f"{folder}/parts")
+    # Image 0 pads rank 1 after two files that could not be read: cutting the joined list to
+    # the size of the data set, as mmengine does, would lose image 4.
+    metric.process({"skipped": [("1", "a"), ("3", "b")] if rank else []}, [])
+    metric.process({"skipped": []}, samples(0, 2, 4) if rank == 0 else samples(0))
+    return metric.evaluate(size=2)
+
+
 def main():
     rank, store, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     torch.set_num_threads(1)
@@ -257,6 +282,7 @@ def main():
             result = evaluate_objectives(counts, *part, form)
             torch.save(result, f"{folder}/objectives-{case}-{FORMS[form]}-{rank}.pt")
         torch.save(gather_compared(counts, *part), f"{folder}/compared-{case}-{rank}.pt")
+    torch.save(evaluate_ids(rank, folder), f"{folder}/ids-{rank}.pt")
     dist.destroy_process_group()
 
 

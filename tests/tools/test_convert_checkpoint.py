@@ -124,9 +124,9 @@ def test_bad_input(run_tool, source, tmp_path, make):
     assert not (tmp_path / "ran").exists()
 
 
-def test_bad_input_of_the_process(run_tool_process, tmp_path):
+def test_bad_input_of_the_process(run_tool, tmp_path):
     (tmp_path / "in.pt").write_bytes(pickle.dumps(RunsCode(tmp_path / "ran")))
-    result = run_tool_process(TOOL, tmp_path / "in.pt", tmp_path / "out.pt", "--to", "open_clip")
+    result = run_tool(TOOL, tmp_path / "in.pt", tmp_path / "out.pt", "--to", "open_clip")
     assert result.returncode == 2
     assert result.stderr.startswith("error: ")
     assert [path.name for path in tmp_path.iterdir()] == ["in.pt"]

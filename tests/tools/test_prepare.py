@@ -1,13 +1,12 @@
 """The command that prepares data sets: its tasks, exit codes and what they print."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tool_runs import absent
 
 from fineclip.text import load_vocabulary
 
@@ -117,35 +116,22 @@ def test_usage(run_tool, tmp_path):
     assert LABEL_MAPS["voc20"] in done.stdout and "http" in done.stdout
 
 
-def test_a_minimal_environment_prepares(tmp_path):
+def test_a_minimal_environment_prepares(run_tool, tmp_path):
     """mmdet, detectron2 and what comes with them are absent there."""
-    program = """
-import importlib.util, sys
-absent = ("mmcv", "mmdet", "lvis", "detectron2", "scipy")
-sys.modules.update(dict.fromkeys(absent))
-find = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name in absent else find(name, *rest)
-from importlib import util
-spec = util.spec_from_file_location("prepare", "tools/prepare.py")
-prepare = util.module_from_spec(spec)
-spec.loader.exec_module(prepare)
-root = sys.argv[1]
-assert prepare.main(["voc20", "--root", root]) == 2
-assert prepare.main(["ov-lvis", root, root]) == 2
-(matrix := __import__("pathlib").Path(root, "VOCdevkit/VOC2010/trainval/a.mat")).parent.mkdir(
-    parents=True
-)
-matrix.touch()
-(matrix.parents[1] / "pascalcontext_val.txt").write_text("a")
-assert prepare.main(["pascal-context", "--classes", "459", "--root", root]) == 2
-"""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    voc, lvis, context = done.stderr.splitlines()
+    matrix = tmp_path / "VOCdevkit/VOC2010/trainval/a.mat"
+    matrix.parent.mkdir(parents=True)
+    matrix.touch()
+    (matrix.parents[1] / "pascalcontext_val.txt").write_text("a")
+    with absent("mmcv", "mmdet", "lvis", "detectron2", "scipy"):
+        runs = [
+            run_tool("prepare.py", *arguments)
+            for arguments in (
+                ("voc20", "--root", tmp_path),
+                ("ov-lvis", tmp_path, tmp_path),
+                ("pascal-context", "--classes", "459", "--root", tmp_path),
+            )
+        ]
+    assert [done.returncode for done in runs] == [2, 2, 2]
+    voc, lvis, context = (done.stderr for done in runs)
     assert "val.txt does not exist" in voc and "lvis_v1_train.json does not exist" in lvis
     assert "scipy" in context and "setup_env.sh" in context

@@ -1,13 +1,12 @@
 """A segmenter names the pixels of pictures, through the command line."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tool_runs import absent
 
 from segmentation.modeling import build_segmenter
 
@@ -102,30 +101,16 @@ def test_bad_input(run_tool, tmp_path, images, names, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_detectron2_is_needed_for_a_config_alone(tmp_path, weights, scenes):
+def test_detectron2_is_needed_for_a_config_alone(run_tool, tmp_path, weights, scenes):
     """Without it the recipes' network is built, and the weights of another are refused."""
-    program = """
-import importlib.util, runpy, sys
-sys.modules["detectron2"] = None
-find = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *a: None if name == "detectron2" else find(name, *a)
-arguments, *cases, out = [text.split("|") for text in sys.argv[1:]]
-for case in cases:
-    sys.argv[1:] = [*arguments, *case, "--out", *out]
-    try:
-        runpy.run_path("tools/segment.py", run_name="__main__")
-    except SystemExit as stop:
-        print(stop.code)
-"""
     image = sorted((scenes / "val").iterdir())[0]
-    arguments = [str(image), "--vocabulary", "ring", "--weights", str(weights)]
-    cases = [["--config-file", CONFIG], ["--model", "ViT-Ti-8-scenes"]]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map("|".join, [arguments, *cases]), str(tmp_path)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.split() == ["2", "2"], done.stderr
-    config, model = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    arguments = [image, "--vocabulary", "ring", "--weights", weights, "--out", tmp_path / "out"]
+    with absent("detectron2"):
+        runs = [
+            run_tool("segment.py", *arguments, *case)
+            for case in (["--config-file", CONFIG], ["--model", "ViT-Ti-8-scenes"])
+        ]
+    assert [done.returncode for done in runs] == [2, 2]
+    config, model = (done.stderr for done in runs)
     assert "configurations are detectron2's" in config
     assert "does not fit the segmenter" in model

@@ -137,3 +137,9 @@ def test_objectives_see_the_global_batch(case, form, two_processes):
         else:
             total = sum(parts) / 2
         torch.testing.assert_close(total, expected, atol=1e-6, rtol=1e-5, msg=f"{name}")
+
+
+def test_metrics_agree_and_count_images_once(two_processes):
+    for rank in range(2):
+        found = torch.load(two_processes / f"ids-{rank}.pt", weights_only=True)
+        assert found == {"ids": [0, 2, 4], "skipped": ["1", "3"]}
