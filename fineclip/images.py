@@ -25,12 +25,15 @@ on without it and counts (:class:`SkippedImages`).
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+Sample = TypeVar("Sample")
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is read, by Pillow's names. Its JPEG reader turns into MPO's where a file is one."""
@@ -46,6 +49,9 @@ MAX_PIXELS = 128_000_000
 
 MAX_SIDE_RATIO = 100
 """Longer over shorter side of the longest image; resized, its shorter side would vanish."""
+
+MAX_DRAWS = 100
+"""Images that training tries in place of one that cannot be used, before it gives up."""
 
 MAX_SKIPPED_SHARE, MIN_SKIPPED = 0.1, 10
 """A pass over a data set is stopped by more than this share, and at least this many images."""
@@ -134,6 +140,36 @@ class SkippedImages:
         return UnusableImageError(
             file, f"{reason} (in all, {count} cannot be used, {share}{further})"
         )
+
+
+def first_usable(
+    make: Callable[[int], Sample], index: int, another: Callable[[], int]
+) -> tuple[Sample, list[tuple[str, str]]]:
+    """Makes a training sample of an image, or of another in place of one that cannot be used.
+
+    Args:
+        make: Makes the sample of an image by its index.
+        index: The image to begin with.
+        another: Draws the index of another one.
+
+    Returns:
+        The sample, and (file, reason) of each image that was tried before.
+
+    Raises:
+        UnusableImageError: :data:`MAX_DRAWS` images in a row cannot be used, so hardly any can.
+    """
+    skipped: list[tuple[str, str]] = []
+    while True:
+        try:
+            return make(index), skipped
+        except UnusableImageError as error:
+            skipped.append((error.file, error.reason))
+            if len(skipped) == MAX_DRAWS:
+                raise UnusableImageError(
+                    error.file,
+                    f"{error.reason} (nor can {MAX_DRAWS - 1} others, drawn at random)",
+                ) from None
+            index = another()
 
 
 def read_image(path: Path | str, size: tuple[int, int] | None = None) -> Image.Image:

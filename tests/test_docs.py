@@ -147,6 +147,11 @@ def test_options_are_known(page, monkeypatch):
     assert unknown == []
 
 
+def test_every_job_of_the_readme_has_a_command():
+    jobs = {"train", "evaluate_clip", "detect", "train_segmentation", "segment", "ablate"}
+    assert {name for name, _ in commands(README)} >= jobs | {"convert_checkpoint"}
+
+
 @per_main_page
 def test_commands_are_understood(page, monkeypatch):
     # Relative paths of commands start at the root.

@@ -15,8 +15,9 @@ NAMED = sorted(set(re.findall(r"`([\w/]+\.py): ([\w.]+)`", TEXT)))
 def test_what_the_walk_names_exists(file, name):
     names = ast.parse((ROOT / file).read_text(encoding="utf-8")).body
     for part in name.split("."):
-        (definition,) = [node for node in names if getattr(node, "name", None) == part]
-        names = getattr(definition, "body", [])
+        found = [node for node in names if getattr(node, "name", None) == part]
+        assert len(found) == 1, f"{file} has no {part} of {name}"
+        names = getattr(found[0], "body", [])
 
 
 def test_the_walk_has_a_name_for_every_hop():

@@ -14,10 +14,9 @@ from mmengine.fileio import get_local_path
 
 from detection.datasets.indices import CocoAnnotations, LvisAnnotations
 from detection.datasets.loading import LoadOrientedImage
-from fineclip.images import UnusableImageError
+from fineclip.images import UnusableImageError, first_usable
 from fineclip.text.vocabulary import Vocabulary, as_vocabulary
 
-_DRAWS = 100  # images tried in place of one that cannot be used
 _BLACK = np.zeros((32, 32, 3), dtype=np.uint8)
 
 
@@ -126,24 +125,17 @@ class OpenVocabularyCocoDataset(CocoDataset):
         Raises:
             UnusableImageError: So many images in a row cannot be used that hardly any can.
         """
-        skipped: list[tuple[str, str]] = []
-        while True:
+        load = super().__getitem__
+        if self.test_mode:
             try:
-                data = super().__getitem__(idx)
+                return load(idx)
             except UnusableImageError as error:
-                skipped.append((error.file, error.reason))
-                if self.test_mode:
-                    data = self._without_image(idx)
-                elif len(skipped) == _DRAWS:
-                    raise UnusableImageError(
-                        error.file, f"{error.reason} (nor can {_DRAWS - 1} others, drawn at random)"
-                    ) from None
-                else:
-                    idx = self._rand_another()
-                    continue
-            if skipped:
-                data["data_samples"].set_metainfo({"skipped": skipped})
-            return data
+                data, skipped = self._without_image(idx), [(error.file, error.reason)]
+        else:
+            data, skipped = first_usable(load, idx, self._rand_another)
+        if skipped:
+            data["data_samples"].set_metainfo({"skipped": skipped})
+        return data
 
     def _without_image(self, idx: int) -> Any:
         """What the pipeline makes of a small black image without boxes in place of this one."""

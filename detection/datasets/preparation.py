@@ -77,7 +77,8 @@ def prepare_ov_coco(
     if unknown := [split for split in splits if split not in OV_COCO_FILES]:
         raise ValueError(f"unknown split {unknown[0]!r}; expected {' or '.join(OV_COCO_FILES)}")
     vocabulary = load_vocabulary("ov_coco")
-    base = [vocabulary.required_ids[index] for index in vocabulary.indices("base")]
+    ids = vocabulary.required_ids
+    base = [ids[index] for index in vocabulary.indices("base")]
     files = [OV_COCO_FILES[split] for split in splits]
     sources = [_existing(Path(annotations_dir) / source) for source, _ in files]
     written = []
@@ -85,9 +86,9 @@ def prepare_ov_coco(
         report(f"reading {source}")
         data = read_annotations(source)
         data["categories"] = _split_categories(data["categories"], vocabulary, source)
-        ids = base if split == "train" else [c["id"] for c in data["categories"]]
+        kept = base if split == "train" else [c["id"] for c in data["categories"]]
         written.append(
-            _write(Path(out) / target, keep_categories(data, ids, drop_empty_images=True), report)
+            _write(Path(out) / target, keep_categories(data, kept, drop_empty_images=True), report)
         )
     return written
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +250,7 @@ def tokenizer_files() -> dict[str, str]:
     Returns:
         File name -> text.
     """
-    packed = files("open_clip").joinpath("bpe_simple_vocab_16e6.txt.gz").read_bytes()
+    packed = resources.files("open_clip").joinpath("bpe_simple_vocab_16e6.txt.gz").read_bytes()
     lines = gzip.decompress(packed).decode("utf-8")
     # The published list is longer than the vocabulary: CLIP uses its first 48 894 merges.
     merges = lines.split("\n")[1 : _CLIP_VOCABULARY - 256 * 2 - 2 + 1]

@@ -15,7 +15,6 @@ from fineclip.files import replacing, write_atomically
 METRICS = ("box_top1", "box_top5", "i2t_r1", "t2i_r1")
 COSTS = ("seconds_per_epoch", "peak_memory_bytes")
 
-
 TITLES = ("box Top1", "box Top5", "I2T R@1", "T2I R@1")
 
 Statistic = Mapping[str, float | None]

@@ -190,8 +190,10 @@ class Vocabulary:
         vocabulary = cls.from_dict(
             {"name": Path(origin).stem, "categories": data["categories"]}, origin
         )
-        by_id = sorted(zip(vocabulary.required_ids, vocabulary.categories, strict=True))
-        return cls(name=vocabulary.name, categories=tuple(c for _, c in by_id), source=origin)
+        ids = vocabulary.required_ids
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        categories = tuple(vocabulary.categories[place] for place in order)
+        return cls(name=vocabulary.name, categories=categories, source=origin)
 
 
 def _is_annotations(data: Any) -> bool:

@@ -59,10 +59,13 @@ def prepare_pascal_context(
     parts: dict[str, tuple[dict[str, Any], Callable[[Any, Path], str]]] = {}
     if 59 in classes:
         images = {f"{image['stem']}.png": image for image in context_images(merged)}
-        parts["pc59_val"] = images, functools.partial(_convert_59, file=merged)
+        index_of_id = load_vocabulary("pc59").index_of_id
+        convert = functools.partial(_convert_59, index_of_id=index_of_id, file=merged)
+        parts["pc59_val"] = images, convert
     if 459 in classes:
         files = {f"{file.stem}.tif": file for file in _files_459(folder, merged)}
-        parts["pc459_val"] = files, _convert_459
+        classes = len(load_vocabulary("pc459"))
+        parts["pc459_val"] = files, functools.partial(_convert_459, classes=classes)
     return [
         make_folder(folder / "annotations_detectron2" / name, sources, convert, workers, progress)
         for name, (sources, convert) in parts.items()
@@ -84,8 +87,9 @@ def _files_459(folder: Path, merged: Path) -> list[Path]:
     )
 
 
-def _convert_59(image: Mapping[str, Any], target: Path, *, file: Path) -> str:
-    index_of_id = load_vocabulary("pc59").index_of_id
+def _convert_59(
+    image: Mapping[str, Any], target: Path, *, index_of_id: Mapping[int, int], file: Path
+) -> str:
     where = f"{file}: image {image['stem']}"
     labels = np.full((image["height"], image["width"]), _NOTHING, dtype=np.uint8)
     for category, segmentation in image["segments"]:
@@ -101,10 +105,9 @@ def _convert_59(image: Mapping[str, Any], target: Path, *, file: Path) -> str:
     return WRITTEN
 
 
-def _convert_459(source: Path, target: Path) -> str:
+def _convert_459(source: Path, target: Path, *, classes: int) -> str:
     from scipy.io import loadmat  # slow to import, and a minimal environment has no scipy
 
-    classes = len(load_vocabulary("pc459"))
     try:
         # Reading raises whatever the bytes lead to.
         values = loadmat(source).get("LabelMap")

@@ -14,12 +14,11 @@ from detectron2.data.build import build_batch_data_loader
 from detectron2.utils import comm
 from torch.utils.data import Dataset, Sampler
 
-from fineclip.images import SkippedImages, UnusableImageError
+from fineclip.images import SkippedImages, first_usable
 from segmentation.data import build_dataset_mapper
 
 # Sets the seeds of augmentation apart from those of the order.
 _AUGMENTATION = 1
-_DRAWS = 100  # images tried in place of one that cannot be used
 
 
 class ResumableSampler(Sampler):
@@ -88,28 +87,22 @@ class SeededSamples(Dataset):
             UnusableImageError: So many images in a row cannot be used that hardly any can.
         """
         index, seed = key
-        states = random.getstate(), np.random.get_state()  # noqa: NPY002 - detectron2 draws from it
         others = np.random.default_rng(seed)
-        skipped: list[tuple[str, str]] = []
+
+        def mapped(index: int) -> Any:
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            return self.mapper(self.records[index])
+
+        states = random.getstate(), np.random.get_state()  # noqa: NPY002 - detectron2 draws from it
         try:
-            while True:
-                random.seed(seed)
-                np.random.seed(seed)  # noqa: NPY002
-                try:
-                    sample = self.mapper(self.records[index])
-                except UnusableImageError as error:
-                    skipped.append((error.file, error.reason))
-                    if len(skipped) == _DRAWS:
-                        raise UnusableImageError(
-                            error.file,
-                            f"{error.reason} (nor can {_DRAWS - 1} others, drawn at random)",
-                        ) from None
-                    index = int(others.integers(len(self.records)))
-                    continue
-                return {**sample, "skipped": skipped} if skipped else sample
+            sample, skipped = first_usable(
+                mapped, index, lambda: int(others.integers(len(self.records)))
+            )
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])  # noqa: NPY002
+        return {**sample, "skipped": skipped} if skipped else sample
 
 
 class CountedBatches:

@@ -22,24 +22,7 @@ BACKGROUND_WEIGHT = 0.6
 @register_model
 def eva02_recorded_f_vit(pretrained: bool = False, **_: Any) -> Eva:
     """The tower of every recorded F-ViT, an EVA02 of twelve narrow blocks."""
-    config = settings("backbone")["clip_config"]
-    vision = config["vision_cfg"]
-    return Eva(
-        img_size=vision["image_size"],
-        patch_size=vision["patch_size"],
-        embed_dim=vision["width"],
-        depth=vision["layers"],
-        num_heads=vision["width"] // vision["head_width"],
-        qkv_fused=False,
-        mlp_ratio=vision["mlp_ratio"],
-        swiglu_mlp=True,
-        scale_mlp=True,
-        scale_attn_inner=True,
-        use_rot_pos_emb=True,
-        ref_feat_shape=(vision["pt_hw_seq_len"],) * 2,
-        global_pool="token",
-        num_classes=config["embed_dim"],
-    )
+    return recorded.f_vit_tower()
 
 
 open_clip.add_model_config(Path(__file__).parent / f"{TOWER}.json")

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from timm.models.eva import Eva
 from torch import Tensor
 
 FOLDER = Path(__file__).parents[1] / "data" / "reference"
@@ -99,3 +100,25 @@ def assert_recorded(ours: Tensor, recorded: Tensor | Sample, atol: float) -> Non
         assert abs(ours.abs().max().item() - recorded.max) <= atol
         ours, recorded = sampled(ours), recorded.values
     torch.testing.assert_close(ours, recorded, atol=atol, rtol=0)
+
+
+def f_vit_tower() -> Eva:
+    """The untrained tower of every recorded F-ViT, an EVA02 of twelve narrow blocks."""
+    config = read_json("fvit_backbone")["clip_config"]
+    vision = config["vision_cfg"]
+    return Eva(
+        img_size=vision["image_size"],
+        patch_size=vision["patch_size"],
+        embed_dim=vision["width"],
+        depth=vision["layers"],
+        num_heads=vision["width"] // vision["head_width"],
+        qkv_fused=False,
+        mlp_ratio=vision["mlp_ratio"],
+        swiglu_mlp=True,
+        scale_mlp=True,
+        scale_attn_inner=True,
+        use_rot_pos_emb=True,
+        ref_feat_shape=(vision["pt_hw_seq_len"],) * 2,
+        global_pool="token",
+        num_classes=config["embed_dim"],
+    )

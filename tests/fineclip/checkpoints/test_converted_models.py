@@ -4,8 +4,7 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from recorded import assert_recorded, behind, read_json, tensors
-from timm.models.eva import Eva
+from recorded import assert_recorded, behind, f_vit_tower, read_json, tensors
 
 from fineclip.checkpoints.conversion import convert_source
 from fineclip.checkpoints.source import source_from
@@ -67,27 +66,11 @@ def test_cat_seg_clip():
 def test_f_vit_backbone(case):
     recorded = tensors("fvit_backbone")
     settings = read_json("fvit_backbone")
-    vision = settings["clip_config"]["vision_cfg"]
     stored = behind(recorded, "param.") | behind(recorded, "buffer.")
     published = {f"backbone.{key}": value for key, value in stored.items()}
     visual = {k: v for k, v in published.items() if ".visual." in k}
     converted = convert_source(source_from(visual, "f-vit"), to="fvit").tensors
-    trunk = Eva(
-        img_size=vision["image_size"],
-        patch_size=vision["patch_size"],
-        embed_dim=vision["width"],
-        depth=vision["layers"],
-        num_heads=vision["width"] // vision["head_width"],
-        qkv_fused=False,
-        mlp_ratio=vision["mlp_ratio"],
-        swiglu_mlp=True,
-        scale_mlp=True,
-        scale_attn_inner=True,
-        use_rot_pos_emb=True,
-        ref_feat_shape=(vision["pt_hw_seq_len"],) * 2,
-        global_pool="token",
-        num_classes=settings["clip_config"]["embed_dim"],
-    ).eval()
+    trunk = f_vit_tower().eval()
     trunk.load_state_dict(behind(converted, "backbone.visual.trunk."))
     visual = open_clip.timm_model.TimmModel.__new__(open_clip.timm_model.TimmModel)
     torch.nn.Module.__init__(visual)
