@@ -64,8 +64,8 @@ def prepare_pascal_context(
         parts["pc59_val"] = images, convert
     if 459 in classes:
         files = {f"{file.stem}.tif": file for file in _files_459(folder, merged)}
-        classes = len(load_vocabulary("pc459"))
-        parts["pc459_val"] = files, functools.partial(_convert_459, classes=classes)
+        number = len(load_vocabulary("pc459"))
+        parts["pc459_val"] = files, functools.partial(_convert_459, classes=number)
     return [
         make_folder(folder / "annotations_detectron2" / name, sources, convert, workers, progress)
         for name, (sources, convert) in parts.items()
