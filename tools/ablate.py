@@ -24,7 +24,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "on standard error for bad usage, 1 where a training failed.",
     )
     parser.add_argument("--config", required=True, metavar="CONFIG", help="one of configs/ablation")
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/ablation"), metavar="D")
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        default=Path("work_dirs/ablation"),
+        metavar="D",
+        help="default: %(default)s",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="S", help="default: 0")
     parser.add_argument(
         "--rows", nargs="+", metavar="NAME", help="train only these (default: all of the config)"

@@ -61,20 +61,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         choices=("squash", "pad"),
         default="squash",
         help="squash: to a square, bilinear (FineCLIP's protocol); pad: longer side to N, "
-        "bicubic, black at the right and bottom (CLIPSelf's dense protocol)",
+        "bicubic, black at the right and bottom (CLIPSelf's dense protocol) (default: %(default)s)",
     )
     parser.add_argument(
         "--templates",
         default="vild",
-        help=f"prompts: {', '.join(TEMPLATES)}, or a string with {{}} for the class name",
+        help=f"prompts: {', '.join(TEMPLATES)}, or a string with {{}} for the class name "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--vocabulary",
         help="candidate classes: " + ", ".join(known_vocabularies()) + ", or a JSON file "
         "(default: the categories of the annotation file)",
     )
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N")
-    parser.add_argument("--workers", type=int, default=2, metavar="N")
+    parser.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="images (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        metavar="N",
+        help="processes that load (default: %(default)s)",
+    )
     parser.add_argument("--device", help="default: the accelerator if there is one")
     parser.add_argument("--amp", choices=("bf16", "fp16"), help="default: full precision")
     parser.add_argument("--out", type=Path, metavar="F.json", help="write the results here too")

@@ -36,7 +36,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         epilog="Finished stages are kept: a second run prints its table at once, an interrupted "
         "one continues. Delete the work dir to start again.",
     )
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/quickstart"), metavar="D")
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        default=Path("work_dirs/quickstart"),
+        metavar="D",
+        help="default: %(default)s",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="S", help="default: 0")
     parser.add_argument(
         "--stages",
@@ -44,21 +50,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         choices=(*STAGES, *TASKS),
         default=[*STAGES, *TASKS],
         metavar="STAGE",
-        help=f"run only some of: {', '.join((*STAGES, *TASKS))}",
+        help=f"run only some of: {', '.join((*STAGES, *TASKS))} (default: all)",
     )
     defaults = QuickstartSettings()
-    sizes = parser.add_argument_group("size of the experiment")
-    sizes.add_argument("--images", type=int, default=defaults.images, metavar="N")
-    sizes.add_argument("--val-images", type=int, default=defaults.val_images, metavar="N")
-    sizes.add_argument("--pretrain-epochs", type=int, default=defaults.pretrain_epochs, metavar="N")
-    sizes.add_argument("--epochs", type=int, default=defaults.epochs, metavar="N")
-    sizes.add_argument("--detection-epochs", type=int, default=2, metavar="N")
-    sizes.add_argument("--segmentation-steps", type=int, default=300, metavar="N")
+    sizes = {
+        "images": defaults.images,
+        "val_images": defaults.val_images,
+        "pretrain_epochs": defaults.pretrain_epochs,
+        "epochs": defaults.epochs,
+        "detection_epochs": 2,
+        "segmentation_steps": 300,
+    }
+    group = parser.add_argument_group("size of the experiment")
+    for name, default in sizes.items():
+        flag = "--" + name.replace("_", "-")
+        group.add_argument(
+            flag, type=int, default=default, metavar="N", help="default: %(default)s"
+        )
     args = parser.parse_args(argv)
-    for name in (
-        *("images", "val_images", "pretrain_epochs", "epochs"),
-        *("detection_epochs", "segmentation_steps"),
-    ):
+    for name in sizes:
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
     return args
