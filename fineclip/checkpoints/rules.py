@@ -63,7 +63,7 @@ def to_open_clip(rules: Iterable[Rule], tensors: Mapping[str, Tensor]) -> Rename
         CheckpointError: Parts of a concatenated tensor are missing or differ in shape or dtype.
     """
     result = Renamed({}, {}, [])
-    pieces: dict[str, tuple[Rule, dict[int, str]]] = {}
+    pieces: dict[str, tuple[Rule, re.Match[str], dict[int, str]]] = {}
     for key in tensors:
         for rule in rules:
             found = next(
@@ -72,16 +72,18 @@ def to_open_clip(rules: Iterable[Rule], tensors: Mapping[str, Tensor]) -> Rename
             if found:
                 position, match = found
                 ours = _fill(rule.ours, match)
-                pieces.setdefault(ours, (rule, {}))[1][position] = key
+                pieces.setdefault(ours, (rule, match, {}))[2][position] = key
                 break
         else:
             result.unmatched.append(key)
-    for ours, (rule, parts) in pieces.items():
+    for ours, (rule, match, parts) in pieces.items():
         names = tuple(parts[n] for n in sorted(parts))
         if len(names) != len(rule.theirs):
+            whole = [_fill(template, match) for template in rule.theirs]
+            missing = [key for key in whole if key not in names]
             raise CheckpointError(
-                f"of the {len(rule.theirs)} tensors that make up {ours} only {', '.join(names)} "
-                "is there"
+                f"{len(missing)} missing key{'s' if len(missing) > 1 else ''}: "
+                f"{', '.join(missing)}, with which {', '.join(names)} makes one tensor"
             )
         values = [tensors[name] for name in names]
         if len({(value.shape, value.dtype) for value in values}) > 1:
@@ -111,6 +113,14 @@ def from_open_clip(rules: Iterable[Rule], tensors: Mapping[str, Tensor]) -> Rena
         else:
             result.unmatched.append(key)
     return result
+
+
+def their_names(rules: Iterable[Rule], key: str) -> tuple[str, ...]:
+    """What a dialect calls one of open_clip's keys; the key itself where no rule covers it."""
+    for rule in rules:
+        if match := rule.our_pattern.fullmatch(key):
+            return tuple(_fill(template, match) for template in rule.theirs)
+    return (key,)
 
 
 def same(*templates: str) -> list[Rule]:
