@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from fineclip.checkpoints.torchscript import is_torchscript, read_torchscript
 
@@ -51,11 +52,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu", *, mmap: bool =
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty")
     if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, "pt", device=str(map_location) if map_location else "cpu") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except Exception as error:  # the library's own, or torch's for what it does not know:
-            raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
+        return read_safetensors(path, map_location)[0]
     try:
         if is_torchscript(path):
             return read_torchscript(path)
@@ -79,6 +76,22 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu", *, mmap: bool =
             f"{path} is damaged or no checkpoint: a file that torch.save wrote was expected; if it "
             "was downloaded or copied, compare its size with the original"
         ) from error
+
+
+def read_safetensors(
+    path: Path, map_location: Any = "cpu"
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, mapped, and the strings of its header.
+
+    Raises:
+        CheckpointError: It is damaged, or no such file.
+    """
+    try:
+        with safe_open(path, "pt", device=str(map_location) if map_location else "cpu") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return tensors, dict(file.metadata() or {})
+    except Exception as error:  # the library's own, or torch's for types that it does not know
+        raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
 
 
 def install_safe_loader() -> None:

@@ -8,14 +8,19 @@ from typing import Any
 
 from torch import nn
 
+from fineclip.checkpoints import fvit
 from fineclip.checkpoints.compare import Misfit, check_finite, compare
+from fineclip.checkpoints.conversion import convert_source
 from fineclip.checkpoints.safe import CheckpointError
-from fineclip.checkpoints.source import describe_kind
+from fineclip.checkpoints.source import PUBLISHED_ONLY, describe_kind, source_from
 from fineclip.checkpoints.state_dict import state_dict_of
 
 # What may be missing or left over, by patterns of names. All else has to fit; what a model
 # rebuilds (a frozen teacher, normalisation of pixels) is in no state dict to begin with.
-ALWAYS = ("*.num_batches_tracked",)  # a counter that nothing reads
+ALWAYS = (
+    "*.num_batches_tracked",  # a counter that nothing reads
+    f"{PUBLISHED_ONLY}.*",  # what a release saves and nothing reads, kept by a conversion
+)
 # Where weights only start another training, or are tested: what belongs to the method.
 OF_THE_METHOD = ("clip.clip.logit_bias", "objectives.*", "prototype_head.*", "ema_teacher.*")
 
@@ -38,6 +43,8 @@ def load_trained(
     if resume:
         _check_progress(checkpoint, path)
     tensors = state_dict_of(checkpoint, path)
+    if f"{fvit.PREFIX}visual.cls_token" in tensors:
+        tensors = convert_source(source_from(tensors, path), to="fvit").tensors
     expected = model.state_dict()
     try:
         # torch's own rules, with what modules change of a state dict that is loaded into them.
