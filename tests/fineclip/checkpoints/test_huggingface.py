@@ -85,7 +85,9 @@ def test_an_image_tower_alone(folder, tiny_vit, whole):
     save_file({k: v for k, v in load_file(file).items() if k.startswith("vis")}, file)
     if not whole:
         vision = json.loads((folder / "config.json").read_text())["vision_config"]
-        (folder / "config.json").write_text(json.dumps({**vision, "model_type": "clip_vision_model"}))
+        (folder / "config.json").write_text(
+            json.dumps({**vision, "model_type": "clip_vision_model"})
+        )
     model = DenseCLIP.create("ViT-Ti-16", str(folder), image_only=True)
     state = model.clip.visual.state_dict()
     assert all(torch.equal(state[k], v) for k, v in tiny_vit.visual.state_dict().items())

@@ -28,13 +28,17 @@ def test_wrappers_in_any_order(tiny_vit, tiny_eva, prefix, form):
     assert wrapped.clip.keys() == bare.clip.keys()
     assert all(torch.equal(value, wrapped.clip[key]) for key, value in bare.clip.items())
     # Keys are reported as the file has them.
-    assert {n for k in wrapped.clip for n in wrapped.originals(k)} <= {f"{prefix}{k}" for k in state}
+    assert {n for k in wrapped.clip for n in wrapped.originals(k)} <= {
+        f"{prefix}{k}" for k in state
+    }
 
 
 def test_a_compiled_part_of_a_model(tiny_vit, save, tmp_path):
     state = tiny_vit.state_dict()
     content = {
-        key.replace("visual.", "visual._orig_mod.").replace("resblocks.1.", "resblocks.1._orig_mod."): value
+        key.replace("visual.", "visual._orig_mod.").replace(
+            "resblocks.1.", "resblocks.1._orig_mod."
+        ): value
         for key, value in state.items()
     }
     assert load(save(content, tmp_path / "m.pt")).keys() == state.keys()
@@ -61,7 +65,8 @@ def test_two_models_are_not_chosen_from(tiny_vit, save, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "outside", [("model",), ("student",), ("model_state_dict",), ("module",), ("model", "state_dict")]
+    "outside",
+    [("model",), ("student",), ("model_state_dict",), ("module",), ("model", "state_dict")],
 )
 def test_containers(tiny_vit, save, tmp_path, outside):
     content = dict(tiny_vit.state_dict())

@@ -50,9 +50,13 @@ def test_what_belongs_to_a_method_may_be_missing_unless_it_goes_on(model, key):
 
 
 def test_what_belongs_to_another_method_may_be_left_over(model):
-    more = as_saved(model, **{"ema_teacher.steps": torch.ones(()), "objectives.0.center": torch.ones(2)})
+    more = as_saved(
+        model, **{"ema_teacher.steps": torch.ones(()), "objectives.0.center": torch.ones(2)}
+    )
     load_trained(model, more, "f.pth")
-    with pytest.raises(CheckpointError, match="2 unknown keys: ema_teacher.steps, objectives.0.center"):
+    with pytest.raises(
+        CheckpointError, match="2 unknown keys: ema_teacher.steps, objectives.0.center"
+    ):
         load_trained(model, more, "f.pth", resume=True)
 
 
