@@ -41,14 +41,14 @@ def layout_of_rest(tensors: Mapping[str, Tensor]) -> Layout:
         **conv_transpose("backbone.interpolate2.0", "C", "C", 2),
         **_conv_module("neck.lateral_convs.{i}", "G", "C", 1, tensors),
         **_conv_module("neck.fpn_convs.{i}", "G", "G", 3, tensors),
-        **conv("rpn_head.rpn_cls", "A", "Gp", 1),
-        **conv("rpn_head.rpn_reg", "4*A", "Gp", 1),
     }
     if "rpn_head.rpn_conv.weight" in tensors:  # a single convolution has no list around it
         layout |= conv("rpn_head.rpn_conv", "Gp", "G", 3)
     else:
         layout |= _conv_modules("rpn_head.rpn_conv", "Gp", "G", tensors)
     layout |= {
+        **conv("rpn_head.rpn_cls", "A", "Gp", 1),
+        **conv("rpn_head.rpn_reg", "4*A", "Gp", 1),
         f"{_HEAD}detect_temperature?": (),
         f"{_HEAD}bg_embedding?": ("D", 1),
         f"{_HEAD}all_embeddings": ("D", "K"),

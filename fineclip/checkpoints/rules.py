@@ -48,19 +48,21 @@ class Renamed:
         origins: New name -> the old names its values come from.
         parts: New name -> (index, number) where it is one of several slices of the old tensor.
         unmatched: Old names no rule covers.
+        missing: Old names that would make up a tensor together with some that are there.
     """
 
     tensors: dict[str, Tensor]
     origins: dict[str, tuple[str, ...]]
     unmatched: list[str]
     parts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
 
 
 def to_open_clip(rules: Iterable[Rule], tensors: Mapping[str, Tensor]) -> Renamed:
     """Renames a dialect's tensors.
 
     Raises:
-        CheckpointError: Parts of a concatenated tensor are missing or differ in shape or dtype.
+        CheckpointError: Parts of a concatenated tensor differ in shape or dtype.
     """
     result = Renamed({}, {}, [])
     pieces: dict[str, tuple[Rule, re.Match[str], dict[int, str]]] = {}
@@ -79,12 +81,9 @@ def to_open_clip(rules: Iterable[Rule], tensors: Mapping[str, Tensor]) -> Rename
     for ours, (rule, match, parts) in pieces.items():
         names = tuple(parts[n] for n in sorted(parts))
         if len(names) != len(rule.theirs):
-            whole = [_fill(template, match) for template in rule.theirs]
-            missing = [key for key in whole if key not in names]
-            raise CheckpointError(
-                f"{len(missing)} missing key{'s' if len(missing) > 1 else ''}: "
-                f"{', '.join(missing)}, with which {', '.join(names)} makes one tensor"
-            )
+            whole = (_fill(template, match) for template in rule.theirs)
+            result.missing += [key for key in whole if key not in names]
+            continue
         values = [tensors[name] for name in names]
         if len({(value.shape, value.dtype) for value in values}) > 1:
             kinds = ", ".join(f"{n} {tuple(tensors[n].shape)} {tensors[n].dtype}" for n in names)

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from fineclip.checkpoints import catseg, eva_clip, fvit, huggingface
+from fineclip.checkpoints.compare import Misfit
 from fineclip.checkpoints.rules import Renamed, Rule, their_names, to_open_clip
 from fineclip.checkpoints.safe import CheckpointError, read_checkpoint
 from fineclip.checkpoints.state_dict import plain_names, raw_state_dict
@@ -72,6 +73,7 @@ class Source:
         dropped: (the format's key, reason).
         names: The format's key -> the file's, which may have wrappers' names in it.
         prefix: What the file has before all of the format's keys.
+        added: What the format has before all of the file's keys.
         dialect: What the format has before all keys of the CLIP, and its rules for them.
         notes: What needs attention.
         quick_gelu: Whether OpenAI's approximate GELU belongs to the weights, where known.
@@ -87,12 +89,20 @@ class Source:
     dropped: list[tuple[str, str]] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     prefix: str = ""
+    added: str = ""
     dialect: tuple[str, Sequence[Rule]] = ("", ())
     notes: list[str] = field(default_factory=list)
     quick_gelu: bool | None = None
 
     def take(self, renamed: Renamed) -> None:
-        """Adds renamed tensors of the CLIP; those without a rule stay under their own names."""
+        """Adds renamed tensors of the CLIP.
+
+        Raises:
+            CheckpointError: Parts of a tensor are missing.
+        """
+        if missing := [f"{self.prefix}{self.dialect[0]}{key}" for key in renamed.missing]:
+            misfit = Misfit(missing=missing)
+            raise CheckpointError(f"{self.path} ({self.description}) has {misfit.describe()}")
         self.clip.update(renamed.tensors)
         self.origins.update(renamed.origins)
 
@@ -113,7 +123,8 @@ class Source:
         inner, rules = self.dialect
         if key.partition(".")[0] in _OF_REST:
             return (f"{self.prefix}{key}",)
-        return tuple(f"{self.prefix}{inner}{name}" for name in their_names(rules, key))
+        names = (f"{inner}{name}" for name in their_names(rules, key))
+        return tuple(f"{self.prefix}{name.removeprefix(self.added)}" for name in names)
 
     def original(self, key: str) -> str:
         """The same as one text, for messages."""
@@ -194,7 +205,13 @@ def source_from(checkpoint: Any, path: str | Path, *, ignore: Collection[str] = 
     tensors = {key: value for key, value in tensors.items() if key not in ignored}
     plain = plain_names(tensors, path)
     place = _locate(plain.values(), path)
-    source = Source(path, place.format, DESCRIPTIONS[place.format], prefix=place.prefix)
+    source = Source(
+        path,
+        place.format,
+        DESCRIPTIONS[place.format],
+        prefix=place.prefix,
+        added=place.added,
+    )
     source.dropped += [(key, f"ignored as told, by {why}") for key, why in ignored.items()]
     inside: dict[str, Tensor] = {}
     for key, name in plain.items():
@@ -209,10 +226,7 @@ def source_from(checkpoint: Any, path: str | Path, *, ignore: Collection[str] = 
         source.names[name] = key
     if isinstance(unused, Mapping):
         source.unused = dict(unused)
-    try:
-        _READERS[source.format](source, inside)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path} ({source.description}): {error}") from None
+    _READERS[source.format](source, inside)
     return source
 
 

@@ -45,6 +45,7 @@ def load_trained(
     tensors = state_dict_of(checkpoint, path)
     if f"{fvit.PREFIX}visual.cls_token" in tensors:
         tensors = convert_source(source_from(tensors, path), to="fvit").tensors
+    check_finite(tensors, path)
     expected = model.state_dict()
     try:
         # torch's own rules, with what modules change of a state dict that is loaded into them.
@@ -61,7 +62,6 @@ def load_trained(
             f"{path} ({describe_kind(tensors, path)}) does not fit the {type(model).__name__}; "
             f"{misfit.describe()}"
         )
-    check_finite(tensors, path)
 
 
 def _check_progress(checkpoint: Any, path: str | Path) -> None:

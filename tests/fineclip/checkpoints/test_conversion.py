@@ -452,7 +452,7 @@ def test_a_detector_whose_heads_are_narrower_than_its_pyramid(small_release, sav
         for axis in axes:
             state[key] = state[key].narrow(axis, 0, 8).clone()
 
-    for key in [k for k in state if k.startswith("rpn_head.rpn_conv.")]:
+    for key in [k for k in state if k.startswith("rpn_head.rpn_conv.") and state[k].ndim]:
         is_kernel = state[key].ndim == 4
         narrow(key, *((0, 1) if is_kernel and ".0." not in key else (0,)))
     for key in ("rpn_head.rpn_cls.weight", "rpn_head.rpn_reg.weight"):
@@ -460,7 +460,6 @@ def test_a_detector_whose_heads_are_narrower_than_its_pyramid(small_release, sav
     path = save({"state_dict": state}, tmp_path / "narrow.pth")
     report = convert(path, tmp_path / "out.pth", to="fvit")
     assert len(report.matched) == len(state)
-    narrow("rpn_head.rpn_cls.weight", 1)
     state["rpn_head.rpn_cls.weight"] = state["rpn_head.rpn_cls.weight"][:, :5].clone()
     with pytest.raises(CheckpointError, match=r"1 wrong shape: rpn_head\.rpn_cls\.weight"):
         convert(save({"state_dict": state}, path), tmp_path / "out.pth", to="fvit")
@@ -554,7 +553,7 @@ def test_keys_that_are_ignored_as_told(tiny_vit, save, tmp_path):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_weights_that_are_not_finite(tiny_vit, save, tmp_path, value, dtype):
     state = {key: tensor.to(dtype) for key, tensor in tiny_vit.state_dict().items()}
-    state["visual.ln_pre.weight"][3] = value
+    state["visual.ln_pre.weight"] = torch.full_like(state["visual.ln_pre.weight"], value)
     path = save(state, tmp_path / "clip.pt")
     said = r"clip\.pt has NaN or infinite values in 1 of \d+ tensors: visual\.ln_pre\.weight"
     with pytest.raises(CheckpointError, match=said):
