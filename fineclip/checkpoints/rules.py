@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -58,8 +59,13 @@ class Renamed:
     missing: list[str] = field(default_factory=list)
 
 
-def to_open_clip(rules: Iterable[Rule], tensors: Mapping[str, Tensor]) -> Renamed:
+def to_open_clip(rules: Iterable[Rule], tensors: Mapping[str, Tensor], path: str | Path) -> Renamed:
     """Renames a dialect's tensors.
+
+    Args:
+        rules: The dialect.
+        tensors: By its names.
+        path: The file, for messages.
 
     Raises:
         CheckpointError: Parts of a concatenated tensor differ in shape or dtype.
@@ -87,7 +93,9 @@ def to_open_clip(rules: Iterable[Rule], tensors: Mapping[str, Tensor]) -> Rename
         values = [tensors[name] for name in names]
         if len({(value.shape, value.dtype) for value in values}) > 1:
             kinds = ", ".join(f"{n} {tuple(tensors[n].shape)} {tensors[n].dtype}" for n in names)
-            raise CheckpointError(f"tensors that belong together differ in shape or type: {kinds}")
+            raise CheckpointError(
+                f"{path}: tensors that belong together differ in shape or type: {kinds}"
+            )
         value = values[0] if len(values) == 1 else torch.cat(values)
         result.tensors[ours] = value.T if rule.transpose else value
         result.origins[ours] = names

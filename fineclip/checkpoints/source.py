@@ -178,12 +178,13 @@ def format_of(path: str | Path) -> str:
     return _locate(plain_names(tensors, path).values(), path).format
 
 
-def describe_kind(keys: Collection[str], path: str | Path) -> str:
-    """What kind of checkpoint has these keys, in words."""
+def describe_kind(keys: Collection[str], path: str | Path) -> tuple[str, bool]:
+    """What kind of checkpoint has these keys, in words, and whether it is of a CLIP alone."""
     try:
-        return DESCRIPTIONS[_locate(keys, path).format]
+        found = _locate(keys, path).format
     except CheckpointError:
-        return "of no known format"
+        return "of no known format", False
+    return DESCRIPTIONS[found], found not in ("fineclip", "fvit", "catseg")
 
 
 def source_from(checkpoint: Any, path: str | Path, *, ignore: Collection[str] = ()) -> Source:
@@ -224,8 +225,8 @@ def source_from(checkpoint: Any, path: str | Path, *, ignore: Collection[str] = 
         name = f"{place.added}{name.removeprefix(place.prefix)}"
         inside[name] = tensors[key]
         source.names[name] = key
-    if isinstance(unused, Mapping):
-        source.unused = dict(unused)
+    if unused:
+        source.unused = raw_state_dict(unused, f"{path}: {PUBLISHED_ONLY}")
     _READERS[source.format](source, inside)
     return source
 
@@ -307,7 +308,7 @@ def _read_huggingface(source: Source, tensors: dict[str, Tensor]) -> None:
         if tensors.pop(key, None) is not None:
             source.dropped.append((key, huggingface.POSITION_IDS_REASON))
     source.dialect = ("", huggingface.RULES)
-    renamed = to_open_clip(huggingface.RULES, tensors)
+    renamed = to_open_clip(huggingface.RULES, tensors, source.path)
     source.take(renamed)
     source.keep({key: tensors[key] for key in renamed.unmatched})
 
@@ -330,7 +331,7 @@ def _take_eva(source: Source, tensors: dict[str, Tensor], prefix: str = "") -> N
         if eva_clip.ROTARY_KEY.fullmatch(key):
             source.dropped.append((f"{prefix}{key}", eva_clip.ROTARY_REASON))
             del tensors[key]
-    renamed = to_open_clip(eva_clip.RULES, tensors)
+    renamed = to_open_clip(eva_clip.RULES, tensors, source.path)
     source.take(renamed)
     source.keep({key: tensors[key] for key in renamed.unmatched})
     if prefix:
@@ -378,7 +379,7 @@ def _read_catseg(source: Source, tensors: dict[str, Tensor]) -> None:
         _take_eva(source, clip, catseg.CLIP_PREFIX)
     else:
         source.dialect = (catseg.CLIP_PREFIX, catseg.RULES)
-        source.take(to_open_clip(catseg.RULES, clip))
+        source.take(to_open_clip(catseg.RULES, clip, source.path))
         source.origins = {
             key: tuple(f"{catseg.CLIP_PREFIX}{name}" for name in names)
             for key, names in source.origins.items()

@@ -58,9 +58,10 @@ def load_trained(
         if not misfit:
             raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from error
     if misfit := misfit.tolerating(ALWAYS if resume else ALWAYS + OF_THE_METHOD):
+        kind, is_clip = describe_kind(tensors, path)
+        hint = "; the weights of a CLIP are named as pretrained" if is_clip else ""
         raise CheckpointError(
-            f"{path} ({describe_kind(tensors, path)}) does not fit the {type(model).__name__}; "
-            f"{misfit.describe()}"
+            f"{path} ({kind}) does not fit the {type(model).__name__}; {misfit.describe()}{hint}"
         )
 
 

@@ -56,6 +56,7 @@ def build_runner(
     if config.get("fully_sharded"):
         _check_sharding(config, launcher, amp)
         config.model_wrapper_cfg = {"type": "fineclip.FullyShardedModel"}
+    resume = resume or bool(config.get("resume") and not config.get("load_from"))
     if resume:
         pointer = Path(config.work_dir) / "last_checkpoint"  # mmengine writes it after each save
         last = pointer.read_text().strip() if pointer.is_file() else None

@@ -137,7 +137,7 @@ def of_a_segmenter(weights):
 
 
 def of_a_clip(weights):
-    return without_prefix(weights), "(open_clip naming)"
+    return without_prefix(weights), "the weights of a CLIP are named as pretrained"
 
 
 def with_40_keys_missing(weights):
