@@ -43,7 +43,6 @@ def main(argv: list[str] | None = None) -> int:
         config.load_from = args.checkpoint
         runner = build_runner(config, work_dir=args.work_dir, launcher=args.launcher)
         _ = runner.test_loop
-        runner.load_or_resume()
     except (CheckpointError, ValueError, FileNotFoundError, NotADirectoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -4,6 +4,7 @@ from fineclip.checkpoints.conversion import convert
 from fineclip.checkpoints.formats import identify, load, load_into
 from fineclip.checkpoints.report import Report
 from fineclip.checkpoints.safe import CheckpointError, install_safe_loader, read_checkpoint
+from fineclip.checkpoints.trained import load_trained
 
 __all__ = [
     "CheckpointError",
@@ -13,5 +14,6 @@ __all__ = [
     "install_safe_loader",
     "load",
     "load_into",
+    "load_trained",
     "read_checkpoint",
 ]

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
 
-from fineclip.checkpoints import install_safe_loader
+from fineclip.checkpoints import install_safe_loader, load_trained, read_checkpoint
 from fineclip.engine.hooks import PlainCheckpointHook, unwrapped
 from fineclip.engine.optim import default_device
 from fineclip.engine.sharding import ShardedRunner, WholeCheckpointHook
@@ -29,6 +29,9 @@ def build_runner(
 ) -> Runner:
     """Builds mmengine's Runner with safe checkpoint loading, on any device.
 
+    The checkpoint that it is to load or to resume is compared with the model right away, every
+    key and shape: mmengine itself loads what fits of any file.
+
     Args:
         config: A complete config, of pretraining or of detection.
         work_dir: Where logs and checkpoints go; by default the config's ``work_dir``, else
@@ -41,8 +44,8 @@ def build_runner(
             talk through gloo.
 
     Raises:
-        FileNotFoundError: The checkpoint to resume from does not exist.
-        ValueError: For settings that do not go together.
+        FileNotFoundError: The checkpoint to load or to resume from does not exist.
+        ValueError: For settings that do not go together, or a checkpoint of another model.
     """
     install_safe_loader()
     name = Path(config.filename).stem if config.filename else "run"
@@ -53,6 +56,7 @@ def build_runner(
     if config.get("fully_sharded"):
         _check_sharding(config, launcher, amp)
         config.model_wrapper_cfg = {"type": "fineclip.FullyShardedModel"}
+    resume = resume or bool(config.get("resume") and not config.get("load_from"))
     if resume:
         pointer = Path(config.work_dir) / "last_checkpoint"  # mmengine writes it after each save
         last = pointer.read_text().strip() if pointer.is_file() else None
@@ -75,7 +79,20 @@ def build_runner(
     runner.register_hook(PlainCheckpointHook())
     if sharded:
         runner.register_hook(WholeCheckpointHook())
+    if config.get("load_from") is not None:
+        _check_checkpoint(runner, config.load_from, resume=bool(config.get("resume")))
     return runner
+
+
+def _check_checkpoint(runner: Runner, path: Any, *, resume: bool) -> None:
+    """Loads a checkpoint strictly. The runner loads it again, when its model is initialised."""
+    if not isinstance(path, str | Path):
+        raise ValueError(f"load_from: expected a checkpoint's path or URL, got {path!r:.80}")
+    if "://" in str(path):
+        checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location="cpu")
+    else:
+        checkpoint = read_checkpoint(path, mmap=True)
+    load_trained(unwrapped(runner), checkpoint, path, resume=resume)
 
 
 def prepare_training(runner: Runner) -> None:
