@@ -225,8 +225,11 @@ def name(value: Any) -> str:
 
 def path(value: Any) -> str:
     """A file name, with the separators of POSIX."""
-    found = name(value)
-    if "\0" in found:
+    try:
+        found = name(value)
+    except Unfit:
+        found = ""
+    if not found or "\0" in found:
         raise Unfit("a file name")
     return found.replace("\\", "/") if "\\" in found else value
 

@@ -66,6 +66,9 @@ class RetrievalDataset(Dataset):
     ) -> None:
         self.transform = as_transform(transform)
         where = str(captions) if isinstance(captions, str | Path) else "captions"
+        if not isinstance(captions, str | Path | Mapping | Sequence):
+            kind = type(captions).__name__
+            raise TypeError(f"{where}: expected a mapping or a list, got {kind}")
         if isinstance(captions, str | Path):
             self.images, report = read_audited(captions, "captions", _from_any)
         else:
@@ -109,11 +112,9 @@ _Entry = tuple[int | str, str, tuple[str, ...]]
 
 def _from_any(data: Any, where: str) -> tuple[list[_Entry], Report]:
     """(image id, file name, captions) of either form of a caption file, in its order."""
-    if isinstance(data, Mapping):
-        captions, report = audit_captions(data, where, images=True)
-        images = captions.images.items()
-        return [(id_, file, tuple(captions.by_image.get(id_, ()))) for id_, file in images], report
     if isinstance(data, Sequence) and not isinstance(data, str):
         found, report = audit_caption_list(data, where)
         return [(file, file, tuple(texts)) for file, texts in found.items()], report
-    raise TypeError(f"{where}: expected a mapping or a list, got {type(data).__name__}")
+    captions, report = audit_captions(data, where, images=True)
+    images = captions.images.items()
+    return [(id_, file, tuple(captions.by_image.get(id_, ()))) for id_, file in images], report
