@@ -10,10 +10,11 @@ from fineclip.annotations.captions import (
     read_region_captions,
 )
 from fineclip.annotations.panoptic import audit_panoptic, read_panoptic
-from fineclip.annotations.reading import audit_file, read_audited
+from fineclip.annotations.reading import Audit, audit_file, read_audited
 from fineclip.annotations.report import Finding, Report, announce
 
 __all__ = [
+    "Audit",
     "Captions",
     "Finding",
     "Report",

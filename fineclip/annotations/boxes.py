@@ -110,8 +110,8 @@ def audit_boxes(
         report.add("refused", "categories: the list is empty, so no box has a class")
     convert_ids(images, annotations, "image_id", report)
     convert_ids(categories, annotations, "category_id", report)
-    known_images = audit_images(images, report, lvis=lvis)
     category_places = audit_categories(categories, report, lvis=lvis)
+    known_images = audit_images(images, report, lvis=lvis)
     if not boxes or (report.verdict == "refused" and not known_images):
         return data, report
     checked = _check_boxes(

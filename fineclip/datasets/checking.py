@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from fineclip.annotations import (
+    Audit,
     Report,
     audit_boxes,
     audit_captions,
@@ -91,11 +92,11 @@ def check_data(
 
     Raises:
         FileNotFoundError: A file or folder does not exist.
-        ValueError: A file is not JSON, or the vocabulary is unknown.
+        ValueError: The vocabulary is unknown.
     """
     # Proposals need no categories; what names a category must have it in any case.
     audit = partial(audit_boxes, labelled=False)
-    data, report = audit_file(annotations, "annotations", audit)
+    data, report = _audited(annotations, "annotations", audit)
     checked = CheckedData([report])
     usable = report.verdict != "refused"
     if vocabulary is not None and usable:
@@ -107,11 +108,21 @@ def check_data(
     if region_captions is not None:
         checked.reports.append(_check_region_captions(region_captions, data if usable else None))
     if panoptic is not None:
-        checked.reports.append(audit_file(panoptic, "panoptic annotations", audit_panoptic)[1])
+        checked.reports.append(_audited(panoptic, "panoptic annotations", audit_panoptic)[1])
     if fix is not None and report.verdict != "refused":
         checked.written = Path(fix)
         write_atomically(fix, json.dumps(data, separators=(",", ":")))
     return checked
+
+
+def _audited(path: str | Path, what: str, audit: Audit[Any]) -> tuple[Any, Report]:
+    """As ``audit_file``; a file that is not JSON is refused like any other."""
+    try:
+        return audit_file(path, what, audit)
+    except ValueError as error:
+        report = Report(str(path))
+        report.add("refused", str(error))
+        return None, report
 
 
 def _check_vocabulary(data: Mapping[str, Any], vocabulary: str | Path, report: Report) -> None:
@@ -163,7 +174,7 @@ def _size_as_shown(path: Path) -> tuple[int, int]:
 
 def _check_captions(path: str | Path, data: Mapping[str, Any] | None) -> Report:
     audit = partial(audit_captions, images=False)
-    captions, report = audit_file(path, "captions", audit)
+    captions, report = _audited(path, "captions", audit)
     if data is None or report.verdict == "refused":
         return report
     known = {image["id"] for image in data["images"]}
@@ -180,7 +191,12 @@ def _check_captions(path: str | Path, data: Mapping[str, Any] | None) -> Report:
 
 
 def _check_region_captions(path: str | Path, data: Mapping[str, Any] | None) -> Report:
-    lookup = RegionCaptions(path)
+    try:
+        lookup = RegionCaptions(path)
+    except ValueError as error:
+        report = Report(str(path))
+        report.add("refused", str(error))
+        return report
     if data is None:
         return lookup.report
     files = {image["id"]: file_name_of(image) for image in data["images"]}
