@@ -323,14 +323,12 @@ def test_nothing_trains_on_captions_of_other_images(folder):
     for entry in data["annotations"]:
         entry["image_id"] += 100
     write(folder / "captions.json", data)
-    with pytest.raises(
-        ValueError, match=r"captions\.json: none is of an image.* 101 here, 1 there"
-    ):
+    with pytest.raises(ValueError, match=r"captions\.json: none is of .* 101 here, 1 there"):
         make(folder)
     for entry in data["annotations"]:
         entry["caption"] = " "
     write(folder / "captions.json", data)
-    with pytest.raises(ValueError, match="no usable image is left of 3.*3 x image without caption"):
+    with pytest.raises(ValueError, match=r"no usable image is left.*3 x image without cap"):
         make(folder)
     # Self-distillation asks for boxes and crops alone.
     dataset = make(folder, fields=("boxes", "crops"))
