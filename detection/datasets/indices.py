@@ -11,7 +11,7 @@ from typing import Any
 from lvis import LVIS
 from mmdet.datasets.api_wrappers import COCO
 
-from fineclip.annotations import Report, announce, mask_of, read_boxes
+from fineclip.annotations import FileReport, announce, mask_of, read_boxes
 
 
 class CocoAnnotations(COCO):
@@ -28,7 +28,7 @@ class CocoAnnotations(COCO):
         ValueError: The file is malformed.
     """
 
-    report: Report
+    report: FileReport
 
     def __init__(self, annotation_file: str | Path | None = None) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class LvisAnnotations(LVIS):
         ValueError: The file is malformed or no LVIS file.
     """
 
-    report: Report
+    report: FileReport
 
     def for_masks(self) -> LvisAnnotations:
         """See :meth:`CocoAnnotations.for_masks`."""

@@ -13,7 +13,7 @@ from mmdet.visualization import get_palette
 from mmengine.fileio import get_local_path
 
 from detection.datasets.indices import CocoAnnotations, LvisAnnotations
-from fineclip.annotations import Report, announce, file_name_of, mask_of, read_boxes
+from fineclip.annotations import FileReport, announce, file_name_of, mask_of, read_boxes
 from fineclip.datasets.files import UnusableImageError
 from fineclip.text.vocabulary import Vocabulary, as_vocabulary
 
@@ -148,7 +148,7 @@ class OpenVocabularyCocoDataset(CocoDataset):
             raise ValueError(f"{self.ann_file}: filter_cfg leaves no image to train on")
         return kept
 
-    def _check_training(self, annotations: Sequence[Mapping[str, Any]], report: Report) -> None:
+    def _check_training(self, annotations: Sequence[Mapping[str, Any]], report: FileReport) -> None:
         """Counts what ``CocoDataset`` leaves out without a word; refuses to train on nothing."""
         usable = []
         for annotation in annotations:

@@ -11,13 +11,13 @@ from fineclip.annotations.captions import (
 )
 from fineclip.annotations.panoptic import audit_panoptic, read_panoptic
 from fineclip.annotations.reading import Audit, audit_file, read_audited
-from fineclip.annotations.report import Finding, Report, announce
+from fineclip.annotations.report import FileReport, Finding, announce
 
 __all__ = [
     "Audit",
     "Captions",
     "Finding",
-    "Report",
+    "FileReport",
     "announce",
     "audit_boxes",
     "audit_caption_list",

@@ -11,7 +11,7 @@ from typing import Any
 from fineclip.annotations.masks import mend_mask
 from fineclip.annotations.matching import by_id, convert_ids, refuse_unmatched
 from fineclip.annotations.reading import read_audited
-from fineclip.annotations.report import Report
+from fineclip.annotations.report import FileReport
 from fineclip.annotations.schema import (
     FILE_NAME,
     Key,
@@ -60,7 +60,7 @@ Entry = tuple[int, dict[str, Any]]
 
 def read_boxes(
     path: str | Path, *, labelled: bool = True, boxes: bool = True, lvis: bool = False
-) -> tuple[dict[str, Any], Report]:
+) -> tuple[dict[str, Any], FileReport]:
     """Reads a file of boxes.
 
     Args:
@@ -82,7 +82,7 @@ def read_boxes(
 
 def audit_boxes(
     data: Any, file: str, *, labelled: bool = True, boxes: bool = True, lvis: bool = False
-) -> tuple[Any, Report]:
+) -> tuple[Any, FileReport]:
     """Checks and mends the content of a file of boxes.
 
     Args:
@@ -100,7 +100,7 @@ def audit_boxes(
         beside it where it was changed: ``given_id`` and ``given_bbox``. Where the report refuses
         the file, the content is of no use.
     """
-    report = Report(file)
+    report = FileReport(file)
     images = entries(data, "images", report)
     categories = entries(data, "categories", report, required=labelled)
     annotations = entries(data, "annotations", report, required=False) if boxes else []
@@ -144,7 +144,7 @@ class KnownImage:
 
 
 def audit_images(
-    images: Sequence[Any], report: Report, *, lvis: bool = False
+    images: Sequence[Any], report: FileReport, *, lvis: bool = False
 ) -> dict[Any, KnownImage]:
     """Checks and mends entries of images with their size.
 
@@ -170,7 +170,7 @@ def audit_images(
     return {id_: KnownImage(place, *sizes[id_]) for id_, place in places.items()}
 
 
-def note_named_twice(images: Sequence[Entry], report: Report) -> None:
+def note_named_twice(images: Sequence[Entry], report: FileReport) -> None:
     """Notes images that have the same file as another one.
 
     Args:
@@ -186,7 +186,7 @@ def note_named_twice(images: Sequence[Entry], report: Report) -> None:
 
 
 def audit_categories(
-    categories: Sequence[Any], report: Report, *, lvis: bool = False
+    categories: Sequence[Any], report: FileReport, *, lvis: bool = False
 ) -> dict[Any, int]:
     """Checks and mends entries of categories.
 
@@ -237,7 +237,7 @@ def _check_boxes(
     annotations: Sequence[Any],
     images: Mapping[Any, KnownImage],
     categories: Mapping[Any, int],
-    report: Report,
+    report: FileReport,
     *,
     labelled: bool,
     lvis: bool,
@@ -270,7 +270,7 @@ def _check_boxes(
 
 
 def _fit_into_images(
-    annotations: Iterable[Entry], images: Mapping[Any, KnownImage], report: Report
+    annotations: Iterable[Entry], images: Mapping[Any, KnownImage], report: FileReport
 ) -> Iterator[Entry]:
     """Cuts boxes to their images, completes areas, and drops what is left without any."""
     system = _CoordinateSystem()
@@ -334,7 +334,7 @@ class _CoordinateSystem:
             self.examples.append(f"{place} {[x, y, w, h]} in {image.width} x {image.height}")
         return sticks_out
 
-    def judge(self, report: Report) -> None:
+    def judge(self, report: FileReport) -> None:
         """Refuses the file if (nearly) all of its boxes speak for another system."""
         if not self.total:
             return
@@ -349,7 +349,7 @@ class _CoordinateSystem:
         report.add("refused", text, place, count=count)
 
 
-def _number(annotations: Sequence[Entry], report: Report) -> None:
+def _number(annotations: Sequence[Entry], report: FileReport) -> None:
     """Numbers the annotations from 1 if their ids are not distinct positive integers.
 
     pycocotools marks detections by the id they match, where 0 is none, and looks boxes up by id.
@@ -378,7 +378,7 @@ def _note_unused(
     images: Mapping[Any, KnownImage],
     categories: Sequence[Mapping[str, Any]],
     category_places: Mapping[Any, int],
-    report: Report,
+    report: FileReport,
 ) -> None:
     with_boxes = {entry["image_id"] for _, entry in annotations}
     for id_, image in images.items():

@@ -12,7 +12,7 @@ from typing import Any
 from fineclip.annotations.boxes import note_named_twice
 from fineclip.annotations.matching import by_id, convert_ids, refuse_unmatched
 from fineclip.annotations.reading import read_audited
-from fineclip.annotations.report import Report
+from fineclip.annotations.report import FileReport
 from fineclip.annotations.schema import (
     FILE_NAME,
     Key,
@@ -56,7 +56,7 @@ class Captions:
     by_image: dict[Any, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
-def read_captions(file: str | Path, *, images: bool) -> tuple[Captions, Report]:
+def read_captions(file: str | Path, *, images: bool) -> tuple[Captions, FileReport]:
     """Reads a file of captions.
 
     Args:
@@ -73,7 +73,7 @@ def read_captions(file: str | Path, *, images: bool) -> tuple[Captions, Report]:
     return read_audited(file, "captions", partial(audit_captions, images=images))
 
 
-def audit_captions(data: Any, file: str, *, images: bool) -> tuple[Captions, Report]:
+def audit_captions(data: Any, file: str, *, images: bool) -> tuple[Captions, FileReport]:
     """Checks the content of a file of captions.
 
     Args:
@@ -85,7 +85,7 @@ def audit_captions(data: Any, file: str, *, images: bool) -> tuple[Captions, Rep
     Returns:
         The captions, and the report.
     """
-    report, captions = Report(file), Captions()
+    report, captions = FileReport(file), Captions()
     listed = entries(data, "images", report) if images else []
     annotations = entries(data, "annotations", report)
     convert_ids(listed, annotations, "image_id", report)
@@ -117,7 +117,7 @@ def audit_captions(data: Any, file: str, *, images: bool) -> tuple[Captions, Rep
     return captions, report
 
 
-def audit_caption_list(data: Sequence[Any], file: str) -> tuple[dict[str, list[str]], Report]:
+def audit_caption_list(data: Sequence[Any], file: str) -> tuple[dict[str, list[str]], FileReport]:
     """Checks a list of images with captions.
 
     Args:
@@ -128,7 +128,7 @@ def audit_caption_list(data: Sequence[Any], file: str) -> tuple[dict[str, list[s
     Returns:
         Captions by file name, in the order of first appearance, none of them blank; the report.
     """
-    report, captions = Report(file), defaultdict(list)
+    report, captions = FileReport(file), defaultdict(list)
     for index, entry in enumerate(data):
         if not check_entry(entry, _LISTED, report, "captions", index):
             continue
@@ -143,7 +143,7 @@ def audit_caption_list(data: Sequence[Any], file: str) -> tuple[dict[str, list[s
     return captions, report
 
 
-def read_region_captions(file: str | Path) -> tuple[dict[str, str], Report]:
+def read_region_captions(file: str | Path) -> tuple[dict[str, str], FileReport]:
     """Reads captions of regions.
 
     Args:
@@ -159,7 +159,7 @@ def read_region_captions(file: str | Path) -> tuple[dict[str, str], Report]:
     return read_audited(file, "region captions", audit_region_captions)
 
 
-def audit_region_captions(data: Any, file: str) -> tuple[dict[str, str], Report]:
+def audit_region_captions(data: Any, file: str) -> tuple[dict[str, str], FileReport]:
     """Checks captions of regions.
 
     Args:
@@ -169,7 +169,7 @@ def audit_region_captions(data: Any, file: str) -> tuple[dict[str, str], Report]
     Returns:
         The captions by key, without blank ones, and the report.
     """
-    report, captions = Report(file), {}
+    report, captions = FileReport(file), {}
     if not isinstance(data, dict):
         kind = type(data).__name__
         report.add("refused", f"expected a JSON object of key: caption, got {kind}")

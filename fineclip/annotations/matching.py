@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fineclip.annotations.report import Report
+from fineclip.annotations.report import FileReport
 from fineclip.annotations.schema import numeric
 
 
-def convert_ids(owners: Sequence[Any], users: Sequence[Any], user_key: str, report: Report) -> None:
+def convert_ids(
+    owners: Sequence[Any], users: Sequence[Any], user_key: str, report: FileReport
+) -> None:
     """Makes numbers of ids that are numbers written as strings, everywhere in the file or nowhere.
 
     Args:
@@ -35,7 +37,7 @@ def convert_ids(owners: Sequence[Any], users: Sequence[Any], user_key: str, repo
 
 
 def by_id(
-    found: Sequence[tuple[int, Mapping[str, Any]]], list_name: str, report: Report
+    found: Sequence[tuple[int, Mapping[str, Any]]], list_name: str, report: FileReport
 ) -> dict[Any, int]:
     """Places of entries by their ids.
 
@@ -60,7 +62,12 @@ def by_id(
 
 
 def refuse_unmatched(
-    key: str, value: Any, places: Mapping[Any, int], owners: str, place: str, report: Report
+    key: str,
+    value: Any,
+    places: Mapping[Any, int],
+    owners: str,
+    place: str,
+    report: FileReport,
 ) -> None:
     """Reports an id that nothing has.
 

@@ -8,7 +8,7 @@ from typing import Any
 from fineclip.annotations.boxes import audit_categories, audit_images
 from fineclip.annotations.matching import convert_ids, refuse_unmatched
 from fineclip.annotations.reading import read_audited
-from fineclip.annotations.report import Report
+from fineclip.annotations.report import FileReport
 from fineclip.annotations.schema import (
     FILE_NAME,
     Key,
@@ -25,7 +25,7 @@ _KEYS = {"bbox", "segments_info"}
 _SEGMENT = (Key("id", integer), Key("category_id", integer), Key("bbox", box))
 
 
-def read_panoptic(path: str | Path) -> tuple[dict[str, Any], Report]:
+def read_panoptic(path: str | Path) -> tuple[dict[str, Any], FileReport]:
     """Reads a file of panoptic segments.
 
     Args:
@@ -41,7 +41,7 @@ def read_panoptic(path: str | Path) -> tuple[dict[str, Any], Report]:
     return read_audited(path, "annotations", audit_panoptic)
 
 
-def audit_panoptic(data: Any, file: str) -> tuple[Any, Report]:
+def audit_panoptic(data: Any, file: str) -> tuple[Any, FileReport]:
     """Checks the content of a file of panoptic segments.
 
     Segments are the pixels of the PNGs. Their boxes are neither cut nor dropped: the published
@@ -54,7 +54,7 @@ def audit_panoptic(data: Any, file: str) -> tuple[Any, Report]:
     Returns:
         The content, and the report.
     """
-    report = Report(file)
+    report = FileReport(file)
     images = entries(data, "images", report)
     categories = entries(data, "categories", report)
     annotations = entries(data, "annotations", report)

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fineclip.annotations.report import Report
+from fineclip.annotations.report import FileReport
 from fineclip.files import read_json
 
 Content = TypeVar("Content")
-Audit = Callable[[Any, str], tuple[Content, Report]]
+Audit = Callable[[Any, str], tuple[Content, FileReport]]
 
 
-def audit_file(path: str | Path, what: str, audit: Audit[Content]) -> tuple[Content, Report]:
+def audit_file(path: str | Path, what: str, audit: Audit[Content]) -> tuple[Content, FileReport]:
     """Reads a file and has its content checked.
 
     Args:
@@ -37,7 +37,7 @@ def audit_file(path: str | Path, what: str, audit: Audit[Content]) -> tuple[Cont
     return content, report
 
 
-def read_audited(path: str | Path, what: str, audit: Audit[Content]) -> tuple[Content, Report]:
+def read_audited(path: str | Path, what: str, audit: Audit[Content]) -> tuple[Content, FileReport]:
     """As :func:`audit_file`, for content that is to be used.
 
     Raises:

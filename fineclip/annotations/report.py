@@ -38,7 +38,7 @@ class Finding:
         return f"{self.kind:<8}{self.count} x {self.reason}{first}"
 
 
-class Report:
+class FileReport:
     """What a file holds, and what was mended, dropped, noted or refused in it.
 
     Args:
@@ -130,7 +130,7 @@ class Report:
 _said: WeakKeyDictionary[logging.Logger, set[str]] = WeakKeyDictionary()
 
 
-def announce(report: Report) -> None:
+def announce(report: FileReport) -> None:
     """Logs each finding once per run: a file is read by the data set and by its metric."""
     logger = MMLogger.get_current_instance()
     said = _said.setdefault(logger, set())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fineclip.annotations.report import Report
+from fineclip.annotations.report import FileReport
 
 _LARGEST = 2**53  # every integer below is a float as well
 
@@ -41,7 +41,7 @@ class Key:
 
 
 def check_entry(
-    entry: Any, keys: Sequence[Key], report: Report, list_name: str, index: int
+    entry: Any, keys: Sequence[Key], report: FileReport, list_name: str, index: int
 ) -> bool:
     """Checks one entry of a list and mends it in place.
 
@@ -87,7 +87,7 @@ def check_entry(
     return usable
 
 
-def entries(data: Any, name: str, report: Report, *, required: bool = True) -> list[Any]:
+def entries(data: Any, name: str, report: FileReport, *, required: bool = True) -> list[Any]:
     """A list of the file.
 
     Args:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fineclip.annotations import (
     Audit,
-    Report,
+    FileReport,
     audit_boxes,
     audit_captions,
     audit_file,
@@ -37,7 +37,7 @@ class CheckedData:
         written: The mended annotation file, if one was asked for and could be written.
     """
 
-    reports: list[Report] = field(default_factory=list)
+    reports: list[FileReport] = field(default_factory=list)
     written: Path | None = None
 
     @property
@@ -115,17 +115,17 @@ def check_data(
     return checked
 
 
-def _audited(path: str | Path, what: str, audit: Audit[Any]) -> tuple[Any, Report]:
+def _audited(path: str | Path, what: str, audit: Audit[Any]) -> tuple[Any, FileReport]:
     """As ``audit_file``; a file that is not JSON is refused like any other."""
     try:
         return audit_file(path, what, audit)
     except ValueError as error:
-        report = Report(str(path))
+        report = FileReport(str(path))
         report.add("refused", str(error))
         return None, report
 
 
-def _check_vocabulary(data: Mapping[str, Any], vocabulary: str | Path, report: Report) -> None:
+def _check_vocabulary(data: Mapping[str, Any], vocabulary: str | Path, report: FileReport) -> None:
     known = as_vocabulary(vocabulary)
     names = {category.name for category in (*known.categories, *known.unused)}
     used = {annotation.get("category_id") for annotation in data["annotations"]}
@@ -142,7 +142,7 @@ def _check_vocabulary(data: Mapping[str, Any], vocabulary: str | Path, report: R
 def _check_images(
     images: Sequence[Mapping[str, Any]],
     root: Path,
-    report: Report,
+    report: FileReport,
     progress: Callable[[int, int], None],
 ) -> None:
     found = 0
@@ -172,7 +172,7 @@ def _size_as_shown(path: Path) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def _check_captions(path: str | Path, data: Mapping[str, Any] | None) -> Report:
+def _check_captions(path: str | Path, data: Mapping[str, Any] | None) -> FileReport:
     audit = partial(audit_captions, images=False)
     captions, report = _audited(path, "captions", audit)
     if data is None or report.verdict == "refused":
@@ -190,11 +190,11 @@ def _check_captions(path: str | Path, data: Mapping[str, Any] | None) -> Report:
     return report
 
 
-def _check_region_captions(path: str | Path, data: Mapping[str, Any] | None) -> Report:
+def _check_region_captions(path: str | Path, data: Mapping[str, Any] | None) -> FileReport:
     try:
         lookup = RegionCaptions(path)
     except ValueError as error:
-        report = Report(str(path))
+        report = FileReport(str(path))
         report.add("refused", str(error))
         return report
     if data is None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from fineclip.annotations import Report, announce, file_name_of, read_boxes, read_panoptic
+from fineclip.annotations import FileReport, announce, file_name_of, read_boxes, read_panoptic
 from fineclip.datasets.evaluation_batch import Skipped
 from fineclip.datasets.files import (
     UnusableImageError,
@@ -72,7 +72,7 @@ class _LabelledBoxes(Dataset):
             self.image_root, [image.file_name for image in self.images], str(annotation_file)
         )
 
-    def _read(self, file: Path) -> tuple[dict[str, Any], Report]:
+    def _read(self, file: Path) -> tuple[dict[str, Any], FileReport]:
         raise NotImplementedError
 
     def _parse(self, data: Mapping[str, Any]) -> list[_Image]:
@@ -208,7 +208,7 @@ class PanopticRegionDataset(_LabelledBoxes):
                 "thing: panoptic regions need 'isthing' for every category"
             )
 
-    def _read(self, file: Path) -> tuple[dict[str, Any], Report]:
+    def _read(self, file: Path) -> tuple[dict[str, Any], FileReport]:
         return read_panoptic(file)
 
     def _parse(self, data: Mapping[str, Any]) -> list[_Image]:
@@ -287,7 +287,7 @@ class InstanceRegionDataset(_LabelledBoxes):
             annotation_file, image_root, transform, vocabulary, min_area, max_area, max_regions
         )
 
-    def _read(self, file: Path) -> tuple[dict[str, Any], Report]:
+    def _read(self, file: Path) -> tuple[dict[str, Any], FileReport]:
         return read_boxes(file)
 
     def _parse(self, data: Mapping[str, Any]) -> list[_Image]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fineclip.annotations import Report, announce, file_name_of, read_boxes, read_captions
+from fineclip.annotations import FileReport, announce, file_name_of, read_boxes, read_captions
 from fineclip.datasets.files import read_bytes
 from fineclip.datasets.packed_strings import PackedStrings
 from fineclip.datasets.region_captions import RegionCaptions
@@ -191,7 +191,7 @@ def _with_file_name(image: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _captions_of(
     images: Sequence[Mapping[str, Any]], path: str | Path, where: str
-) -> tuple[dict[Any, list[str]], Report]:
+) -> tuple[dict[Any, list[str]], FileReport]:
     """Captions of the images by their ids, stripped.
 
     Raises:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from fineclip.annotations import (
-    Report,
+    FileReport,
     announce,
     audit_caption_list,
     audit_captions,
@@ -110,7 +110,7 @@ class RetrievalDataset(Dataset):
 _Entry = tuple[int | str, str, tuple[str, ...]]
 
 
-def _from_any(data: Any, where: str) -> tuple[list[_Entry], Report]:
+def _from_any(data: Any, where: str) -> tuple[list[_Entry], FileReport]:
     """(image id, file name, captions) of either form of a caption file, in its order."""
     if isinstance(data, Sequence) and not isinstance(data, str):
         found, report = audit_caption_list(data, where)

@@ -3,7 +3,7 @@
 import pytest
 
 from fineclip.annotations import (
-    Report,
+    FileReport,
     announce,
     audit_caption_list,
     audit_captions,
@@ -131,7 +131,7 @@ def test_panoptic_segments(change, verdict, words):
 
 
 def test_a_report_at_a_glance():
-    report = Report("boxes.json")
+    report = FileReport("boxes.json")
     report.counts["boxes"] = 9
     for index in range(5):
         report.add("mended", "area missing", f"annotations[{index}]")
@@ -157,7 +157,7 @@ def test_a_finding_is_logged_once_per_run(monkeypatch):
             said.append(line)
 
     loggers = [Logger(), Logger()]
-    report = Report("boxes.json")
+    report = FileReport("boxes.json")
     report.add("mended", "area missing", "annotations[0]")
     for logger in (loggers[0], loggers[0], loggers[1]):
         monkeypatch.setattr(reports.MMLogger, "get_current_instance", lambda logger=logger: logger)
