@@ -20,20 +20,27 @@ def convert_ids(
         user_key: The key they do it with.
         report: Receives what was mended.
     """
-    found = [(entry, "id") for entry in owners if isinstance(entry, dict) and "id" in entry]
-    found += [(e, user_key) for e in users if isinstance(e, dict) and user_key in e]
-    if not found or type(found[0][0][found[0][1]]) is not str:
+    lists = ((owners, "id"), (users, user_key))
+    found = (
+        (entry, key)
+        for entries, key in lists
+        for entry in entries
+        if isinstance(entry, dict) and key in entry
+    )
+    first = next(found, None)
+    if first is None or type(first[0][first[1]]) is not str:
         return
+    strings = [first, *found]
     numbers = []
-    for entry, key in found:
+    for entry, key in strings:
         value = entry[key]
         number = numeric(value) if type(value) is str else None
         if number is None:
             return
         numbers.append(number)
-    for (entry, key), number in zip(found, numbers, strict=True):
+    for (entry, key), number in zip(strings, numbers, strict=True):
         entry[key] = number
-    report.add("mended", f"{user_key} given as str, converted", count=len(found))
+    report.add("mended", f"{user_key} given as str, converted", count=len(strings))
 
 
 def by_id(

@@ -106,7 +106,7 @@ def entries(data: Any, name: str, report: FileReport, *, required: bool = True) 
         return []
     if name not in data:
         if required:
-            report.add("refused", f"missing key {name!r}: expected the list {name!r}")
+            report.add("refused", f"missing key {name!r}: expected a file with the list {name!r}")
         return []
     found = data[name]
     if not isinstance(found, list):
