@@ -35,6 +35,7 @@ FLOORS = (
         "fineclip.tiny_models": "models that train in minutes",
     },
     {
+        "fineclip.annotations": "files of boxes and captions, mended or refused",
         "fineclip.checkpoints": "formats of weights",
         "fineclip.objectives": "embeddings -> losses",
         "fineclip.parallel": "gathering over processes, encoding in chunks",

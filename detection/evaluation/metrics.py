@@ -28,6 +28,7 @@ from detection.evaluation.average_precision import (
     evaluate_coco,
     evaluate_lvis,
 )
+from fineclip.annotations import mask_of
 from fineclip.files import write_atomically
 
 _KINDS = ("bbox", "segm")
@@ -132,6 +133,8 @@ class OpenVocabularyCocoMetric(CocoMetric):
             return {}
         if not self._coco_api.anns:
             raise ValueError(f"{self.ann_file}: no annotations to evaluate on; use format_only")
+        if "segm" in self.metrics and not any(map(mask_of, self._coco_api.anns.values())):
+            raise ValueError(f"{self.ann_file}: metric 'segm': none of its boxes has a mask")
         metrics: dict[str, float] = {}
         for kind in self.metrics:
             evaluation = self.evaluate_detections(detections.get(kind, []), kind, category_ids)
@@ -153,7 +156,8 @@ class OpenVocabularyCocoMetric(CocoMetric):
             The finished evaluation.
         """
         found = [category_id for category_id in category_ids if category_id is not None]
-        return evaluate_coco(self._coco_api, detections, kind, found, tuple(self.proposal_nums))
+        truth = self._coco_api.for_masks() if kind == "segm" else self._coco_api
+        return evaluate_coco(truth, detections, kind, found, tuple(self.proposal_nums))
 
     def summary(self, evaluation: COCOeval, kind: IoUType) -> dict[str, float]:
         """The evaluator's own figures.
@@ -236,7 +240,8 @@ class OpenVocabularyLVISMetric(OpenVocabularyCocoMetric):
         self, detections: list[dict[str, Any]], kind: IoUType, category_ids: Sequence[int | None]
     ) -> LVISEval:
         """Runs the evaluator; see the base class. All categories of the file count."""
-        return evaluate_lvis(self._coco_api, detections, kind)
+        truth = self._coco_api.for_masks() if kind == "segm" else self._coco_api
+        return evaluate_lvis(truth, detections, kind)
 
     def summary(self, evaluation: LVISEval, kind: IoUType) -> dict[str, float]:
         """The evaluator's own figures; see the base class."""

@@ -169,7 +169,7 @@ def without(data, key, place=None):
     [
         (without(zoo(), "categories"), "with the list 'categories'"),
         ({**zoo(), "categories": []}, "categories: the list is empty"),
-        ({**zoo(), "categories": {"cat": 1}}, "with the list 'categories'"),
+        ({**zoo(), "categories": {"cat": 1}}, "categories: expected a list, got dict"),
         (without(zoo(), "images"), "with the list 'images'"),
         ({**zoo(), "annotations": {}}, "annotations: expected a list"),
         (without(zoo(), "bbox", "annotations"), r"annotations\[0\]: missing key 'bbox'"),
