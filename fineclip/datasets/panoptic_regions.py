@@ -174,7 +174,8 @@ class PanopticRegionDataset(_LabelledBoxes):
         panoptic_root: Folder of the segment PNGs (id = R + 256 G + 65536 B).
         transform: Geometry of the network input, or a dict of its arguments.
         vocabulary: Candidate classes: anything :func:`fineclip.text.as_vocabulary` takes, matched
-            by category id, or by name where it has no ids. None: the categories of the file, in ascending id.
+            by category id, or by name where it has no ids. None: the categories of the file, in
+            ascending id.
         min_area: Smallest box area in square pixels of the original image.
         max_area: Largest box area in square pixels of the original image.
         max_regions: Segments of an image that are looked at.
