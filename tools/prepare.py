@@ -58,7 +58,7 @@ VOC20 = """Label maps of PASCAL VOC 2012, without and with background.
 
 Needed below ROOT, from VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012)
 and, for the last, SegmentationClassAug.zip (the label maps with those of SBD, as DeepLab has them;
-for validation VOC's own SegmentationClass/ holds the same ones, and is taken where that is missing):
+VOC's own SegmentationClass/ has the same ones of validation images, and is taken without it):
   VOCdevkit/VOC2012/JPEGImages/*.jpg
   VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt
   VOCdevkit/VOC2012/SegmentationClassAug/*.png

@@ -197,11 +197,7 @@ def prepare_voc20(
         "the validation list of VOCtrainval_11-May-2012.tar "
         "(http://host.robots.ox.ac.uk/pascal/VOC/voc2012)",
     )
-    usual = (
-        "SegmentationClassAug",
-        "SegmentationClass",
-        "SegmentationClassAug/SegmentationClassAug",
-    )
+    usual = ("SegmentationClassAug", "SegmentationClass")
     files = find_named(
         [folder / place for place in usual] if source is None else [source],
         names,
