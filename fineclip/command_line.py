@@ -76,10 +76,10 @@ def asked_names(args: argparse.Namespace) -> Vocabulary:
         ValueError: Names that make no vocabulary, or an unknown or malformed one.
         FileNotFoundError: The file does not exist.
     """
-    if args.vocabulary_file is not None:
-        vocabulary = load_vocabulary(args.vocabulary_file)
-    else:
+    if args.vocabulary_file is None:
         vocabulary = _spelled_out(args.vocabulary)
+    else:
+        vocabulary = _load_named(args.vocabulary_file)
     if names := undrawable(vocabulary.names):
         print(
             f"note: no font on this machine has all letters of {len(names)} names, such as "
@@ -97,6 +97,16 @@ def candidate_classes(words: Sequence[str]) -> Vocabulary:
         FileNotFoundError: The file does not exist.
     """
     return load_vocabulary(words[0]) if len(words) == 1 else _spelled_out(words)
+
+
+def _load_named(file: str) -> Vocabulary:
+    """The vocabulary of ``--vocabulary-file``."""
+    try:
+        return load_vocabulary(file)
+    except ValueError as error:
+        if Path(file).exists():
+            raise
+        raise ValueError(f"{error}; to look for {file!r} itself: --vocabulary {file!r}") from None
 
 
 def _spelled_out(words: Sequence[str]) -> Vocabulary:

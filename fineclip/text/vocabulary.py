@@ -7,6 +7,7 @@ says what is to be found (:func:`check_names`).
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -428,7 +429,9 @@ def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
     if str(name_or_path) in known:
         built_in = _FOLDER / f"{name_or_path}.json"
         return Vocabulary._published(read_json(built_in, "vocabulary"), str(built_in))
-    path = Path(name_or_path).expanduser()
+    path = Path(name_or_path)
+    with contextlib.suppress(RuntimeError):  # "~" of nobody
+        path = path.expanduser()
     if not path.is_file():
         # The suffix tells what was meant: a file that is missing, or a name that is not known.
         kind = FileNotFoundError if path.suffix else ValueError

@@ -39,7 +39,7 @@ def check_labels(
     Raises:
         FileNotFoundError: A label map does not exist.
         ValueError: No pixel has a class, or in training all have the same one; or a label map
-            cannot be used.
+            cannot be used, or a record names none.
     """
     step = -(-len(records) // _LIMIT)
     sample = records[:: max(step, 1)]
@@ -48,6 +48,10 @@ def check_labels(
     enough = len(class_names) if train and whole else min(2 if train else 1, len(class_names))
     found: set[int] = set()
     for record in sample:
+        if "sem_seg_file_name" not in record:
+            raise ValueError(
+                f"data set {name}: {record.get('file_name')}: no 'sem_seg_file_name' in its record"
+            )
         labels = read_label_map(
             record["sem_seg_file_name"],
             num_classes=len(class_names),

@@ -142,7 +142,8 @@ def context_images(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         raise FileNotFoundError(
             f"{file} does not exist; expected PASCAL-Context's merged annotation "
-            "trainval_merged.json (https://cs.stanford.edu/~roozbeh/pascal-context)"
+            "trainval_merged.json (https://cs.stanford.edu/~roozbeh/pascal-context); if it lies "
+            "elsewhere, name the folder with --source"
         )
     data = read_json(file, "PASCAL-Context annotations")
     require_keys(data, ("images", "annos_segmentation"), str(file))

@@ -103,7 +103,7 @@ def check_inputs(
                 metadata.ignore_label,
                 train=name in trained_on,
             )
-    except KeyError as error:
+    except (KeyError, AttributeError) as error:  # no such data set, or nothing is said of it
         raise ValueError(error.args[0]) from error
     if train and cfg.SOLVER.IMS_PER_BATCH % num_processes:
         raise ValueError(
