@@ -117,11 +117,10 @@ def _spelled_out(words: Sequence[str]) -> Vocabulary:
         (word,) = words
         if Path(word).suffix and Path(word).is_file():
             raise ValueError(f"{option}: {word} is a file; write --vocabulary-file {word}")
-        if "," in word:
-            apart = " ".join(repr(part.strip()) for part in word.split(",") if part.strip())
-            raise ValueError(
-                f"{option}: {word!r} is one name; several stand apart: {option} {apart}"
-            )
+    if any(word.strip().endswith(",") for word in words) or (len(words) == 1 and "," in words[0]):
+        parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
+        apart = " ".join(map(repr, parts))
+        raise ValueError(f"{option}: names stand apart, without commas: {option} {apart}")
     return as_vocabulary(list(words), option)
 
 

@@ -44,7 +44,7 @@ class Lettering:
         """
         if self.width <= width:
             return self
-        head, _, last = self.text.rpartition(" ")
+        head, _, last = self.text.rstrip().rpartition(" ")
         for start, end in ((head, f"{_ELLIPSIS} {last}"), (self.text, _ELLIPSIS)):
             found = _longest(start, end, self.font, width)
             if found is not None:

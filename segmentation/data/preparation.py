@@ -77,7 +77,7 @@ def prepare_coco_stuff(
         root: Folder of data sets, with ``coco-stuff/annotations/SPLIT/*.png``; where archives
             leave them otherwise (``stuffthingmaps/SPLIT``) they are found, too.
         splits: Of ``train2017`` and ``val2017``.
-        source: Folder that holds the ``SPLIT/*.png``, if it is another.
+        source: Folder that holds the ``SPLIT/*.png``, or those of a single split, if it is another.
         workers: Processes.
         progress: Called with (files done, files in all) now and then, anew for each folder.
 
@@ -90,7 +90,8 @@ def prepare_coco_stuff(
             message names it.
     """
     folder = root / "coco-stuff"
-    places = [root / place for place in _COCO_STUFF_PLACES] if source is None else [source]
+    parents = [root / place for place in _COCO_STUFF_PLACES] if source is None else [source]
+    itself = [source] if source is not None and len(splits) == 1 else []
     table = np.full(256, _INVALID, dtype=np.int64)
     # Some ids up to the last belong to no class: they are ignored, not refused.
     ids = load_vocabulary("coco_stuff171").required_ids
@@ -101,7 +102,7 @@ def prepare_coco_stuff(
     # All before any: a missing split should not show up after an hour.
     sources = [
         find_matching(
-            [place / split for place in places],
+            [*(parent / split for parent in parents), *itself],
             "*.png",
             "COCO-Stuff's label maps, stuffthingmaps_trainval2017.zip "
             "(https://github.com/nightrome/cocostuff)",

@@ -140,7 +140,8 @@ for case in cases:
         (["cat", "dog", "Cat"], "name 1, 'cat', and name 3, 'Cat', read the same"),
         (["cat", "background"], "name 2: 'background' is no class"),
         (["cat", ""], "name 2: the name '' is empty"),
-        (["cat,dog"], "several stand apart: --vocabulary 'cat' 'dog'"),
+        (["cat,dog"], "names stand apart, without commas: --vocabulary 'cat' 'dog'"),
+        (["a cat,", "dog"], "names stand apart, without commas: --vocabulary 'a cat' 'dog'"),
         (["names.txt"], "names.txt is a file; write --vocabulary-file"),
     ],
 )

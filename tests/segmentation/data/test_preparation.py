@@ -344,10 +344,11 @@ def test_the_source_can_be_named(tmp_path, voc):
     with pytest.raises(FileNotFoundError, match=r"looked in 7 other places\).*--source"):
         preparation.prepare_coco_stuff(tmp_path, splits=["val2017"])
     save(tmp_path / "else/where/val2017/7.png", np.uint8([[0]]))
-    (prepared,) = preparation.prepare_coco_stuff(
-        tmp_path, splits=["val2017"], source=tmp_path / "else/where"
-    )
-    assert prepared.written == 1
+    for folder, outcome in (("else/where", (1, 0)), ("else/where/val2017", (0, 1))):
+        (prepared,) = preparation.prepare_coco_stuff(
+            tmp_path, splits=["val2017"], source=tmp_path / folder
+        )
+        assert (prepared.written, prepared.kept) == outcome
     labels = voc / "VOCdevkit/VOC2012/SegmentationClassAug"
     labels.rename(tmp_path / "maps")
     with pytest.raises(FileNotFoundError, match="--source"):
