@@ -251,15 +251,15 @@ def prepare_ade20k_847(
         "**/*.jpg",
         "the images of ADE20K_2021_17_01 (https://groups.csail.mit.edu/vision/datasets/ADE20K)",
     )
+    # The benchmark puts the images of all scenes into one folder.
+    if repeated := [name for name, n in Counter(p.name for p in images).items() if n > 1]:
+        where = " and ".join(str(p) for p in images if p.name == repeated[0])
+        raise ValueError(f"several images of the name {repeated[0]}: {where}")
     if missing := [path for path in images if not _colors_of(path).is_file()]:
         raise FileNotFoundError(
             f"{missing[0]} has no label map {_colors_of(missing[0]).name} beside it, like "
             f"{len(missing)} of {len(images)} images"
         )
-    # The benchmark puts the images of all scenes into one folder.
-    if repeated := [name for name, n in Counter(p.name for p in images).items() if n > 1]:
-        where = " and ".join(str(p) for p in images if p.name == repeated[0])
-        raise ValueError(f"several images of the name {repeated[0]}: {where}")
     vocabulary = load_vocabulary("ade847")
     ids = vocabulary.required_ids
     table = np.full(max(ids) + 1, _NOTHING_16, dtype=np.uint16)
