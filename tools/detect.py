@@ -17,6 +17,7 @@ from mmengine.config import DictAction
 
 from fineclip.command_line import (
     add_images_and_names,
+    asked_names,
     quickstart_result,
     readable_images,
     report_error,
@@ -25,7 +26,6 @@ from fineclip.command_line import (
 )
 from fineclip.datasets.files import UnusableImageError, list_images
 from fineclip.engine import default_device
-from fineclip.text import as_vocabulary
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/detection/fineclip")
 
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         files = list_images(args.images)
         detector = load_detector(
             args.checkpoint or quickstart_result(QUICKSTART),
-            as_vocabulary(args.vocabulary or args.vocabulary_file),
+            asked_names(args),
             config_file=args.config,
             options=args.cfg_options,
             text_pretrained=args.text_pretrained,

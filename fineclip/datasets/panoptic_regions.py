@@ -22,7 +22,7 @@ from fineclip.datasets.files import (
 )
 from fineclip.datasets.transforms import ImageTransform, as_transform
 from fineclip.registry import DATASETS
-from fineclip.text.vocabulary import Vocabulary, load_vocabulary
+from fineclip.text.vocabulary import Vocabulary, as_vocabulary
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _LabelledBoxes(Dataset):
         annotation_file: str | Path,
         image_root: str | Path,
         transform: ImageTransform | Mapping[str, Any],
-        vocabulary: str | Path | Vocabulary | None,
+        vocabulary: str | Path | Vocabulary | Sequence[str] | None,
         min_area: float,
         max_area: float,
         max_regions: int,
@@ -170,8 +170,9 @@ class PanopticRegionDataset(_LabelledBoxes):
         image_root: Folder of the images.
         panoptic_root: Folder of the segment PNGs (id = R + 256 G + 65536 B).
         transform: Geometry of the network input, or a dict of its arguments.
-        vocabulary: Candidate classes: a name, a path or a :class:`Vocabulary`, matched by
-            category id. None: the categories of the file, in ascending id.
+        vocabulary: Candidate classes: anything :func:`fineclip.text.as_vocabulary` takes, matched
+            by category id, or by name where it has no ids. None: the categories of the file, in
+            ascending id.
         min_area: Smallest box area in square pixels of the original image.
         max_area: Largest box area in square pixels of the original image.
         max_regions: Segments of an image that are looked at.
@@ -189,7 +190,7 @@ class PanopticRegionDataset(_LabelledBoxes):
         panoptic_root: str | Path,
         *,
         transform: ImageTransform | Mapping[str, Any],
-        vocabulary: str | Path | Vocabulary | None = None,
+        vocabulary: str | Path | Vocabulary | Sequence[str] | None = None,
         min_area: float = 8 * 8,
         max_area: float = 1024 * 1024,
         max_regions: int = 100,
@@ -278,7 +279,7 @@ class InstanceRegionDataset(_LabelledBoxes):
         image_root: str | Path,
         *,
         transform: ImageTransform | Mapping[str, Any],
-        vocabulary: str | Path | Vocabulary | None = None,
+        vocabulary: str | Path | Vocabulary | Sequence[str] | None = None,
         min_area: float = 8 * 8,
         max_area: float = 1024 * 1024,
         max_regions: int = 100,
@@ -334,8 +335,8 @@ def _image_infos(data: Mapping[str, Any]) -> dict[Any, tuple[Any, str, int, int]
 
 
 def _resolve(
-    vocabulary: str | Path | Vocabulary | None, in_file: Vocabulary, file: Path
+    vocabulary: str | Path | Vocabulary | Sequence[str] | None, in_file: Vocabulary, file: Path
 ) -> Vocabulary:
     if vocabulary is None:
         return Vocabulary(name=file.stem, categories=in_file.categories, source=str(file))
-    return vocabulary if isinstance(vocabulary, Vocabulary) else load_vocabulary(vocabulary)
+    return as_vocabulary(vocabulary).with_ids_of(in_file)

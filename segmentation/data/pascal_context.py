@@ -29,6 +29,7 @@ def prepare_pascal_context(
     root: Path,
     *,
     classes: Collection[int] = (59, 459),
+    source: Path | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[Prepared]:
@@ -42,6 +43,7 @@ def prepare_pascal_context(
             and, for the 459, ``trainval/*.mat``. For these alone a ``pascalcontext_val.txt`` (names
             of the validation images, one a line) takes the place of the first.
         classes: Of 59 and 459.
+        source: The folder of these files, if it is not ``VOCdevkit/VOC2010``.
         workers: Processes.
         progress: Called with (files done, files in all) now and then, anew for each folder.
 
@@ -54,14 +56,15 @@ def prepare_pascal_context(
         ValueError: A file of it cannot be used; the message names it.
     """
     folder = root / "VOCdevkit" / "VOC2010"
-    merged = folder / "trainval_merged.json"
+    source = folder if source is None else source
+    merged = source / "trainval_merged.json"
     # All before any: a missing file should not show up after an hour.
     parts: dict[str, tuple[dict[str, Any], Callable[[Any, Path], str]]] = {}
     if 59 in classes:
         images = {f"{image['stem']}.png": image for image in context_images(merged)}
         parts["pc59_val"] = images, functools.partial(_convert_59, file=merged)
     if 459 in classes:
-        files = {f"{file.stem}.tif": file for file in _files_459(folder, merged)}
+        files = {f"{file.stem}.tif": file for file in _files_459(source, merged)}
         parts["pc459_val"] = files, _convert_459
     return [
         make_folder(folder / "annotations_detectron2" / name, sources, convert, workers, progress)
@@ -76,7 +79,7 @@ def _files_459(folder: Path, merged: Path) -> list[Path]:
     else:
         names = [image["stem"] for image in context_images(merged)]
     return find_named(
-        folder / "trainval",
+        [folder / "trainval"],
         names,
         ".mat",
         "the label maps of PASCAL-Context's trainval.tar.gz "
@@ -139,7 +142,8 @@ def context_images(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         raise FileNotFoundError(
             f"{file} does not exist; expected PASCAL-Context's merged annotation "
-            "trainval_merged.json (https://cs.stanford.edu/~roozbeh/pascal-context)"
+            "trainval_merged.json (https://cs.stanford.edu/~roozbeh/pascal-context); if it lies "
+            "elsewhere, name the folder with --source"
         )
     data = read_json(file, "PASCAL-Context annotations")
     require_keys(data, ("images", "annos_segmentation"), str(file))

@@ -9,9 +9,10 @@ import open_clip
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from segmentation.data import check_class_lists
+from segmentation.data.label_check import check_labels
 from segmentation.detectron2.config import add_cat_seg_config
 from segmentation.detectron2.head import RANDOM_WEIGHTS
 from segmentation.modeling.build import OPENAI_NAMES
@@ -62,7 +63,7 @@ def load_config(file: str | Path, options: Sequence[str] = ()) -> CfgNode:
 def check_inputs(
     cfg: CfgNode, *, train: bool = True, resume: bool = False, num_processes: int = 1
 ) -> None:
-    """Checks data sets, class lists and weights, in seconds.
+    """Checks data sets, class lists, labels and weights, in seconds.
 
     Args:
         cfg: Of :func:`load_config`.
@@ -73,8 +74,8 @@ def check_inputs(
 
     Raises:
         FileNotFoundError: A folder, file or checkpoint does not exist.
-        ValueError: Unknown data sets, class lists that do not belong to them, or settings that do
-            not go together.
+        ValueError: Unknown data sets, class lists that do not belong to them, label maps without
+            anything to learn or to score, or settings that do not go together.
     """
     if num_processes < 1:
         raise ValueError("--num-gpus and --num-machines must be at least 1")
@@ -88,12 +89,21 @@ def check_inputs(
         raise ValueError("DATASETS.TEST is empty: name the data sets to evaluate on")
     try:
         check_class_lists(cfg, parts)
-        for name in (*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST):
+        trained_on = cfg.DATASETS.TRAIN if train else ()
+        for name in (*trained_on, *cfg.DATASETS.TEST):
             if name not in DatasetCatalog:
                 known = ", ".join(DatasetCatalog.list())
                 raise ValueError(f"data set {name!r} is not registered; known: {known}")
-            DatasetCatalog.get(name)
-    except KeyError as error:
+        for name in dict.fromkeys((*trained_on, *cfg.DATASETS.TEST)):
+            metadata = MetadataCatalog.get(name)
+            check_labels(
+                name,
+                DatasetCatalog.get(name),
+                metadata.stuff_classes,
+                metadata.ignore_label,
+                train=name in trained_on,
+            )
+    except (KeyError, AttributeError) as error:  # no such data set, or nothing is said of it
         raise ValueError(error.args[0]) from error
     if train and cfg.SOLVER.IMS_PER_BATCH % num_processes:
         raise ValueError(

@@ -214,7 +214,7 @@ def test_missing_file(tmp_path):
     [
         (["cat", "owl", "rock"], r"lacks 1 annotated categories \('dog'\).*'unused_categories'"),
         ("voc20", "'voc20' lacks 2 annotated categories"),
-        (["cat", "cat"], "several classes are called 'cat'"),
+        (["cat", "cat"], r"categories\[0\] and categories\[1\] are both 'cat'"),
         ("ov_cocoo", "unknown vocabulary 'ov_cocoo'"),
     ],
 )

@@ -1,10 +1,13 @@
 """Configurations and what they name are checked before anything slow begins."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from PIL import Image
 
+from segmentation.data import register_datasets
 from segmentation.engine import check_inputs, evaluate, load_config, summary_table
 from segmentation.engine.config import skip_clip_weights
 from segmentation.engine.inference import evaluation_classes as classes_of
@@ -114,7 +117,8 @@ def test_two_data_sets_in_one_evaluation(make_config, tmp_path):
     assert list(results) == ["scenes_val_sem_seg", "scenes_train_base_sem_seg"]
     assert json.loads((tmp_path / "out/results.json").read_text()).keys() == results.keys()
     table = summary_table(results).splitlines()
-    assert table[0].split() == ["data", "set", "mIoU", "mAcc", "fwIoU", "mIoU-seen", "mIoU-unseen"]
+    columns = ["mIoU", "mIoU-all", "mAcc", "fwIoU", "mIoU-seen", "mIoU-unseen"]
+    assert table[0].split() == ["data", "set", *columns]
     assert len(table) == 3 and table[1].split()[0] == "scenes_val_sem_seg"
 
 
@@ -136,3 +140,24 @@ def test_clip_need_not_be_read_where_a_checkpoint_holds_it(make_config, name, so
     skip_clip_weights(cfg)
     left = "none" if skipped else source
     assert left == cfg.MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS
+
+
+def test_data_without_a_labelled_pixel_are_refused(make_config, registered, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(registered, copy)
+    folder = copy / "scenes/annotations/semantic_train"
+    try:
+        register_datasets(copy)
+        for value, message in ((255, "no pixel of its 8 label maps"), (0, "are of one class")):
+            for file in folder.glob("*.png"):
+                with Image.open(file) as image:
+                    size = image.size
+                Image.new("L", size, value).save(file)
+            with pytest.raises(ValueError, match=message):
+                check_inputs(make_config())
+        test = ["DATASETS.TEST", "('scenes_train_base_sem_seg',)"]
+        weights = tmp_path / "w.pth"
+        weights.touch()
+        check_inputs(make_config(*test, "MODEL.WEIGHTS", str(weights)), train=False)
+    finally:
+        register_datasets(registered)
