@@ -198,8 +198,8 @@ class Shards:
         found, size = data[:100].rstrip(b"\0"), data[124:136].rstrip(b" \0")
         if found != name.encode() or size != f"{length:o}".zfill(len(size)).encode():
             raise ValueError(
-                f"shard {path} does not fit its index: {name} of {length} bytes should be at byte "
-                f"{offset}; {_REMEDY}"
+                f"shard {path} does not fit its index: {name} should be at byte {offset}, "
+                f"{length} bytes long; {_REMEDY}"
             )
         return data[BLOCK:]
 
