@@ -120,7 +120,14 @@ def explaining_errors(config: Config) -> Iterator[None]:
     """
     try:
         yield
-    except (TypeError, LookupError, AttributeError, AssertionError, ArithmeticError) as error:
+    except (
+        TypeError,
+        LookupError,
+        AttributeError,
+        AssertionError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
         reason = explain_build_error(error, config._cfg_dict)
         raise ValueError(f"config {config.filename}: {reason}") from error
 

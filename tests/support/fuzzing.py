@@ -796,14 +796,14 @@ def _override_kind(config: str, read: Callable[..., Any], needs: tuple[str, ...]
             plain = {k: str(v) for k, v in known.items() if isinstance(v, str | int | float)}
             key = rng.choice([k for k, v in plain.items() if v.strip() and "," not in v])
             words = [f"{key}={plain[key]}"]
-            yield Case(words[0], lambda: load(words), (key,), original[0])
+            yield Case(words[0], lambda: load(words), (key, path.name), original[0])
             return
         words, names = [], []
         for _ in range(rng.choice((1, 1, 1, 2))):
             key = _odd_key(rng, rng.choice(_paths(known)))
             words.append(key if rng.random() < 0.1 else f"{key}={rng.choice(_VALUES)}")
             names.append(key)
-        yield Case(" ".join(words)[:200], lambda: load(words), tuple(names))
+        yield Case(" ".join(words)[:200], lambda: load(words), (*names, path.name))
 
     return Kind(draw, needs)
 
