@@ -42,8 +42,9 @@ def check_arguments(config: Mapping[str, Any]) -> None:
     own = _own_callables()
     for path, section in sections(config):
         kind = section.get("type")
-        if isinstance(kind, str) and (callee := own.get(kind.rpartition(".")[2])) is not None:
-            _check_call(callee, section, ".".join(path))
+        name = kind.rpartition(".")[2] if isinstance(kind, str) else ""
+        if (callee := own.get(name)) is not None:
+            _check_call(name, callee, section, ".".join(path))
 
 
 def explain_build_error(error: Exception, config: Mapping[str, Any]) -> str:
@@ -95,8 +96,9 @@ def _is_own(item: Any) -> bool:
     return getattr(item, "__module__", "").split(".")[0] in _PACKAGES
 
 
-def _check_call(callee: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:
-    name = callee.__name__
+def _check_call(
+    name: str, callee: Callable[..., Any], arguments: Mapping[str, Any], where: str
+) -> None:
     parameters = inspect.signature(callee).parameters
     is_open = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     try:
@@ -116,7 +118,7 @@ def _check_call(callee: Callable[..., Any], arguments: Mapping[str, Any], where:
             raise ValueError(f"{where}.{key}: {name} expects {_in_words(hint)}, got {shown(value)}")
         if isinstance(value, Mapping) and "type" not in value:
             for part in _own_classes(hint):
-                _check_call(part, value, f"{where}.{key}")
+                _check_call(part.__name__, part, value, f"{where}.{key}")
 
 
 def _is_hook(callee: Callable[..., Any]) -> bool:
@@ -124,10 +126,17 @@ def _is_hook(callee: Callable[..., Any]) -> bool:
 
 
 def _own_classes(hint: Any) -> Iterator[type]:
-    """Classes of this project that a dict of arguments stands for, where a hint names one."""
-    for item in get_args(hint) or (hint,):
-        if inspect.isclass(item) and _is_own(item) and not getattr(item, "_is_protocol", False):
-            yield item
+    """Classes of this project that a dict of arguments stands for: of ``Class | Mapping | None``.
+
+    Where text or a list would do as well, a dict is something else (a vocabulary).
+    """
+    parts = [part for part in get_args(hint) if part is not type(None)]
+    kinds = [get_origin(part) or part for part in parts]
+    if any(kind in (str, Path, collections.abc.Sequence) for kind in kinds):
+        return
+    for part in parts:
+        if inspect.isclass(part) and _is_own(part) and not getattr(part, "_is_protocol", False):
+            yield part
 
 
 def _fits(value: Any, hint: Any) -> bool:

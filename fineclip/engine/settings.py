@@ -45,7 +45,7 @@ VARIABLES: dict[str, Check] = {
     "warmup_iters": integer(0),
     "lr": _RATE,
     "num_workers": integer(0),
-    "vocabulary": either(TEXT, _WORDS),
+    "vocabulary": either(TEXT, _WORDS, OBJECT),
     # ---- Pretraining.
     "method": TEXT,
     "trainable": _WORDS,
