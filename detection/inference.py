@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from fineclip.checkpoints import load_trained, read_checkpoint
-from fineclip.engine import load_config
+from fineclip.engine import explaining_errors, load_config
 from fineclip.files import write_atomically
 from fineclip.models import BACKGROUND, resolve_class_embeddings
 from fineclip.text import Vocabulary
@@ -180,13 +180,11 @@ def load_detector(
     if config_file is None or weights.is_dir():
         found, weights = trained_detector(weights)
         config_file = config_file or found
-    return OpenVocabularyDetector(
-        load_config(config_file, dict(options or {})),
-        weights,
-        vocabulary,
-        text_pretrained=text_pretrained,
-        device=device,
-    )
+    config = load_config(config_file, dict(options or {}))
+    with explaining_errors(config):
+        return OpenVocabularyDetector(
+            config, weights, vocabulary, text_pretrained=text_pretrained, device=device
+        )
 
 
 def detect_images(

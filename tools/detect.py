@@ -13,8 +13,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from fineclip.command_line import (
     add_images_and_names,
     asked_names,
@@ -25,7 +23,7 @@ from fineclip.command_line import (
     silence_libraries,
 )
 from fineclip.datasets.files import UnusableImageError, list_images
-from fineclip.engine import default_device
+from fineclip.engine import OverridesAction, default_device
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/detection/fineclip")
 
@@ -66,7 +64,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default=str(default_device()), help="default: %(default)s")
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, default={}, metavar="K=V", help="overrides"
+        "--cfg-options",
+        nargs="+",
+        action=OverridesAction,
+        default={},
+        metavar="K=V",
+        help="overrides",
     )
     return parser.parse_args(argv)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from fineclip.checks import FLAG, NOTHING, OBJECT, TEXT, check_entries, either
 from fineclip.engine import load_config
 from fineclip.engine.launch import Precision
 from fineclip.experiments.engine import (
@@ -28,7 +29,12 @@ from fineclip.experiments.scenes import renew_scenes
 
 PRETRAINING = "pretraining"  # folder of start weights that are trained
 _KEYS = ("refinement", "rows", "workers", "threads", "amp")
-_ROW_KEYS = {"config", "options", "start", "train"}
+_ROW = {
+    "config": either(NOTHING, TEXT),
+    "options": OBJECT,
+    "start": TEXT,
+    "train": FLAG,
+}
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,7 @@ class Ablation:
         for one, other in (("scenes", "data_root"), (PRETRAINING, "start")):
             if (one in config) == (other in config):
                 raise ValueError(f"{path} must set either {one} or {other}")
-        for key in ("workers", "threads"):
-            wrong = not isinstance(config[key], int) or config[key] < 1
-            if wrong and (key, config[key]) != ("threads", None):
-                raise ValueError(f"{path}: {key} must be at least 1, got {config[key]!r}")
+        check_entries(config, {"rows": OBJECT, "refinement": OBJECT}, str(path))
         if not config["rows"]:
             raise ValueError(f"{path}: rows is empty")
         first = config.get(PRETRAINING)
@@ -151,11 +154,12 @@ class Ablation:
 
 
 def _read_row(name: str, entry: Mapping[str, Any], shared: Mapping[str, Any], folder: Path) -> Row:
-    if not isinstance(entry, Mapping) or "config" not in entry or set(entry) - _ROW_KEYS:
+    if not isinstance(entry, Mapping) or "config" not in entry or set(entry) - set(_ROW):
         raise ValueError(
             f"row {name!r} must be a dict with config and perhaps options, start and train, got "
             f"{entry!r}"
         )
+    check_entries(entry, _ROW, f"row {name!r}", optional=_ROW)
     if Path(name).name != name:
         raise ValueError(f"row name {name!r} cannot name a folder")
     rest = {key: entry[key] for key in ("start", "train") if key in entry}

@@ -399,12 +399,12 @@ def test_views_are_added_to_whatever_else_is_asked_for(folder):
         (
             {"regions": "GridRegions", "fields": ("boxes",), "max_grid": 0},
             ValueError,
-            "max_grid must be at least 1",
+            "max_grid: expected an integer from 1 on",
         ),
         (
             {"views": {"global_size": 8, "local_size": 8, "num_local": 0}},
             ValueError,
-            "num_local must be at least 1",
+            "num_local: expected an integer from 1 on",
         ),
         ({"min_side": 500}, ValueError, "no usable image is left of 3"),
     ],
