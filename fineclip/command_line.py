@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from fineclip.datasets.files import UnusableImageError, open_image
+from fineclip.images import UnusableImageError, read_image
 from fineclip.text.vocabulary import Vocabulary, as_vocabulary, check_names, load_vocabulary
 from fineclip.visualization import undrawable
 
@@ -157,7 +157,7 @@ def readable_images(
     """
     for number, file in enumerate(tqdm(files, unit="image", disable=len(files) == 1), 1):
         try:
-            image = open_image(file)
+            image = read_image(file)
         except UnusableImageError as error:
             unusable.append(error)
             continue

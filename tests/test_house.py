@@ -30,6 +30,7 @@ FLOORS = (
         "fineclip.class_sampling": "which classes a loss looks at",
         "fineclip.embeddings": "what objectives read, and what each field is made of",
         "fineclip.files": "writing files that are whole or absent, reading JSON",
+        "fineclip.images": "reading image files, and counting those that cannot be used",
         "fineclip.positions": "resampling of position tables",
         "fineclip.registry": "names in configs",
         "fineclip.scenes": "the synthetic world",

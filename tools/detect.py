@@ -22,8 +22,9 @@ from fineclip.command_line import (
     report_unusable,
     silence_libraries,
 )
-from fineclip.datasets.files import UnusableImageError, list_images
+from fineclip.datasets.files import list_images
 from fineclip.engine import OverridesAction, default_device
+from fineclip.images import UnusableImageError
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/detection/fineclip")
 

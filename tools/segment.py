@@ -24,8 +24,9 @@ from fineclip.command_line import (
     report_unusable,
     silence_libraries,
 )
-from fineclip.datasets.files import UnusableImageError, list_images
+from fineclip.datasets.files import list_images
 from fineclip.engine.optim import default_device
+from fineclip.images import UnusableImageError
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/segmentation/fineclip/model_final.pth")
 QUICKSTART_CONFIG = Path(__file__).parents[1] / "configs" / "segmentation" / "scenes_vit-ti-8.yaml"

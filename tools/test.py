@@ -10,9 +10,9 @@ from pathlib import Path
 
 from fineclip.checkpoints import CheckpointError
 from fineclip.command_line import report_error
-from fineclip.datasets.files import UnusableImageError
 from fineclip.engine import OverridesAction, build_runner, explaining_errors, load_config
 from fineclip.files import write_atomically
+from fineclip.images import UnusableImageError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -7,8 +7,8 @@ import argparse
 import sys
 
 from fineclip.command_line import report_error
-from fineclip.datasets.files import UnusableImageError
 from fineclip.engine import OverridesAction, build_runner, load_config, prepare_training
+from fineclip.images import UnusableImageError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -11,6 +11,7 @@ __all__ = ["prepare_ov_coco", "prepare_ov_lvis"]
 
 if find_spec("mmdet") is not None:
     from detection.datasets.indices import CocoAnnotations, LvisAnnotations
+    from detection.datasets.loading import LoadOrientedImage
     from detection.datasets.open_vocabulary import (
         OpenVocabularyCocoDataset,
         OpenVocabularyLVISDataset,
@@ -18,6 +19,7 @@ if find_spec("mmdet") is not None:
 
     __all__ += [
         "CocoAnnotations",
+        "LoadOrientedImage",
         "LvisAnnotations",
         "OpenVocabularyCocoDataset",
         "OpenVocabularyLVISDataset",

@@ -7,15 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmdet.registry import DATASETS
 from mmdet.visualization import get_palette
 from mmengine.fileio import get_local_path
 
 from detection.datasets.indices import CocoAnnotations, LvisAnnotations
+from detection.datasets.loading import LoadOrientedImage
 from fineclip.annotations import FileReport, announce, file_name_of, mask_of, read_boxes
-from fineclip.datasets.files import UnusableImageError
+from fineclip.images import UnusableImageError
 from fineclip.text.vocabulary import Vocabulary, as_vocabulary
+
+_DRAWS = 100  # images tried in place of one that cannot be used
+_BLACK = np.zeros((32, 32, 3), dtype=np.uint8)
 
 
 @DATASETS.register_module()
@@ -170,24 +175,55 @@ class OpenVocabularyCocoDataset(CocoDataset):
             if without:
                 report.add("noted", "boxes that train no mask, as they have none", count=without)
 
-    def prepare_data(self, idx: int) -> Any:
+    def __getitem__(self, idx: int) -> Any:
         """Runs the pipeline on one image.
+
+        In training, another image takes the place of one that cannot be used, as for one that
+        augmentation left without boxes. In evaluation, which must not count one image twice, a
+        black one without boxes does, which the metrics leave out. Either has ``skipped`` in its
+        metainfo: (file, reason) of each image that it stands in for.
 
         Args:
             idx: Its place in the data set.
 
         Raises:
-            UnusableImageError: The image is missing or cannot be decoded; the message names it.
+            UnusableImageError: So many images in a row cannot be used that hardly any can.
         """
-        try:
-            return super().prepare_data(idx)
-        except (AssertionError, FileNotFoundError) as error:
-            file = self.get_data_info(idx)["img_path"]
-            if isinstance(error, FileNotFoundError):
-                raise UnusableImageError(file, "there is no such file") from error
-            if "failed to load image" in str(error):  # mmcv's words
-                raise UnusableImageError(file, "cannot be decoded") from error
-            raise
+        skipped: list[tuple[str, str]] = []
+        while True:
+            try:
+                data = super().__getitem__(idx)
+            except UnusableImageError as error:
+                skipped.append((error.file, error.reason))
+                if self.test_mode:
+                    data = self._without_image(idx)
+                elif len(skipped) == _DRAWS:
+                    raise UnusableImageError(
+                        error.file, f"{error.reason} (nor can {_DRAWS - 1} others, drawn at random)"
+                    ) from None
+                else:
+                    idx = self._rand_another()
+                    continue
+            if skipped:
+                data["data_samples"].set_metainfo({"skipped": skipped})
+            return data
+
+    def _without_image(self, idx: int) -> Any:
+        """What the pipeline makes of a small black image without boxes in place of this one."""
+        height, width = _BLACK.shape[:2]
+        data: Any = {
+            **self.get_data_info(idx),
+            "img": _BLACK.copy(),
+            "img_shape": (height, width),
+            "ori_shape": (height, width),
+            "height": height,
+            "width": width,
+            "instances": [],
+        }
+        for transform in self.pipeline.transforms:
+            if not isinstance(transform, LoadOrientedImage):
+                data = transform(data)
+        return data
 
 
 @DATASETS.register_module()

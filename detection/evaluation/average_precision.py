@@ -75,8 +75,9 @@ def evaluate_coco(
     iou_type: IoUType,
     category_ids: Collection[int],
     max_detections: tuple[int, int, int] = (100, 300, 1000),
+    left_out: Collection[int] = (),
 ) -> COCOeval:
-    """Runs pycocotools over all images of the ground truth.
+    """Runs pycocotools over the images of the ground truth.
 
     Args:
         ground_truth: The annotations.
@@ -85,6 +86,7 @@ def evaluate_coco(
         category_ids: The categories that count.
         max_detections: Detections per image and category: overall AP uses the first number, as
             pycocotools fixes it, everything else the last.
+        left_out: Ids of images that do not count.
 
     Returns:
         The finished evaluation: ``stats``, ``eval["precision"]`` (T, R, K, A, M) with categories
@@ -96,6 +98,7 @@ def evaluate_coco(
     with redirect_stdout(StringIO()):  # it prints every step and its own table
         evaluation = COCOeval(ground_truth, ground_truth.loadRes(detections), iou_type)
         evaluation.params.catIds = list(category_ids)
+        evaluation.params.imgIds = _others(evaluation.params.imgIds, left_out)
         evaluation.params.maxDets = list(max_detections)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -104,7 +107,10 @@ def evaluate_coco(
 
 
 def evaluate_lvis(
-    ground_truth: LVIS, results: Sequence[Mapping[str, Any]], iou_type: IoUType
+    ground_truth: LVIS,
+    results: Sequence[Mapping[str, Any]],
+    iou_type: IoUType,
+    left_out: Collection[int] = (),
 ) -> LVISEval:
     """Runs the lvis package: federated rules, 300 detections per image.
 
@@ -112,6 +118,7 @@ def evaluate_lvis(
         ground_truth: The annotations.
         results: Detections from :func:`coco_results`; may be empty. Not changed.
         iou_type: What is compared.
+        left_out: Ids of images that do not count.
 
     Returns:
         The finished evaluation: ``results``, ``eval["precision"]`` (T, R, K, A) with categories
@@ -120,6 +127,7 @@ def evaluate_lvis(
     detections = _some(results, ground_truth.get_img_ids())
     with _working_lvis():
         evaluation = LVISEval(ground_truth, LVISResults(ground_truth, detections), iou_type)
+        evaluation.params.img_ids = _others(evaluation.params.img_ids, left_out)
         evaluation.run()
     return evaluation
 
@@ -166,6 +174,10 @@ def ap50_of_groups(
         values = values[~np.isnan(values)]
         result[group] = float(values.mean()) if len(values) else float("nan")
     return result
+
+
+def _others(image_ids: Sequence[int], left_out: Collection[int]) -> list[int]:
+    return [image_id for image_id in image_ids if image_id not in left_out]
 
 
 def _some(

@@ -7,7 +7,7 @@ Generalised protocol: every class competes in every image (Bansal et al., ECCV 2
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +30,7 @@ from detection.evaluation.average_precision import (
 )
 from fineclip.annotations import mask_of
 from fineclip.files import write_atomically
+from fineclip.images import UnusableImageError
 
 _KINDS = ("bbox", "segm")
 _COCO_STATS = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
@@ -49,7 +50,8 @@ class OpenVocabularyCocoMetric(CocoMetric):
     ones. A mean over no class is NaN.
 
     Args:
-        ann_file: Annotations to evaluate on. Every image of it counts.
+        ann_file: Annotations to evaluate on. Every image of it counts, but for those that could not
+            be read.
         metric: ``"bbox"``, ``"segm"`` or both.
         classwise: Also log and return the AP50 of each class, ``<name>_ap50``.
         proposal_nums: Detections per image and category; the last counts for AP50.
@@ -104,6 +106,23 @@ class OpenVocabularyCocoMetric(CocoMetric):
         if not self._coco_api.imgs:
             raise ValueError(f"{ann_file}: images: the list is empty, nothing can be evaluated")
 
+    def process(
+        self, data_batch: Mapping[str, Any], data_samples: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Keeps the detections of a batch.
+
+        Args:
+            data_batch: Not needed.
+            data_samples: Detections and metainfo; with ``skipped``, of an image that could not be
+                read.
+        """
+        for sample in data_samples:
+            if skipped := sample.get("skipped"):
+                # One entry per image, in order: so mmengine drops what a sampler has drawn twice.
+                self.results.append(({}, {"img_id": sample["img_id"], "skipped": skipped}))
+            else:
+                super().process(data_batch, [sample])
+
     def compute_metrics(self, results: Sequence[tuple[dict, dict]]) -> dict[str, float]:
         """Evaluates the collected detections.
 
@@ -117,7 +136,11 @@ class OpenVocabularyCocoMetric(CocoMetric):
             ValueError: No metainfo, classes that are not in the annotation file, annotations
                 without a box, or detections without the masks that are to be evaluated.
         """
-        predictions = [prediction for _, prediction in results]
+        predictions = [p for _, p in results if "skipped" not in p]
+        skipped = {p["img_id"]: p["skipped"][0] for _, p in results if "skipped" in p}
+        if skipped and not predictions:
+            file, reason = next(iter(skipped.values()))
+            raise UnusableImageError(file, f"{reason} (nor can any other image be used)")
         category_ids = self._category_ids()
         have_masks = bool(predictions) and all("masks" in p for p in predictions)
         if predictions and "segm" in self.metrics and not have_masks:
@@ -137,13 +160,18 @@ class OpenVocabularyCocoMetric(CocoMetric):
             raise ValueError(f"{self.ann_file}: metric 'segm': none of its boxes has a mask")
         metrics: dict[str, float] = {}
         for kind in self.metrics:
-            evaluation = self.evaluate_detections(detections.get(kind, []), kind, category_ids)
+            found = detections.get(kind, [])
+            evaluation = self.evaluate_detections(found, kind, category_ids, skipped)
             metrics |= self.summary(evaluation, kind)
             metrics |= self._group_ap50(ap50_per_category(evaluation), kind)
         return metrics
 
     def evaluate_detections(
-        self, detections: list[dict[str, Any]], kind: IoUType, category_ids: Sequence[int | None]
+        self,
+        detections: list[dict[str, Any]],
+        kind: IoUType,
+        category_ids: Sequence[int | None],
+        left_out: Collection[int] = (),
     ) -> COCOeval | LVISEval:
         """Runs the evaluator.
 
@@ -151,13 +179,14 @@ class OpenVocabularyCocoMetric(CocoMetric):
             detections: In COCO's results format.
             kind: ``"bbox"`` or ``"segm"``.
             category_ids: Annotation id of each label, None where the file does not have it.
+            left_out: Ids of images that do not count.
 
         Returns:
             The finished evaluation.
         """
         found = [category_id for category_id in category_ids if category_id is not None]
         truth = self._coco_api.for_masks() if kind == "segm" else self._coco_api
-        return evaluate_coco(truth, detections, kind, found, tuple(self.proposal_nums))
+        return evaluate_coco(truth, detections, kind, found, tuple(self.proposal_nums), left_out)
 
     def summary(self, evaluation: COCOeval, kind: IoUType) -> dict[str, float]:
         """The evaluator's own figures.
@@ -237,11 +266,15 @@ class OpenVocabularyLVISMetric(OpenVocabularyCocoMetric):
     annotations_type: ClassVar[type] = LvisAnnotations
 
     def evaluate_detections(
-        self, detections: list[dict[str, Any]], kind: IoUType, category_ids: Sequence[int | None]
+        self,
+        detections: list[dict[str, Any]],
+        kind: IoUType,
+        category_ids: Sequence[int | None],
+        left_out: Collection[int] = (),
     ) -> LVISEval:
         """Runs the evaluator; see the base class. All categories of the file count."""
         truth = self._coco_api.for_masks() if kind == "segm" else self._coco_api
-        return evaluate_lvis(truth, detections, kind)
+        return evaluate_lvis(truth, detections, kind, left_out)
 
     def summary(self, evaluation: LVISEval, kind: IoUType) -> dict[str, float]:
         """The evaluator's own figures; see the base class."""

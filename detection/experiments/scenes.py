@@ -49,7 +49,7 @@ def train_detector(
             **{key: value for key, value in options.items() if value is not None},
         },
     )
-    config.custom_hooks = [{"type": "fineclip.ProgressBarHook", "description": "detector"}]
+    config.custom_hooks.append({"type": "fineclip.ProgressBarHook", "description": "detector"})
     config.val_cfg = config.val_dataloader = config.val_evaluator = None
     runner = build_runner(config, work_dir=work_dir, amp="bf16", resume=True)
     prepare_training(runner)

@@ -20,9 +20,10 @@ from fineclip.annotations import (
     audit_panoptic,
     file_name_of,
 )
-from fineclip.datasets.files import UnusableImageError, naming_file, require_folder
+from fineclip.datasets.files import require_folder
 from fineclip.datasets.region_captions import RegionCaptions
 from fineclip.files import write_atomically
+from fineclip.images import UnusableImageError, naming_file
 from fineclip.text.vocabulary import as_vocabulary
 
 _ORIENTATION = 274  # the EXIF tag; from 5 on, the picture is shown with its sides exchanged

@@ -63,7 +63,7 @@ class ImageReader:
         Args:
             content: The file.
             file: Its name, for messages.
-            size: Width and height that it should have, in pixels.
+            size: Width and height that it should have upright, in pixels.
             crop_boxes: xyxy pixels of the crops that will be cut.
             shrinks: By which factors anything else shrinks the image.
 

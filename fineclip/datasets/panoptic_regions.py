@@ -14,13 +14,9 @@ from torch.utils.data import Dataset
 
 from fineclip.annotations import FileReport, announce, file_name_of, read_boxes, read_panoptic
 from fineclip.datasets.evaluation_batch import Skipped
-from fineclip.datasets.files import (
-    UnusableImageError,
-    open_image,
-    require_folder,
-    require_some_image,
-)
+from fineclip.datasets.files import require_folder, require_some_image
 from fineclip.datasets.transforms import ImageTransform, as_transform
+from fineclip.images import UnusableImageError, read_image
 from fineclip.registry import DATASETS
 from fineclip.text.vocabulary import Vocabulary, as_vocabulary
 
@@ -113,13 +109,7 @@ class _LabelledBoxes(Dataset):
         skipped: Skipped = []
         path = self.image_root / image.file_name
         try:
-            pixels = open_image(path)
-            if pixels.size != (image.width, image.height):
-                raise UnusableImageError(
-                    path,
-                    f"is {pixels.width} x {pixels.height} pixels, the annotations say "
-                    f"{image.width} x {image.height}",
-                )
+            pixels = read_image(path, (image.width, image.height))
             boxes = self._boxes(image, skipped)
         except UnusableImageError as error:
             return {"skipped": [(error.file, error.reason)]}
@@ -235,7 +225,7 @@ class PanopticRegionDataset(_LabelledBoxes):
         if not stuff:
             return boxes
         path = self.panoptic_root / image.panoptic_file
-        rgb = np.asarray(open_image(path))
+        rgb = np.asarray(read_image(path))
         if rgb.shape[:2] != (image.height, image.width):
             raise UnusableImageError(
                 path,

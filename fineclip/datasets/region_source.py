@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fineclip.annotations import FileReport, announce, file_name_of, read_boxes, read_captions
-from fineclip.datasets.files import read_bytes
 from fineclip.datasets.packed_strings import PackedStrings
 from fineclip.datasets.region_captions import RegionCaptions
 from fineclip.files import require_keys
+from fineclip.images import read_bytes
 from fineclip.registry import DATA_PARTS
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fineclip.checks import integer, nearest
-from fineclip.datasets.files import UnusableImageError
 from fineclip.datasets.image_reader import ImageReader
 from fineclip.datasets.multi_crop import MultiCrop, ViewPlan
 from fineclip.datasets.region_index import RegionIndex
@@ -26,6 +25,7 @@ from fineclip.datasets.regions import BoxRegions, Regions
 from fineclip.datasets.samplers import EpochSampler
 from fineclip.datasets.shards import Shards
 from fineclip.datasets.transforms import enlarge_boxes
+from fineclip.images import UnusableImageError
 from fineclip.registry import DATA_PARTS, DATASETS
 from fineclip.text.tokenizers import Tokenizer, get_tokenizer
 

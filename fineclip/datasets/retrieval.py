@@ -18,13 +18,9 @@ from fineclip.annotations import (
     audit_captions,
     read_audited,
 )
-from fineclip.datasets.files import (
-    UnusableImageError,
-    open_image,
-    require_folder,
-    require_some_image,
-)
+from fineclip.datasets.files import require_folder, require_some_image
 from fineclip.datasets.transforms import ImageTransform, as_transform
+from fineclip.images import UnusableImageError, read_image
 from fineclip.registry import DATASETS
 from fineclip.text.tokenizers import Tokenizer, get_tokenizer
 
@@ -94,7 +90,7 @@ class RetrievalDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         image_id, file_name, captions = self.images[index]
         try:
-            pixels = open_image(self.image_root / file_name)
+            pixels = read_image(self.image_root / file_name)
         except UnusableImageError as error:
             return {"skipped": [(error.file, error.reason)]}
         # Without captions the rows are cut off again; the width T stays the tokenizer's.

@@ -11,10 +11,10 @@ from typing import Any
 import webdataset
 
 from fineclip.checks import integer
-from fineclip.datasets.files import UnusableImageError
 from fineclip.datasets.region_source import AnnotationFiles, ImageRecord, ReadSettings
 from fineclip.datasets.shards import FORMAT, INDEX, VERSION, sample_key
 from fineclip.files import replacing_folder
+from fineclip.images import UnusableImageError
 
 _ANNOTATION_KEYS = ("id", "bbox", "category_id", "iscrowd")
 

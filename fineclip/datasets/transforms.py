@@ -74,9 +74,9 @@ class ImageTransform:
 
         Args:
             image: RGB image of any size.
-            box: xyxy in pixels of the image in its file, the part of the image to take. Fractions
-                are honoured, and the resampling filter reads the pixels just outside where it
-                reaches over an edge.
+            box: xyxy in pixels of the upright image in full size, the part to take. Fractions are
+                honoured, and the resampling filter reads the pixels just outside where it reaches
+                over an edge.
 
         Returns:
             (3, size, size) uint8; of a tensor in channels-last memory.

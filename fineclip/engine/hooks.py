@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from fineclip.checks import real
+from fineclip.images import SkippedImages
 from fineclip.registry import HOOKS
 
 
@@ -81,27 +84,97 @@ class EMATeacherHook(Hook):
 
 @HOOKS.register_module()
 class SkippedSamplesHook(Hook):
-    """Reports images that could not be used: each file once, and a count after each epoch."""
+    """Reports images that could not be used: each file once, and a count after each epoch.
+
+    It reads the batch's ``skipped`` list in pretraining, and of mmdet's batches the metainfo
+    ``skipped`` of the samples: in training such a sample is another image in place of those named
+    there, in evaluation an empty one. When too many are unusable, or all, the run ends
+    (:class:`fineclip.images.SkippedImages`); so it does in
+    :func:`fineclip.evaluation.runner.evaluate`, which counts by itself.
+    """
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
-        self._count = 0
+        self._pass = SkippedImages(0)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Begins to count."""
+        self._pass = SkippedImages(_number_of_images(runner.train_dataloader))
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Any = None
     ) -> None:
-        """Reads the batch's ``skipped`` list."""
-        for file, reason in (data_batch or {}).get("skipped", ()):
-            self._count += 1
+        """Counts a batch.
+
+        Raises:
+            UnusableImageError: Too many images of this epoch are unusable.
+        """
+        batch = data_batch or {}
+        if "data_samples" in batch:
+            skipped = [item for items in _skipped_for(batch) for item in items]
+            self._note(runner, len(batch["data_samples"]), skipped)
+        else:
+            self._note(runner, len(batch.get("images", ())), batch.get("skipped", ()))
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Logs the epoch's total.
+
+        Raises:
+            UnusableImageError: All images of this epoch are unusable.
+        """
+        self._finish(runner, "epoch")
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Begins to count."""
+        self._pass = SkippedImages(_number_of_images(runner.val_dataloader))
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Begins to count."""
+        self._pass = SkippedImages(_number_of_images(runner.test_dataloader))
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Any = None
+    ) -> None:
+        """Counts a batch of mmdet's.
+
+        Raises:
+            UnusableImageError: Too many images of this evaluation are unusable.
+        """
+        if data_batch and "inputs" in data_batch:
+            skipped = _skipped_for(data_batch)
+            named = [item for items in skipped for item in items]
+            self._note(runner, sum(not items for items in skipped), named)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Any = None
+    ) -> None:
+        """As :meth:`after_val_iter`."""
+        self.after_val_iter(runner, batch_idx, data_batch, outputs)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Logs the evaluation's total.
+
+        Raises:
+            UnusableImageError: All of its images are unusable.
+        """
+        self._finish(runner, "evaluation")
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """As :meth:`after_val_epoch`."""
+        self.after_val_epoch(runner, metrics)
+
+    def _note(self, runner: Runner, used: int, skipped: Sequence[tuple[str, str]]) -> None:
+        for file, reason in skipped:
             if file not in self._seen:
                 self._seen.add(file)
                 runner.logger.warning(f"skipped {file}: {reason}")
+        self._pass.add(used, skipped)
 
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Logs the epoch's total."""
-        if self._count:
-            runner.logger.warning(f"{self._count} images were skipped in this epoch")
-        self._count = 0
+    def _finish(self, runner: Runner, what: str) -> None:
+        finished, self._pass = self._pass, SkippedImages(0)
+        if finished.skipped:
+            runner.logger.warning(f"{len(finished.skipped)} images were skipped in this {what}")
+        finished.finish()
 
 
 @HOOKS.register_module()
@@ -131,3 +204,15 @@ def unwrapped(runner: Runner) -> Any:
     Any module: the hook that asks says what it needs of it.
     """
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _number_of_images(loader: Any) -> int:
+    """Images that a loader yields in this process, the last batch counted as a full one."""
+    if isinstance(loader, DataLoader) and loader.batch_size is not None:
+        return len(loader) * loader.batch_size
+    return len(loader.dataset)
+
+
+def _skipped_for(batch: Mapping[str, Any]) -> list[list[tuple[str, str]]]:
+    """For each sample of a batch of mmdet's, (file, reason) of the images it stands in for."""
+    return [list(sample.metainfo.get("skipped", ())) for sample in batch["data_samples"]]

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from fineclip.evaluation.prediction import predictor
+from fineclip.images import SkippedImages
 from fineclip.models import DenseCLIP
 
 Amp = Literal["bf16", "fp16"]
@@ -58,6 +59,7 @@ def evaluate(
 
     Raises:
         ValueError: Unknown ``amp``.
+        UnusableImageError: All images are unusable, or too many of them.
     """
     if amp is not None and amp not in _AMP_DTYPES:
         raise ValueError(f"amp must be one of {', '.join(_AMP_DTYPES)} or None, got {amp!r}")
@@ -69,6 +71,8 @@ def evaluate(
                 if hasattr(metric, "prepare"):
                     metric.prepare(clip)
         # disable=None hides the bar where standard error is a file or a pipe.
+        used = 0
+        skipped: list[tuple[str, str]] = []
         hidden = None if progress and is_main_process() else True
         for index, batch in enumerate(tqdm(dataloader, "evaluating", leave=False, disable=hidden)):
             if before_batch:
@@ -79,9 +83,21 @@ def evaluate(
                 with _autocast(clip.device, amp):
                     outputs = embed(inputs)
             evaluator.process(data_samples=outputs, data_batch=batch)
+            used += len(batch["data_samples"])
+            skipped += batch.get("skipped", ())
             if after_batch:
                 after_batch(index, batch, outputs)
+    _check_skipped(dataloader, used, skipped)
     return evaluator.evaluate(len(cast(Sized, dataloader.dataset)))
+
+
+def _check_skipped(dataloader: DataLoader, used: int, named: list[tuple[str, str]]) -> None:
+    """Refuses to report on what is left when too many images of this process are unusable."""
+    total = len(cast(Sized, dataloader.sampler))
+    counter = SkippedImages(total)
+    # An image that was used may have been named for one of its regions.
+    counter.add(used, named[: max(total - used, 0)])
+    counter.finish()
 
 
 def _clip_and_step(model: Any) -> tuple[DenseCLIP, _Step]:

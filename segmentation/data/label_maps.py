@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from fineclip.datasets.files import UnusableImageError, naming_file, read_bytes
+from fineclip.images import UnusableImageError, opened_image, read_bytes, upright
 
 _ONE_CHANNEL = {"1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 
@@ -18,25 +16,25 @@ def read_indices(path: str | Path) -> np.ndarray:
     """Decodes an image file of one integer channel (8 or 16 bit, with or without a palette).
 
     Args:
-        path: PNG, TIFF or any other format of Pillow's.
+        path: PNG, TIFF or any other format of :mod:`fineclip.images`.
 
     Returns:
-        (H, W) the pixels' values, uint8, uint16 or int32; palettes are not looked up.
+        (H, W) the pixels' values, uint8, uint16 or int32, upright; palettes are not looked up.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be decoded, or has several channels; the message names the file.
+        UnusableImageError: It cannot be decoded.
+        ValueError: It has several channels; the message names the file.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"label map {path} does not exist")
     try:
-        data = read_bytes(path)
-        with naming_file(path), Image.open(io.BytesIO(data)) as image:
+        with opened_image(read_bytes(path), path) as image:
             mode = image.mode
-            values = np.asarray(image)
+            values = np.asarray(upright(image))
     except UnusableImageError as error:
-        raise ValueError(f"label map {error}") from None
+        raise UnusableImageError(f"label map {error.file}", error.reason) from None
     if mode not in _ONE_CHANNEL:
         raise ValueError(
             f"label map {path} has pixels of type {mode}, expected one integer channel of class "
@@ -66,8 +64,9 @@ def read_label_map(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be decoded, or holds a value that stands for no class; the message
-            names the file and the value.
+        UnusableImageError: It cannot be decoded.
+        ValueError: It holds a value that stands for no class; the message names the file and the
+            value.
     """
     values = read_indices(path)
     known = num_classes if label_map is None else len(label_map)

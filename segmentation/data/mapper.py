@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
-from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.projects.point_rend import ColorAugSSDTransform
 
-from fineclip.datasets.files import UnusableImageError, naming_file
+from fineclip.images import UnusableImageError, read_image
 from segmentation.data.catalog import check_class_lists
 from segmentation.data.label_maps import read_label_map
 
@@ -93,12 +92,13 @@ class MaskFormerSemanticDatasetMapper:
         Returns:
             The record's other keys and ``image``: (3, H, W) uint8 RGB. In training ``sem_seg``:
             (H, W) int64 class indices or the ignore label. Otherwise ``height`` and ``width`` of
-            the image in the file, in pixels.
+            the upright image in the file, in pixels.
 
         Raises:
-            FileNotFoundError: A file is missing.
-            ValueError: A file cannot be decoded, image and label map differ in size, or a label is
-                no class; the message names the file.
+            UnusableImageError: The image is missing, or one of both files cannot be decoded.
+            FileNotFoundError: The label map is missing.
+            ValueError: Image and label map differ in size, or a label is no class; the message
+                names the file.
         """
         record = dict(record)
         image = _read_image(record["file_name"])
@@ -134,9 +134,11 @@ class MaskFormerSemanticDatasetMapper:
             label_map=label_map,
         )
         if labels.shape != size:
+            # Of a photograph, most likely.
+            turned = " upright, as EXIF says" if labels.shape == size[::-1] else ""
             raise ValueError(
                 f"label map {label_file} has {labels.shape[1]} x {labels.shape[0]} pixels, its "
-                f"image {image_file} {size[1]} x {size[0]}"
+                f"image {image_file} {size[1]} x {size[0]}{turned}"
             )
         # detectron2 resizes whole numbers other than uint8 as floating point ones only.
         return labels if labels.dtype == np.uint8 else labels.astype(np.float32)
@@ -185,10 +187,7 @@ def _training_augmentations(cfg: CfgNode, ignore_label: int) -> list[T.Augmentat
 
 def _read_image(file: str) -> np.ndarray:
     """(H, W, 3) uint8 RGB."""
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"image {file} does not exist")
     try:
-        with naming_file(file):
-            return utils.read_image(file, format="RGB")
+        return np.array(read_image(Path(file)))
     except UnusableImageError as error:
-        raise ValueError(f"image {error}") from None
+        raise UnusableImageError(f"image {file}", error.reason) from None

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fineclip.datasets.files import UnusableImageError, open_image
+from fineclip.images import read_image
 from fineclip.text import load_vocabulary
 from segmentation.data.coco_stuff_coding import check_coding
 from segmentation.data.label_maps import read_indices
@@ -353,7 +353,4 @@ def _colors_of(image: Path) -> Path:
 
 def _pixels(path: Path) -> np.ndarray:
     """(H, W, 3) uint8."""
-    try:
-        return np.asarray(open_image(path))
-    except UnusableImageError as error:
-        raise ValueError(str(error)) from None
+    return np.asarray(read_image(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from fineclip.files import write_atomically
+from fineclip.images import UnusableImageError
 from fineclip.text import load_vocabulary
 from segmentation.data import build_dataset_mapper
 from segmentation.evaluation import SemanticSegmentationEvaluator
@@ -46,13 +47,43 @@ class LabelPredictor(nn.Module):
         self.training = model.training
 
     def forward(self, batched_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Tensor]]:
-        """Dicts with ``image``, ``height``, ``width`` -> dicts with ``sem_seg_labels`` (H, W)."""
-        found = self.model.predict_labels(
-            [inputs["image"] for inputs in batched_inputs],
-            [(inputs["height"], inputs["width"]) for inputs in batched_inputs],
-            self.names,
+        """Dicts with ``image``, ``height``, ``width`` -> dicts with ``sem_seg_labels`` (H, W).
+
+        An input without ``image``, which could not be read, is answered with an empty dict.
+        """
+        readable = [inputs for inputs in batched_inputs if "image" in inputs]
+        if not readable:
+            return [{} for _ in batched_inputs]
+        found = iter(
+            self.model.predict_labels(
+                [inputs["image"] for inputs in readable],
+                [(inputs["height"], inputs["width"]) for inputs in readable],
+                self.names,
+            )
         )
-        return [{"sem_seg_labels": answer.labels} for answer in found]
+        return [
+            {"sem_seg_labels": next(found).labels} if "image" in inputs else {}
+            for inputs in batched_inputs
+        ]
+
+
+class SkippingMapper:
+    """Maps records for evaluation; of an image that cannot be used, it says so.
+
+    Args:
+        mapper: Record -> input.
+    """
+
+    def __init__(self, mapper: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+        self.mapper = mapper
+
+    def __call__(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The input, or ``file_name`` and ``skipped``: its (file, reason)."""
+        try:
+            return self.mapper(record)
+        except UnusableImageError as error:
+            skipped = (error.file, error.reason)
+            return {"file_name": record["file_name"], "skipped": skipped}
 
 
 def evaluation_classes(cfg: CfgNode, dataset_name: str) -> tuple[str, ...]:
@@ -83,7 +114,8 @@ def evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, dict[str, float]]:
 
     Raises:
         FileNotFoundError: Data are missing.
-        ValueError: A file cannot be used; the message names it.
+        UnusableImageError: Too many files of a data set cannot be used, or all.
+        ValueError: A file has not the content that it should; the message names it.
     """
     segmenter: Any = getattr(model, "module", model)
     results = {}
@@ -91,7 +123,7 @@ def evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, dict[str, float]]:
         records = DatasetCatalog.get(name)
         loader = build_detection_test_loader(
             records,
-            mapper=build_dataset_mapper(cfg, is_train=False),
+            mapper=SkippingMapper(build_dataset_mapper(cfg, is_train=False)),
             sampler=InferenceSampler(len(records)),
             batch_size=cfg.TEST.IMS_PER_BATCH,
             num_workers=cfg.DATALOADER.NUM_WORKERS,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from detectron2.data.build import build_batch_data_loader
 from detectron2.utils import comm
 from torch.utils.data import Dataset, Sampler
 
+from fineclip.images import SkippedImages, UnusableImageError
 from segmentation.data import build_dataset_mapper
 
 # Sets the seeds of augmentation apart from those of the order.
 _AUGMENTATION = 1
+_DRAWS = 100  # images tried in place of one that cannot be used
 
 
 class ResumableSampler(Sampler):
@@ -76,19 +79,77 @@ class SeededSamples(Dataset):
         return len(self.records)
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
-        """The sample of one pair of :class:`ResumableSampler`."""
+        """The sample of one pair of :class:`ResumableSampler`.
+
+        Another image, drawn by the seed, takes the place of one that cannot be used; the sample
+        then has ``skipped``, (file, reason) of each that was tried before.
+
+        Raises:
+            UnusableImageError: So many images in a row cannot be used that hardly any can.
+        """
         index, seed = key
         states = random.getstate(), np.random.get_state()  # noqa: NPY002 - detectron2 draws from it
+        others = np.random.default_rng(seed)
+        skipped: list[tuple[str, str]] = []
         try:
-            random.seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            return self.mapper(self.records[index])
+            while True:
+                random.seed(seed)
+                np.random.seed(seed)  # noqa: NPY002
+                try:
+                    sample = self.mapper(self.records[index])
+                except UnusableImageError as error:
+                    skipped.append((error.file, error.reason))
+                    if len(skipped) == _DRAWS:
+                        raise UnusableImageError(
+                            error.file,
+                            f"{error.reason} (nor can {_DRAWS - 1} others, drawn at random)",
+                        ) from None
+                    index = int(others.integers(len(self.records)))
+                    continue
+                return {**sample, "skipped": skipped} if skipped else sample
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])  # noqa: NPY002
 
 
-def build_train_loader(cfg: CfgNode, seed: int) -> tuple[Any, ResumableSampler]:
+class CountedBatches:
+    """Batches of an endless loader, with the images counted that could not be used.
+
+    Each is named once in the log, and a count after each pass.
+
+    Args:
+        loader: Yields lists of samples of :class:`SeededSamples`.
+        images: Images of a pass, in this process.
+    """
+
+    def __init__(self, loader: Iterable[list[dict[str, Any]]], images: int) -> None:
+        self.loader = loader
+        self.images = images
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        """Yields the batches.
+
+        Raises:
+            UnusableImageError: Too many images of a pass cannot be used.
+        """
+        log = logging.getLogger(__name__)
+        named: set[str] = set()
+        counter = SkippedImages(self.images)
+        for batch in self.loader:
+            skipped = [item for sample in batch for item in sample.get("skipped", ())]
+            for file, reason in skipped:
+                if file not in named:
+                    named.add(file)
+                    log.warning("skipped %s: %s", file, reason)
+            counter.add(len(batch), skipped)
+            yield batch
+            if counter.used >= self.images:
+                if counter.skipped:
+                    log.warning("%d images were skipped in this pass", len(counter.skipped))
+                counter = SkippedImages(self.images)
+
+
+def build_train_loader(cfg: CfgNode, seed: int) -> tuple[CountedBatches, ResumableSampler]:
     """Makes the loader of ``DATASETS.TRAIN``.
 
     Args:
@@ -112,4 +173,4 @@ def build_train_loader(cfg: CfgNode, seed: int) -> tuple[Any, ResumableSampler]:
         aspect_ratio_grouping=False,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
-    return loader, sampler
+    return CountedBatches(loader, -(-len(records) // comm.get_world_size())), sampler

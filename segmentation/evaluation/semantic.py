@@ -17,6 +17,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from fineclip.files import write_atomically
+from fineclip.images import SkippedImages, UnusableImageError
 from segmentation.data.label_maps import read_label_map
 from segmentation.data.seen_classes import seen_classes
 from segmentation.evaluation.confusion import SegmentationScores, count_confusion
@@ -66,6 +67,7 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
         classes = len(self.class_names)
         self._confusion = np.zeros((classes, classes), dtype=np.int64)
         self._images = 0
+        self._skipped: list[tuple[str, str]] = []
 
     def process(
         self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
@@ -73,25 +75,32 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
         """Counts the pixels of some images.
 
         Args:
-            inputs: One dict per image with ``file_name``, as the data set has it.
+            inputs: One dict per image with ``file_name``, as the data set has it, and ``skipped``,
+                (file, reason), where the image cannot be used; it then does not count.
             outputs: One dict per image with ``sem_seg``: (T, H, W) scores, or
                 ``sem_seg_labels``: (H, W) class indices, of the size of the label map. T is the
                 number of the data set's classes; where it has a background, at least that less
                 one, for every class from there on is the background.
 
         Raises:
-            ValueError: Sizes or classes that do not fit the data set, or a label map that cannot
-                be used; the message names the file.
+            ValueError: Sizes or classes that do not fit the data set; the message names the file.
             KeyError: An image that is not in the data set.
         """
         for given, output in zip(inputs, outputs, strict=True):
             record = self._record(given["file_name"])
-            labels = read_label_map(
-                record["sem_seg_file_name"],
-                num_classes=len(self.class_names),
-                ignore_label=self.ignore_label,
-                label_map=record.get("label_map"),
-            )
+            if "skipped" in given:
+                self._skip(*given["skipped"])
+                continue
+            try:
+                labels = read_label_map(
+                    record["sem_seg_file_name"],
+                    num_classes=len(self.class_names),
+                    ignore_label=self.ignore_label,
+                    label_map=record.get("label_map"),
+                )
+            except UnusableImageError as error:
+                self._skip(error.file, error.reason)
+                continue
             predictions = self._predictions(output)
             if predictions.shape != labels.shape:
                 raise ValueError(
@@ -114,16 +123,25 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
             (each only if the group has labelled pixels); ``IoU-NAME`` and ``ACC-NAME`` of every
             class, NaN for those that no pixel is labelled with. None on all processes but the
             first.
+
+        Raises:
+            UnusableImageError: Too many images, or label maps, cannot be used, or all.
         """
         if self.distributed:
             comm.synchronize()
-            parts = comm.gather((self._confusion, self._images))
+            parts = comm.gather((self._confusion, self._images, self._skipped))
             if not comm.is_main_process():
                 return None
             confusion = sum(part[0] for part in parts)
             images = sum(part[1] for part in parts)
+            skipped = [item for part in parts for item in part[2]]
         else:
-            confusion, images = self._confusion, self._images
+            confusion, images, skipped = self._confusion, self._images, self._skipped
+        if skipped:
+            self._log.warning("%s: %d images were skipped", self.dataset_name, len(skipped))
+        counter = SkippedImages(images + len(skipped))
+        counter.add(images, skipped)
+        counter.finish()
         if not confusion.any():
             self._log.warning("%s: no labelled pixel was seen", self.dataset_name)
         results = self._results(SegmentationScores.from_confusion(confusion))
@@ -145,6 +163,10 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
         # The background is no class that one could have been trained with, or not.
         unseen = (not s and i != self.background for i, s in enumerate(seen))
         return {"seen": seen, "unseen": tuple(unseen)}
+
+    def _skip(self, file: str, reason: str) -> None:
+        self._skipped.append((file, reason))
+        self._log.warning("skipped %s: %s", file, reason)
 
     def _record(self, file_name: str) -> Mapping[str, Any]:
         if file_name not in self._records:

@@ -35,12 +35,12 @@ from safetensors.torch import save as save_safetensors
 from fineclip.checkpoints import convert, identify, load
 from fineclip.datasets import RegionTextDataset
 from fineclip.datasets.evaluation import InstanceRegionDataset, PanopticRegionDataset
-from fineclip.datasets.files import UnusableImageError, open_image
 from fineclip.datasets.retrieval import RetrievalDataset
 from fineclip.datasets.shard_writer import make_shards
 from fineclip.datasets.shards import Shards
 from fineclip.engine import load_config, parse_overrides
 from fineclip.experiments.ablation import Ablation
+from fineclip.images import UnusableImageError, read_image
 from fineclip.models.class_embedding_files import (
     ClassEmbeddings,
     read_class_embeddings,
@@ -541,7 +541,7 @@ def make_kinds(folder: Path) -> dict[str, Kind]:
     kinds = {
         "image": _file_kind(
             sorted(images.iterdir()),
-            lambda file: _plain(np.asarray(open_image(file))),
+            lambda file: _plain(np.asarray(read_image(file))),
             BYTES,
             {"bytes after the end": _with_tail},
         ),

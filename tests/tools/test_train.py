@@ -197,3 +197,17 @@ def test_weights_alone_are_tested_and_not_resumed(run_tool, coco_folder, weights
     done = run_tool("train.py", COCO, "--resume", path, *arguments)
     assert done.returncode == 2
     assert f"error: {path} cannot be resumed" in done.stderr
+
+
+@pytest.mark.parametrize("images", [4, 12])
+def test_training_on_no_usable_image_is_an_error(run_tool, coco_folder, tmp_path, images):
+    root = tmp_path / "coco"
+    shutil.copytree(coco_folder, root)
+    for file in (root / "train2017").iterdir():
+        file.write_bytes(file.read_bytes()[:300])
+    arguments = [*options(root), f"num_images={images}", "num_workers=2"]
+    done = run_tool("train.py", COCO, "--work-dir", tmp_path / "w", *arguments)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert str(root / "train2017") in line and "cannot be used" in line
+    assert "Traceback" not in done.stderr and not list((tmp_path / "w").glob("*.pth"))

@@ -117,15 +117,17 @@ def test_bad_annotations_stop_training_with_a_reason(run_tool, coco, tmp_path):
     assert "lacks 1 annotated categories ('zebra crossing')" in last
 
 
-def test_images_that_cannot_be_read_are_named(run_tool, coco, tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_that_cannot_be_read_are_named(run_tool, coco, tmp_path, workers):
     root = tmp_path / "coco"
     shutil.copytree(coco, root)
     for file in (root / "train2017").iterdir():
         file.write_bytes(b"no image")
     done = run_tool(
         *["train.py", CONFIG, "--work-dir", tmp_path / "work", "--cfg-options"],
-        *[f"data_root={root}", *SMALL, "max_epochs=1"],
+        *[f"data_root={root}", *SMALL, "max_epochs=1", f"num_workers={workers}"],
     )
     assert done.returncode == 2
+    assert "Traceback" not in done.stderr and not list((tmp_path / "work").glob("*.pth"))
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"error: {root / 'train2017'}") and "cannot be decoded" in last

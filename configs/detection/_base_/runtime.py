@@ -13,6 +13,7 @@ default_hooks = dict(
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="DetVisualizationHook"),
 )
+custom_hooks = [dict(type="fineclip.SkippedSamplesHook")]
 visualizer = dict(
     type="DetLocalVisualizer",
     name="visualizer",

@@ -7,14 +7,20 @@ from PIL import Image
 
 pytest.importorskip("mmdet")
 
-from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset, LVISV1Dataset
+from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
 from mmdet.registry import DATASETS
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
+from torch.utils.data import DataLoader
 
-from detection.datasets import OpenVocabularyCocoDataset, OpenVocabularyLVISDataset
-from fineclip.datasets.files import UnusableImageError
+from detection.datasets import (
+    LoadOrientedImage,
+    OpenVocabularyCocoDataset,
+    OpenVocabularyLVISDataset,
+)
 from fineclip.engine import load_config
+from fineclip.images import UnusableImageError
 from fineclip.scenes import make_scenes
 
 VOCABULARY = {
@@ -191,14 +197,55 @@ def test_malformed_files_name_file_and_key(make, data, message):
 
 def test_images_that_cannot_be_read_are_named(make, tmp_path):
     dataset = make(zoo())
-    dataset.pipeline = LoadImageFromFile()
-    with pytest.raises(UnusableImageError, match=r"1\.jpg: there is no such file"):
-        dataset[0]
+    dataset.pipeline = Compose([LoadOrientedImage()])
+    with pytest.raises(UnusableImageError, match=r"1\.jpg: no such file"):
+        dataset.prepare_data(0)
     (tmp_path / "1.jpg").write_bytes(b"no image")
     with pytest.raises(UnusableImageError, match=r"1\.jpg: cannot be decoded"):
-        dataset[0]
+        dataset.prepare_data(0)
+    Image.new("RGB", (7, 5)).save(tmp_path / "1.jpg")
+    with pytest.raises(UnusableImageError, match=r"1\.jpg: is 7 x 5 pixels, .* say 64 x 64"):
+        dataset.prepare_data(0)
     Image.new("RGB", (64, 64)).save(tmp_path / "1.jpg")
     assert dataset[0]["img"].shape == (64, 64, 3)
+
+
+@pytest.fixture
+def batches(make, tmp_path):
+    """Yields the batches of four images of which one, or each, is missing."""
+
+    def load(workers, present=(1, 3, 4), **options):
+        for number in present:
+            Image.new("RGB", (64, 64), (9 * number, 0, 0)).save(tmp_path / f"{number}.jpg")
+        dataset = make(zoo(), **options)
+        steps = [LoadOrientedImage(), LoadAnnotations(with_bbox=True), PackDetInputs()]
+        dataset.pipeline = Compose(steps)
+        return DataLoader(dataset, 2, num_workers=workers, collate_fn=pseudo_collate)
+
+    return load
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_in_training_another_image_takes_the_place_and_says_so(batches, tmp_path, workers):
+    found = [sample for b in batches(workers, test_mode=False) for sample in b["data_samples"]]
+    assert ["skipped" in sample.metainfo for sample in found] == [False, True, False, False]
+    assert found[1].skipped[0] == (str(tmp_path / "2.jpg"), "no such file")
+    assert [sample.img_id for sample in found][::2] == [1, 3] and found[1].img_id != 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_without_any_image_is_an_error(batches, workers):
+    with pytest.raises(UnusableImageError, match=r"jpg: no such file \(nor can 99 others"):
+        next(iter(batches(workers, present=(), test_mode=False)))
+
+
+def test_in_evaluation_a_black_image_takes_the_place_and_says_so(batches, tmp_path):
+    batch = next(iter(batches(0)))
+    first, second = batch["data_samples"]
+    assert "skipped" not in first.metainfo and len(first.gt_instances) == 2
+    assert second.skipped == [(str(tmp_path / "2.jpg"), "no such file")]
+    assert second.img_id == 2 and len(second.gt_instances) == 0
+    assert not batch["inputs"][1].any()
 
 
 def test_missing_file(tmp_path):

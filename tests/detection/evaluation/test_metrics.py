@@ -23,6 +23,7 @@ from detection.evaluation import (
     ap50_of_groups,
     evaluate_lvis,
 )
+from fineclip.images import UnusableImageError
 
 REFERENCE = Path(__file__).parents[2] / "data" / "reference"
 CLASSES = ("dog", "cat", "owl", "fox", "yak")
@@ -223,6 +224,27 @@ def test_lvis_by_hand(written, monkeypatch, kind):
     cat = by_hand.eval["precision"][0, :, by_hand.params.cat_ids.index(2), 0].mean()
     assert results[f"lvis/novel_{infix}"] == pytest.approx(100 * cat, abs=1e-6)
     assert 0 < results[f"lvis/{kind}_APr"] < 1
+
+
+@pytest.mark.parametrize("cls", [OpenVocabularyCocoMetric, OpenVocabularyLVISMetric])
+def test_images_that_could_not_be_read_do_not_count(written, cls):
+    data, detections = made_up(3)
+    gone = data["images"][4]["id"]
+    metric = cls(written(data))
+    metric.dataset_meta = META
+    found = samples(data, detections, CLASSES)
+    found[4] |= {"skipped": [("5.jpg", "no such file")]}
+    metric.process({}, found)
+    results = metric.evaluate(len(found))
+    for key, name in (("images", "id"), ("annotations", "image_id")):
+        data[key] = [entry for entry in data[key] if entry[name] != gone]
+    detections = [d for d in detections if d["image_id"] != gone]
+    expected = measured(cls(written(data, "without.json")), data, detections)
+    assert results == pytest.approx(expected, nan_ok=True)
+
+    metric.process({}, [{**sample, "skipped": found[4]["skipped"]} for sample in found])
+    with pytest.raises(UnusableImageError, match=r"5\.jpg: no such file \(nor can any other"):
+        metric.evaluate(len(found))
 
 
 def test_lvis_numpy_alias_is_local_to_the_call(written):

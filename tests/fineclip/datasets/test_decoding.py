@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from fineclip.datasets.decoding import decode_image, safe_reduction
-from fineclip.datasets.files import UnusableImageError
+from fineclip.images import UnusableImageError
 
 
 def encoded(width=83, height=61, mode="RGB", **options):
@@ -70,3 +70,21 @@ def test_damaged_files_are_named(backend):
 )
 def test_reduction_is_the_largest_that_every_output_allows(shrinks, expected):
     assert safe_reduction(shrinks) == expected
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("size", [(80, 48), (83, 61)])
+def test_reduced_images_are_turned_upright(size, orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    data = encoded(*size, exif=exif)
+    whole = decode_image(data, "x")
+    assert (whole.width, whole.height) == (size if orientation < 5 else size[::-1])
+    small = decode_image(data, "x", reduction=2)
+    assert small.reduction == (2 if size == (80, 48) else 1)
+    assert torch.equal(
+        decode_image(data, "x", backend="tensor", reduction=2).pixels, as_tensor(small.pixels)
+    )
+    shrunk = as_tensor(whole.pixels.resize(small.pixels.size, Image.Resampling.BOX)).float()
+    # As close as without a turn, which is far from what a wrong one gives.
+    assert (as_tensor(small.pixels).float() - shrunk).abs().mean() < 8

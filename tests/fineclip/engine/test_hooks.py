@@ -9,6 +9,7 @@ from torch import nn
 
 from fineclip.engine import ClampLogitScaleHook, PlainCheckpointHook, SkippedSamplesHook
 from fineclip.engine.hooks import EMATeacherHook
+from fineclip.images import UnusableImageError
 
 
 @pytest.mark.parametrize(("value", "expected"), [(9.0, math.log(100)), (-1.0, 0.0), (2.0, 2.0)])
@@ -26,7 +27,7 @@ def test_each_skipped_file_is_named_once_and_counted(caplog):
     hook = SkippedSamplesHook()
     with caplog.at_level(logging.WARNING, "skipped"):
         for batch in ([("a.jpg", "broken")], [], [("a.jpg", "broken"), ("b.jpg", "missing")]):
-            hook.after_train_iter(runner, 0, data_batch={"skipped": batch})
+            hook.after_train_iter(runner, 0, data_batch={"images": [0], "skipped": batch})
         hook.after_train_epoch(runner)
         hook.after_train_epoch(runner)
     assert caplog.messages == [
@@ -34,6 +35,57 @@ def test_each_skipped_file_is_named_once_and_counted(caplog):
         "skipped b.jpg: missing",
         "3 images were skipped in this epoch",
     ]
+
+
+def epoch_of(images):
+    loader = SimpleNamespace(dataset=range(images))
+    hook = SkippedSamplesHook()
+    runner = SimpleNamespace(
+        logger=logging.getLogger("skipped"), train_dataloader=loader, val_dataloader=loader
+    )
+    return hook, runner
+
+
+def test_an_epoch_that_loses_too_many_images_ends_the_run():
+    hook, runner = epoch_of(50)
+    hook.before_train_epoch(runner)
+    for number in range(9):
+        batch = {"images": [0], "skipped": [(f"{number}.jpg", "no such file")]}
+        hook.after_train_iter(runner, number, data_batch=batch)
+    with pytest.raises(UnusableImageError, match=r"0\.jpg: .*10 images cannot be used, more than"):
+        hook.after_train_iter(runner, 9, data_batch=batch)
+
+
+def test_an_epoch_without_a_usable_image_ends_the_run():
+    hook, runner = epoch_of(4)
+    hook.before_train_epoch(runner)
+    batch = {"images": [], "skipped": [("a.jpg", "no such file")] * 4}
+    hook.after_train_iter(runner, 0, data_batch=batch)
+    with pytest.raises(UnusableImageError, match=r"a\.jpg: no such file .*all that there were"):
+        hook.after_train_epoch(runner)
+
+
+def test_samples_of_mmdet_say_what_they_stand_in_for(caplog):
+    hook, runner = epoch_of(100)
+    samples = [SimpleNamespace(metainfo={}) for _ in range(2)]
+    samples[1].metainfo["skipped"] = [("a.jpg", "no such file")]
+    batch = {"inputs": [0, 0], "data_samples": samples}
+    with caplog.at_level(logging.WARNING, "skipped"):
+        hook.before_train_epoch(runner)
+        hook.after_train_iter(runner, 0, data_batch=batch)
+        hook.after_train_epoch(runner)
+        hook.before_val_epoch(runner)
+        hook.after_val_iter(runner, 0, data_batch=batch)
+        hook.after_val_epoch(runner, metrics={})
+    assert caplog.messages == [
+        "skipped a.jpg: no such file",
+        "1 images were skipped in this epoch",
+        "1 images were skipped in this evaluation",
+    ]
+    hook.before_val_epoch(runner)
+    hook.after_val_iter(runner, 0, data_batch={"inputs": [0], "data_samples": samples[1:]})
+    with pytest.raises(UnusableImageError, match="all that there were"):
+        hook.after_val_epoch(runner)
 
 
 def test_checkpoints_hold_plain_values(tmp_path):

@@ -2,10 +2,11 @@ import pytest
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from fineclip.datasets.evaluation_batch import collate_evaluation
 from fineclip.evaluation.runner import eval_mode, evaluate, join_results
+from fineclip.images import UnusableImageError
 
 
 class Numbers(Dataset):
@@ -102,6 +103,12 @@ def test_hooks_see_each_batch():
     )
     assert calls[:4] == [("before", 0, None), ("after", 0, 1), ("before", 1, None), ("after", 1, 1)]
     assert len(calls) == 6
+
+
+def test_an_evaluation_without_a_usable_image_is_an_error():
+    broken = DataLoader(Subset(Numbers(), [1, 2]), 1, collate_fn=collate_evaluation)
+    with pytest.raises(UnusableImageError, match=r"1\.jpg: broken .*all that there were.*2\.jpg"):
+        evaluate(Model(), broken, Evaluator([Collect()]), progress=False)
 
 
 def test_amp_reaches_the_forward_pass():

@@ -13,6 +13,7 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
 
+from fineclip.images import UnusableImageError
 from segmentation import add_cat_seg_config
 from segmentation.data import MaskFormerSemanticDatasetMapper, build_dataset_mapper
 
@@ -157,8 +158,10 @@ def test_unusable_files_are_named(pair, tmp_path):
     (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"half\.jpg: cannot be decoded \(image file is truncated"):
         plain()({**pair, "file_name": str(tmp_path / "half.jpg")})
-    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+    with pytest.raises(UnusableImageError, match=r"gone\.png: no such file"):
         plain()({**pair, "file_name": str(tmp_path / "gone.png")})
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        plain()({**pair, "sem_seg_file_name": str(tmp_path / "gone.png")})
     Image.fromarray(np.zeros((60, 80), np.uint8)).save(tmp_path / "narrow.png")
     with pytest.raises(ValueError, match=r"narrow\.png has 80 x 60 pixels, .*a\.png 90 x 60"):
         plain()({**pair, "sem_seg_file_name": str(tmp_path / "narrow.png")})

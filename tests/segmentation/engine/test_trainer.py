@@ -1,6 +1,7 @@
 """Training on detectron2's trainer: resuming, precision, evaluation in between, checkpoints."""
 
 import json
+import logging
 import pickle
 import random
 import sys
@@ -11,8 +12,9 @@ import torch
 from detectron2.engine import HookBase
 
 from fineclip.checkpoints import CheckpointError
+from fineclip.images import UnusableImageError
 from segmentation.engine import SafeCheckpointer, SegmentationTrainer, build_train_loader
-from segmentation.engine.loader import ResumableSampler, SeededSamples
+from segmentation.engine.loader import CountedBatches, ResumableSampler, SeededSamples
 
 
 class StopAt(HookBase):
@@ -200,6 +202,33 @@ def test_augmentation_depends_on_the_seed_alone():
     assert random.getstate() == before
     np.random.rand()  # noqa: NPY002
     assert samples[0, 11] == first and samples[0, 12] != first
+
+
+def mapped(record):
+    if record["bad"]:
+        raise UnusableImageError(record["file"], "no such file")
+    return {"file": record["file"], "draw": random.random()}
+
+
+def test_another_sample_takes_the_place_of_an_unreadable_one():
+    records = [{"file": f"{i}.jpg", "bad": i < 2} for i in range(6)]
+    samples = SeededSamples(records, mapped)
+    assert "skipped" not in samples[3, 5]
+    first = samples[0, 5]
+    assert first["skipped"][0] == ("0.jpg", "no such file") and first["file"] > "1.jpg"
+    assert samples[0, 5] == first and samples[3, 5]["draw"] == first["draw"]
+    nothing = SeededSamples(records[:2], mapped)
+    with pytest.raises(UnusableImageError, match=r"jpg: no such file \(nor can 99 others"):
+        nothing[0, 5]
+
+
+def test_unreadable_samples_are_named_once_and_counted(caplog):
+    batch = [{"skipped": [("a.jpg", "no such file")]}, {}]
+    with caplog.at_level(logging.WARNING, "segmentation"):
+        assert len(list(CountedBatches([batch, batch, [{}, {}]], images=4))) == 3
+    assert caplog.messages == ["skipped a.jpg: no such file", "2 images were skipped in this pass"]
+    with pytest.raises(UnusableImageError, match=r"a\.jpg: .*10 images cannot be used, more than"):
+        list(CountedBatches([batch] * 20, images=50))
 
 
 def test_training_loader(make_config):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 from detectron2.utils import comm
 
+from fineclip.images import UnusableImageError
 from segmentation.evaluation import SemanticSegmentationEvaluator, per_class_table
 
 NAME = "evaluator_test_sem_seg"
@@ -130,6 +132,21 @@ def test_equals_a_direct_computation(dataset):
     assert results["pACC"] == pytest.approx(100 * (true == found).mean(), rel=1e-12)
     assert results["IoU-dog, hound"] == pytest.approx(100 * ious[1], rel=1e-12)
     assert math.isnan(results["IoU-unicorn"]) and math.isnan(results["ACC-unicorn"])
+
+
+def test_images_and_label_maps_that_cannot_be_read_do_not_count(dataset, caplog):
+    records, maps = dataset()
+    outputs = [{"sem_seg": s} for s in guesses(maps, 5)]
+    evaluator = SemanticSegmentationEvaluator(NAME)
+    expected = results_of(evaluator, records[:1], outputs[:1])
+    Path(records[2]["sem_seg_file_name"]).write_bytes(b"no image")
+    skipped = {**records[1], "skipped": (records[1]["file_name"], "no such file")}
+    found = results_of(evaluator, [records[0], skipped, records[2]], [outputs[0], {}, outputs[2]])
+    assert found == pytest.approx(expected, nan_ok=True)
+    assert f"skipped {records[1]['file_name']}: no such file" in caplog.text
+    assert "2 images were skipped" in caplog.text
+    with pytest.raises(UnusableImageError, match="no such file"):
+        results_of(evaluator, [skipped], [{}])
 
 
 def test_labels_give_what_scores_give_and_order_does_not_matter(dataset):
