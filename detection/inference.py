@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
@@ -14,8 +15,8 @@ from mmengine.config import Config
 from PIL import Image
 from torch import Tensor
 
-from fineclip.checkpoints import install_safe_loader
-from fineclip.engine import load_config
+from fineclip.checkpoints import load_trained, read_checkpoint
+from fineclip.engine import explaining_errors, load_config
 from fineclip.files import write_atomically
 from fineclip.models import BACKGROUND, resolve_class_embeddings
 from fineclip.text import Vocabulary
@@ -81,7 +82,8 @@ class OpenVocabularyDetector:
 
     Raises:
         FileNotFoundError: The checkpoint, or the weights of the text tower, do not exist.
-        ValueError: A config that is no F-ViT's or does not say whose text tower it belongs to.
+        ValueError: A config that is no F-ViT's or does not say whose text tower it belongs to, or
+            a checkpoint of another model.
     """
 
     def __init__(
@@ -108,8 +110,10 @@ class OpenVocabularyDetector:
         # The checkpoint has the image tower and the classes of training, which are replaced.
         config.model.backbone.pretrained = None
         head.class_embeddings = None
-        install_safe_loader()
-        self.model = init_detector(config, str(checkpoint), device=str(device))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it has no weights yet, and no classes
+            self.model = init_detector(config, None, device=str(device))
+        load_trained(self.model, read_checkpoint(checkpoint, mmap=True), checkpoint)
         found = resolve_class_embeddings(
             vocabulary,
             **source,
@@ -176,13 +180,11 @@ def load_detector(
     if config_file is None or weights.is_dir():
         found, weights = trained_detector(weights)
         config_file = config_file or found
-    return OpenVocabularyDetector(
-        load_config(config_file, dict(options or {})),
-        weights,
-        vocabulary,
-        text_pretrained=text_pretrained,
-        device=device,
-    )
+    config = load_config(config_file, dict(options or {}))
+    with explaining_errors(config):
+        return OpenVocabularyDetector(
+            config, weights, vocabulary, text_pretrained=text_pretrained, device=device
+        )
 
 
 def detect_images(

@@ -14,6 +14,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from fineclip.images import UnusableImageError, read_image
+from fineclip.text.vocabulary import Vocabulary, as_vocabulary, check_names, load_vocabulary
+from fineclip.visualization import undrawable
 
 ERRORS_EPILOG = "Exit code 2 and one line on standard error for bad usage or bad input."
 
@@ -59,8 +61,67 @@ def add_images_and_names(parser: argparse.ArgumentParser) -> None:
     names = parser.add_mutually_exclusive_group(required=True)
     names.add_argument("--vocabulary", nargs="+", metavar="NAME", help="what to look for")
     names.add_argument(
-        "--vocabulary-file", metavar="F", help="JSON vocabulary, or the name of a built-in one"
+        "--vocabulary-file",
+        metavar="F",
+        help="file of names (a name a line, or JSON), or the name of a built-in vocabulary",
     )
+
+
+def asked_names(args: argparse.Namespace) -> Vocabulary:
+    """The vocabulary of the arguments that :func:`add_images_and_names` adds.
+
+    Letters that cannot be drawn on the machine are mentioned on standard error.
+
+    Raises:
+        ValueError: Names that make no vocabulary, or an unknown or malformed one.
+        FileNotFoundError: The file does not exist.
+    """
+    if args.vocabulary_file is None:
+        vocabulary = _spelled_out(args.vocabulary)
+    else:
+        vocabulary = _load_named(args.vocabulary_file)
+    if names := undrawable(vocabulary.names):
+        print(
+            f"note: no font on this machine has all letters of {len(names)} names, such as "
+            f"{names[0]!r}; pictures show their codes. A Noto font of the script would do.",
+            file=sys.stderr,
+        )
+    return vocabulary
+
+
+def candidate_classes(words: Sequence[str]) -> Vocabulary:
+    """The vocabulary of a ``--vocabulary`` that takes a built-in one, a file, or several names.
+
+    Raises:
+        ValueError: Names that make no vocabulary, or an unknown or malformed one.
+        FileNotFoundError: The file does not exist.
+    """
+    return load_vocabulary(words[0]) if len(words) == 1 else _spelled_out(words)
+
+
+def _load_named(file: str) -> Vocabulary:
+    """The vocabulary of ``--vocabulary-file``."""
+    try:
+        return load_vocabulary(file)
+    except ValueError as error:
+        if Path(file).exists():
+            raise
+        raise ValueError(f"{error}; to look for {file!r} itself: --vocabulary {file!r}") from None
+
+
+def _spelled_out(words: Sequence[str]) -> Vocabulary:
+    """The vocabulary of names that were given to ``--vocabulary`` one by one."""
+    option = "--vocabulary"
+    check_names(words, option, [f"name {number}" for number in range(1, len(words) + 1)])
+    if len(words) == 1:
+        (word,) = words
+        if Path(word).suffix and Path(word).is_file():
+            raise ValueError(f"{option}: {word} is a file; write --vocabulary-file {word}")
+    if any(word.strip().endswith(",") for word in words) or (len(words) == 1 and "," in words[0]):
+        parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
+        apart = " ".join(map(repr, parts))
+        raise ValueError(f"{option}: names stand apart, without commas: {option} {apart}")
+    return as_vocabulary(list(words), option)
 
 
 def quickstart_result(path: Path) -> Path:

@@ -101,7 +101,7 @@ def parse_json(content: str | bytes, where: str) -> Any:
     """
     try:
         return json.loads(content)
-    except ValueError as error:  # of the syntax, or of the encoding
+    except (ValueError, RecursionError) as error:  # of syntax, encoding, or endless brackets
         raise ValueError(f"{where} is not valid JSON: {error}") from None
 
 

@@ -26,6 +26,7 @@ PACKAGES = ("fineclip", "detection", "segmentation")
 FLOORS = (
     {
         "fineclip": "the name alone",
+        "fineclip.checks": "what a plain value must be, said once",
         "fineclip.class_sampling": "which classes a loss looks at",
         "fineclip.embeddings": "what objectives read, and what each field is made of",
         "fineclip.files": "writing files that are whole or absent, reading JSON",
@@ -36,6 +37,7 @@ FLOORS = (
         "fineclip.tiny_models": "models that train in minutes",
     },
     {
+        "fineclip.annotations": "files of boxes and captions, mended or refused",
         "fineclip.checkpoints": "formats of weights",
         "fineclip.objectives": "embeddings -> losses",
         "fineclip.parallel": "gathering over processes, encoding in chunks",

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from mmengine.config import DictAction
-
+from fineclip.command_line import report_error
+from fineclip.engine import OverridesAction
 from fineclip.experiments.ablation import Ablation, run_ablation
 from fineclip.experiments.engine import interrupt_on_sigterm
 from fineclip.experiments.results import ablation_table
@@ -38,7 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=OverridesAction,
         default={},
         metavar="K=V",
         help="overrides: top-level variables (data_root=D epochs=N lr=X workers=N) or dotted keys "
@@ -60,8 +60,7 @@ def main(argv: list[str] | None = None) -> int:
             report=lambda line: print(line, flush=True),
         )
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues with what is missing", file=sys.stderr)
         return 130

@@ -16,9 +16,9 @@ import warnings
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 
-from fineclip.engine import default_device, load_config
+from fineclip.command_line import report_error
+from fineclip.engine import OverridesAction, default_device, load_config
 from fineclip.files import write_atomically
 
 
@@ -50,7 +50,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--out", type=Path, metavar="F.json", help="write the figures here too")
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, default={}, metavar="K=V", help="overrides"
+        "--cfg-options",
+        nargs="+",
+        action=OverridesAction,
+        default={},
+        metavar="K=V",
+        help="overrides",
     )
     args = parser.parse_args(argv)
     if len(args.image_size) > 2:
@@ -87,8 +92,7 @@ def main(argv: list[str] | None = None) -> int:
             report=lambda line: print(line, file=sys.stderr, flush=True),
         )
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     print(format_split(result))
     if args.out:
         write_atomically(args.out, json.dumps(result, indent=2) + "\n")

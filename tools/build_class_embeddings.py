@@ -31,8 +31,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "vocabulary",
         metavar="VOCABULARY",
-        help=f"one of {', '.join(known_vocabularies())}; or a JSON file: a list of names, an "
-        "object {name: null, id or list of synonyms} or with 'categories', or COCO annotations",
+        help=f"one of {', '.join(known_vocabularies())}; or a file: text with a name a line; "
+        "or JSON, a list of names, an object {name: null, id or list of synonyms} or with "
+        "'categories', or COCO annotations",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help=f"file to write, {SUFFIX}")
     parser.add_argument("--model", required=True, metavar="M", help="a model name open_clip knows")

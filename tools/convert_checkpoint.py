@@ -55,6 +55,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="with --to fvit: the naming of the release (mmdet 2.x) instead of ours",
     )
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out keys of the file that match, such as 'teacher.*' (may be repeated)",
+    )
+    parser.add_argument(
+        "--allow-nonfinite",
+        action="store_true",
+        help="take weights with NaN or infinite values (default: refuse them)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="report, write nothing")
     return parser.parse_args(argv)
 
@@ -69,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
             image_size=args.image_size,
             quick_gelu=args.quick_gelu,
             published=args.published,
+            ignore=args.ignore,
+            allow_nonfinite=args.allow_nonfinite,
             dry_run=args.dry_run,
         )
     except (ValueError, OSError) as error:

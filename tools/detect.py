@@ -13,10 +13,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from fineclip.command_line import (
     add_images_and_names,
+    asked_names,
     quickstart_result,
     readable_images,
     report_error,
@@ -24,9 +23,8 @@ from fineclip.command_line import (
     silence_libraries,
 )
 from fineclip.datasets.files import list_images
-from fineclip.engine import default_device
+from fineclip.engine import OverridesAction, default_device
 from fineclip.images import UnusableImageError
-from fineclip.text import as_vocabulary
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/detection/fineclip")
 
@@ -67,7 +65,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default=str(default_device()), help="default: %(default)s")
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, default={}, metavar="K=V", help="overrides"
+        "--cfg-options",
+        nargs="+",
+        action=OverridesAction,
+        default={},
+        metavar="K=V",
+        help="overrides",
     )
     return parser.parse_args(argv)
 
@@ -79,9 +82,10 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         files = list_images(args.images)
+        vocabulary = asked_names(args)
         detector = load_detector(
             args.checkpoint or quickstart_result(QUICKSTART),
-            as_vocabulary(args.vocabulary or args.vocabulary_file),
+            vocabulary,
             config_file=args.config,
             options=args.cfg_options,
             text_pretrained=args.text_pretrained,

@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+from fineclip.command_line import candidate_classes
 from fineclip.evaluation.folder import evaluate_folder, format_table
 from fineclip.evaluation.tasks import TASKS
 from fineclip.files import write_atomically
@@ -71,8 +72,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--vocabulary",
-        help="candidate classes: " + ", ".join(known_vocabularies()) + ", or a JSON file "
-        "(default: the categories of the annotation file)",
+        nargs="+",
+        metavar="V",
+        help="candidate classes: " + ", ".join(known_vocabularies()) + "; or a file (JSON, or text "
+        "with a name a line); or several names (default: the categories of the annotation file)",
     )
     parser.add_argument(
         "--batch-size", type=int, default=32, metavar="N", help="images (default: %(default)s)"
@@ -111,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
             image_size=args.image_size,
             resize=args.resize,
             templates=args.templates,
-            vocabulary=args.vocabulary,
+            vocabulary=args.vocabulary and candidate_classes(args.vocabulary),
             batch_size=args.batch_size,
             workers=args.workers,
             device=args.device,

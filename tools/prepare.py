@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from fineclip.command_line import ERRORS_EPILOG, positive, progress_bar, report_error
 
@@ -17,7 +18,8 @@ COCO_STUFF = """Label maps of COCO-Stuff, 171 classes.
 Needed below ROOT, from stuffthingmaps_trainval2017.zip (https://github.com/nightrome/cocostuff)
 and, for the images, COCO's train2017.zip and val2017.zip (https://cocodataset.org):
   coco-stuff/images/{train2017,val2017}/*.jpg
-  coco-stuff/annotations/{train2017,val2017}/*.png
+  coco-stuff/annotations/{train2017,val2017}/*.png  (as it is unpacked, also below stuffthingmaps/;
+                                                     --source DIR: any DIR/{train2017,val2017}/)
 Made:
   coco-stuff/annotations_detectron2/{train2017,val2017}/*.png
 """
@@ -55,7 +57,8 @@ Made:
 VOC20 = """Label maps of PASCAL VOC 2012, without and with background.
 
 Needed below ROOT, from VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012)
-and, for the last, SegmentationClassAug.zip (the label maps with those of SBD, as DeepLab has them):
+and, for the last, SegmentationClassAug.zip (the label maps with those of SBD, as DeepLab has them;
+VOC's own SegmentationClass/ has the same ones of validation images, and is taken without it):
   VOCdevkit/VOC2012/JPEGImages/*.jpg
   VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt
   VOCdevkit/VOC2012/SegmentationClassAug/*.png
@@ -118,6 +121,9 @@ def add_label_maps(
         help="folder of data sets (default: $DETECTRON2_DATASETS, or datasets)",
     )
     parser.add_argument(
+        "--source", metavar="DIR", type=Path, help="folder of what is needed, if it lies elsewhere"
+    )
+    parser.add_argument(
         "--workers", metavar="N", type=positive, default=1, help="processes (default: 1)"
     )
     parser.set_defaults(run=prepare_label_maps)
@@ -154,10 +160,10 @@ def prepare_label_maps(args: argparse.Namespace) -> None:
         print_now(str(folder))
 
 
-def parts(args: argparse.Namespace) -> dict[str, list]:
+def parts(args: argparse.Namespace) -> dict[str, Any]:
     """Which parts of the task are asked for; none: all."""
-    chosen = {name: getattr(args, name, None) for name in ("splits", "classes")}
-    return {name: values for name, values in chosen.items() if values}
+    chosen = {name: getattr(args, name, None) for name in ("splits", "classes", "source")}
+    return {name: value for name, value in chosen.items() if value}
 
 
 def print_now(line: str) -> None:

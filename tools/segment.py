@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fineclip.command_line import (
     add_images_and_names,
+    asked_names,
     quickstart_result,
     readable_images,
     report_error,
@@ -26,7 +27,6 @@ from fineclip.command_line import (
 from fineclip.datasets.files import list_images
 from fineclip.engine.optim import default_device
 from fineclip.images import UnusableImageError
-from fineclip.text import as_vocabulary
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/segmentation/fineclip/model_final.pth")
 QUICKSTART_CONFIG = Path(__file__).parents[1] / "configs" / "segmentation" / "scenes_vit-ti-8.yaml"
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         files = list_images(args.images)
-        names = as_vocabulary(args.vocabulary or args.vocabulary_file).names
+        names = asked_names(args).names
         if args.weights is None and args.config_file is None:
             args.weights, args.config_file = quickstart_result(QUICKSTART), QUICKSTART_CONFIG
         segmenter = load_segmenter(

@@ -8,10 +8,9 @@ import json
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from fineclip.checkpoints import CheckpointError
-from fineclip.engine import build_runner, load_config
+from fineclip.command_line import report_error
+from fineclip.engine import OverridesAction, build_runner, explaining_errors, load_config
 from fineclip.files import write_atomically
 from fineclip.images import UnusableImageError
 
@@ -27,7 +26,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="F.json", help="write the metrics here")
     parser.add_argument("--launcher", choices=("none", "pytorch"), default="none")
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, default={}, metavar="K=V", help="overrides"
+        "--cfg-options",
+        nargs="+",
+        action=OverridesAction,
+        default={},
+        metavar="K=V",
+        help="overrides",
     )
     return parser.parse_args(argv)
 
@@ -42,16 +46,14 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(f"{args.config} has no test_cfg, so there is nothing to test")
         config.load_from = args.checkpoint
         runner = build_runner(config, work_dir=args.work_dir, launcher=args.launcher)
-        _ = runner.test_loop
-        runner.load_or_resume()
+        with explaining_errors(config):
+            _ = runner.test_loop
     except (CheckpointError, ValueError, FileNotFoundError, NotADirectoryError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     try:
         metrics = runner.test()
     except UnusableImageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     if args.out and runner.rank == 0:
         write_atomically(args.out, json.dumps(metrics, indent=2) + "\n")
     return 0

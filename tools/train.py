@@ -6,9 +6,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mmengine.config import DictAction
-
-from fineclip.engine import build_runner, load_config, prepare_training
+from fineclip.command_line import report_error
+from fineclip.engine import OverridesAction, build_runner, load_config, prepare_training
 from fineclip.images import UnusableImageError
 
 
@@ -44,7 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=OverridesAction,
         default={},
         metavar="K=V",
         help="overrides: top-level variables of the config (data_root=D model_name=M "
@@ -65,13 +64,11 @@ def main(argv: list[str] | None = None) -> int:
         )
         prepare_training(runner)
     except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     try:
         runner.train()
     except UnusableImageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     return 0
 
 

@@ -10,7 +10,7 @@ _base_ = "./ov-lvis_eva02-l-14-336.py"
 
 data_root = "data/coco"
 val_annotations = "annotations/instances_val2017.json"
-val_images = "val2017/"
+val_prefix = "val2017/"
 vocabulary = "coco"
 dataset_type = "OpenVocabularyCocoDataset"
 metric_type = "OpenVocabularyCocoMetric"

@@ -11,6 +11,6 @@ _base_ = "./coco-transfer_eva02-l-14-336.py"
 
 data_root = "data/objects365v1"
 val_annotations = "annotations/objects365_val.json"
-val_images = "val/"
+val_prefix = "val/"
 vocabulary = "objects365v1"
 share = 0.3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from mmengine.fileio import get_local_path
 
 from detection.datasets.indices import CocoAnnotations, LvisAnnotations
 from detection.datasets.loading import LoadOrientedImage
+from fineclip.annotations import FileReport, announce, file_name_of, mask_of, read_boxes
 from fineclip.images import UnusableImageError, first_usable
 from fineclip.text.vocabulary import Vocabulary, as_vocabulary
 
@@ -45,7 +47,7 @@ class OpenVocabularyCocoDataset(CocoDataset):
     Raises:
         FileNotFoundError: The annotation or vocabulary file does not exist.
         ValueError: A malformed file; a vocabulary that names a class twice, that lacks an
-            annotated class, or that shares no class with the file.
+            annotated class, or that shares no class with the file; no box (or mask) to train on.
     """
 
     METAINFO: ClassVar[dict[str, Any]] = {}
@@ -64,7 +66,7 @@ class OpenVocabularyCocoDataset(CocoDataset):
     ) -> None:
         if vocabulary is None:
             # mmengine joins the two as well, but too late for the class list.
-            self.vocabulary = Vocabulary.from_coco(Path(data_root or "") / ann_file)
+            self.vocabulary = _vocabulary_of(Path(data_root or "") / ann_file)
         else:
             self.vocabulary = as_vocabulary(vocabulary)
         self.base_only = base_only
@@ -75,6 +77,11 @@ class OpenVocabularyCocoDataset(CocoDataset):
             metainfo={**metainfo_of(self.vocabulary), **(metainfo or {})},
             **kwargs,
         )
+
+    @property
+    def loads_masks(self) -> bool:
+        """Whether samples hold masks."""
+        return any(getattr(step, "with_mask", False) for step in self.pipeline.transforms)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Reads the annotation file.
@@ -101,7 +108,7 @@ class OpenVocabularyCocoDataset(CocoDataset):
         )
         self.cat_ids = list(self.cat2label)
         self.cat_img_map = {key: list(annotations.cat_img_map[key]) for key in self.cat_ids}
-        return [
+        data_list = [
             self.parse_data_info(
                 {
                     "raw_img_info": {**image, "img_id": image_id},
@@ -110,6 +117,62 @@ class OpenVocabularyCocoDataset(CocoDataset):
             )
             for image_id, image in annotations.imgs.items()
         ]
+        used = [a for a in annotations.anns.values() if a["category_id"] in self.cat2label]
+        if not self.test_mode:
+            self._check_training(used, annotations.report)
+        announce(annotations.report)
+        return data_list
+
+    def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any]:
+        """Makes the entry of one image as ``CocoDataset`` does.
+
+        Args:
+            raw_data_info: ``raw_img_info`` and ``raw_ann_info`` as the file has them.
+
+        Returns:
+            The entry. If samples hold masks, a box without one has an empty one: it is a box to
+            train on, and :class:`detection.models.FViTRoIHead` takes no mask target from it.
+        """
+        info = super().parse_data_info(raw_data_info)
+        if self.loads_masks:
+            height, width = info["height"], info["width"]
+            for instance in info["instances"]:
+                nothing = {"size": [height, width], "counts": [height * width]}
+                instance.setdefault("mask", nothing)
+        return info
+
+    def filter_data(self) -> list[dict[str, Any]]:
+        """Leaves out images as ``filter_cfg`` says.
+
+        Raises:
+            ValueError: None is left to train on.
+        """
+        kept = super().filter_data()
+        if not (self.test_mode or kept):
+            raise ValueError(f"{self.ann_file}: filter_cfg leaves no image to train on")
+        return kept
+
+    def _check_training(self, annotations: Sequence[Mapping[str, Any]], report: FileReport) -> None:
+        """Counts what ``CocoDataset`` leaves out without a word; refuses to train on nothing."""
+        usable = []
+        for annotation in annotations:
+            if annotation.get("ignore"):
+                report.add("dropped", "boxes marked 'ignore'")
+            elif min(annotation["bbox"][2:]) < 1:
+                report.add("dropped", "boxes with a side below one pixel", f"{annotation['bbox']}")
+            else:
+                usable.append(annotation)
+        if not usable:
+            raise ValueError(f"{self.ann_file}: there is no box to train on")
+        if self.loads_masks:
+            without = sum(mask_of(annotation) is None for annotation in usable)
+            if without == len(usable):
+                raise ValueError(
+                    f"{self.ann_file}: none of its {without} boxes has a mask to train on; "
+                    "with_mask=False trains on boxes alone"
+                )
+            if without:
+                report.add("noted", "boxes that train no mask, as they have none", count=without)
 
     def __getitem__(self, idx: int) -> Any:
         """Runs the pipeline on one image.
@@ -180,10 +243,16 @@ class OpenVocabularyLVISDataset(OpenVocabularyCocoDataset, LVISV1Dataset):
             that ends so.
         """
         image = raw_data_info["raw_img_info"]
-        file_name = "/".join(image["coco_url"].split("/")[-2:])
+        file_name = file_name_of({"coco_url": image["coco_url"]})
         return super().parse_data_info(
             {**raw_data_info, "raw_img_info": {**image, "file_name": file_name}}
         )
+
+
+def _vocabulary_of(path: Path) -> Vocabulary:
+    """The categories of an annotation file."""
+    data, _ = read_boxes(path, boxes=False)
+    return replace(Vocabulary.from_coco(data), name=path.stem, source=str(path))
 
 
 def metainfo_of(vocabulary: Vocabulary) -> dict[str, Any]:

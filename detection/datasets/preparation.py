@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from detection.datasets.annotations import read_annotations
+from fineclip.annotations import read_boxes
 from fineclip.files import write_atomically
 from fineclip.text.vocabulary import Vocabulary, load_vocabulary
 
@@ -83,8 +83,7 @@ def prepare_ov_coco(
     sources = [_existing(Path(annotations_dir) / source) for source, _ in files]
     written = []
     for split, source, (_, target) in zip(splits, sources, files, strict=True):
-        report(f"reading {source}")
-        data = read_annotations(source)
+        data = _read(source, report)
         data["categories"] = _split_categories(data["categories"], vocabulary, source)
         kept = base if split == "train" else [c["id"] for c in data["categories"]]
         written.append(
@@ -114,8 +113,7 @@ def prepare_ov_lvis(
         ValueError: It is malformed, or has no rare category.
     """
     source = _existing(Path(annotations_dir) / OV_LVIS_FILES[0])
-    report(f"reading {source}")
-    data = read_annotations(source, lvis=True)
+    data = _read(source, report, lvis=True)
     base = [c["id"] for c in data["categories"] if c["frequency"] != "r"]
     if len(base) == len(data["categories"]):
         raise ValueError(f"{source}: categories: none has the frequency 'r', so none is novel")
@@ -137,6 +135,16 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; it is one of the public annotation files")
     return path
+
+
+def _read(path: Path, report: Report, *, lvis: bool = False) -> dict[str, Any]:
+    """The mended content of a file; what was mended is told."""
+    report(f"reading {path}")
+    data, found = read_boxes(path, lvis=lvis)
+    for finding in found.findings:
+        if finding.kind != "noted":
+            report(str(finding))
+    return data
 
 
 def _split_categories(

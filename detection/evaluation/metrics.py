@@ -28,6 +28,7 @@ from detection.evaluation.average_precision import (
     evaluate_coco,
     evaluate_lvis,
 )
+from fineclip.annotations import mask_of
 from fineclip.files import write_atomically
 from fineclip.images import UnusableImageError
 
@@ -155,6 +156,8 @@ class OpenVocabularyCocoMetric(CocoMetric):
             return {}
         if not self._coco_api.anns:
             raise ValueError(f"{self.ann_file}: no annotations to evaluate on; use format_only")
+        if "segm" in self.metrics and not any(map(mask_of, self._coco_api.anns.values())):
+            raise ValueError(f"{self.ann_file}: metric 'segm': none of its boxes has a mask")
         metrics: dict[str, float] = {}
         for kind in self.metrics:
             found = detections.get(kind, [])
@@ -182,9 +185,8 @@ class OpenVocabularyCocoMetric(CocoMetric):
             The finished evaluation.
         """
         found = [category_id for category_id in category_ids if category_id is not None]
-        return evaluate_coco(
-            self._coco_api, detections, kind, found, tuple(self.proposal_nums), left_out
-        )
+        truth = self._coco_api.for_masks() if kind == "segm" else self._coco_api
+        return evaluate_coco(truth, detections, kind, found, tuple(self.proposal_nums), left_out)
 
     def summary(self, evaluation: COCOeval, kind: IoUType) -> dict[str, float]:
         """The evaluator's own figures.
@@ -271,7 +273,8 @@ class OpenVocabularyLVISMetric(OpenVocabularyCocoMetric):
         left_out: Collection[int] = (),
     ) -> LVISEval:
         """Runs the evaluator; see the base class. All categories of the file count."""
-        return evaluate_lvis(self._coco_api, detections, kind, left_out)
+        truth = self._coco_api.for_masks() if kind == "segm" else self._coco_api
+        return evaluate_lvis(truth, detections, kind, left_out)
 
     def summary(self, evaluation: LVISEval, kind: IoUType) -> dict[str, float]:
         """The evaluator's own figures; see the base class."""

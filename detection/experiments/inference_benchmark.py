@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 
+from fineclip.engine import explaining_errors
 from fineclip.experiments.measuring import synchronize
 
 STAGES = {
@@ -60,7 +61,8 @@ def benchmark_inference(
     Raises:
         ValueError: A config that is no F-ViT's.
     """
-    model = _random_detector(config, classes).to(device)
+    with explaining_errors(config):
+        model = _random_detector(config, classes).to(device)
     model.fuse_for_inference()
     rng = np.random.default_rng(0)
     pictures = [

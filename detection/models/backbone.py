@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from fineclip.checkpoints import identify, load_into
 from fineclip.models import DenseCLIP
 
 _NUM_LEVELS = 4
@@ -48,7 +46,8 @@ class FViTBackbone(BaseModule):
         out_indices: The taps, one per level made, counted from 0, ascending (a tiny tower may
             repeat one). The release takes (3, 5, 7, 11) of 12 blocks and (6, 10, 14, 23) of 24.
         pretrained: The tower's weights, read once, here: a tag of open_clip's, or a local file in
-            any format :mod:`fineclip.checkpoints` reads, F-ViT detectors included. None: random.
+            any format :mod:`fineclip.checkpoints` reads, F-ViT detectors and image towers that
+            were saved alone included. None: random.
         norm_cfg: mmcv's config of the one norm of the pyramid; None: batch norm.
         first_level: The finest level to make. Finer ones, the costliest, are left out where no
             object is small enough to need them.
@@ -193,13 +192,7 @@ def _make_clip(
                 "handed over: load the weights into it beforehand"
             )
         return model
-    if not pretrained or not Path(pretrained).exists() or identify(pretrained) != "fvit":
-        return DenseCLIP.create(model, pretrained, **options)
-    clip = DenseCLIP.create(model, **options)
-    holder = nn.Module()  # a detector has no text tower to load
-    holder.visual = clip.clip.visual
-    load_into(holder, pretrained)
-    return clip
+    return DenseCLIP.create(model, pretrained, image_only=True, **options)
 
 
 def _checked_level(first_level: int) -> int:

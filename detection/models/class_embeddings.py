@@ -78,7 +78,19 @@ def _of_release(path: str | Path, names: Sequence[str]) -> Tensor:
         raise ValueError(
             f"{path}: no embedding of {len(missing)} classes: {', '.join(missing[:10])}"
         )
-    return torch.stack([torch.as_tensor(content[name]).float().flatten() for name in wanted])
+    rows: list[Tensor] = []
+    for name in wanted:
+        try:
+            row = torch.as_tensor(content[name]).float().flatten()
+        except (TypeError, ValueError, RuntimeError):
+            found = type(content[name]).__name__
+            raise ValueError(f"{path}: {name}: expected a vector, got {found}") from None
+        if rows and row.shape != rows[0].shape:
+            raise ValueError(
+                f"{path}: {name} has {len(row)} numbers, {wanted[0]} has {len(rows[0])}"
+            )
+        rows.append(row)
+    return torch.stack(rows)
 
 
 def class_indices(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
+import torch
 from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.models.utils import empty_instances
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
+from mmdet.structures.mask import BitmapMasks
 from mmdet.utils import ConfigType, InstanceList
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from fineclip.models.pooling import pool_boxes
@@ -70,6 +75,30 @@ class FViTRoIHead(StandardRoIHead):
             results = self.predict_mask(x, image_metas, results, rescale=rescale)
         return results
 
+    def mask_loss(
+        self,
+        x: tuple[Tensor, ...],
+        sampling_results: list[SamplingResult],
+        bbox_feats: Tensor,
+        batch_gt_instances: InstanceList,
+    ) -> dict[str, Any]:
+        """Mmdet's loss of the mask head, without the boxes that have no mask.
+
+        Args:
+            x: Levels of the neck, (B, C, h_i, w_i).
+            sampling_results: Of each image.
+            bbox_feats: Features of all boxes, not used.
+            batch_gt_instances: Of each image, with ``masks``; an empty one is none.
+
+        Returns:
+            ``loss_mask``, a dict of losses, among mmdet's other results.
+        """
+        sampling_results = [
+            with_masks_alone(result, instances)
+            for result, instances in zip(sampling_results, batch_gt_instances, strict=True)
+        ]
+        return super().mask_loss(x, sampling_results, bbox_feats, batch_gt_instances)
+
     def predict_bbox(
         self,
         x: tuple[Tensor, ...],
@@ -125,3 +154,26 @@ class FViTRoIHead(StandardRoIHead):
         height, width = (n * side for n, side in zip(clip_map.shape[-2:], patch_size, strict=True))
         boxes = rois[:, 1:] / rois.new_tensor([width, height, width, height])
         return pool_boxes(clip_map, boxes, rois[:, 0].long())
+
+
+def with_masks_alone(result: SamplingResult, instances: InstanceData) -> SamplingResult:
+    """The positive boxes of an image that were assigned to an instance with a mask.
+
+    Args:
+        result: What was sampled.
+        instances: The annotated ones, with ``masks``.
+
+    Returns:
+        ``result`` itself if all have one, otherwise one that the mask head alone can use.
+    """
+    if not isinstance(instances.masks, BitmapMasks):
+        return result  # polygons cannot be empty
+    has_mask = torch.from_numpy(instances.masks.masks.any(axis=(1, 2)))
+    if has_mask.all():
+        return result
+    assigned = result.pos_assigned_gt_inds
+    kept = has_mask.to(assigned.device)[assigned]
+    result = copy(result)
+    for name in ("pos_priors", "pos_assigned_gt_inds", "pos_gt_labels"):
+        setattr(result, name, getattr(result, name)[kept])
+    return result

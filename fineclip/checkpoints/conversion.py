@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fineclip.checkpoints import catseg, eva_clip, fvit, huggingface, open_clip
-from fineclip.checkpoints.compare import Misfit
+from fineclip.checkpoints.compare import check_finite, listed, nonfinite
 from fineclip.checkpoints.layout import fit
 from fineclip.checkpoints.open_clip import EVA, RESNET, SIGLIP, VIT
 from fineclip.checkpoints.report import Report
@@ -29,6 +29,8 @@ from fineclip.checkpoints.source import (
 from fineclip.checkpoints.write import SUFFIXES, check_target, write_safetensors, write_torch
 from fineclip.files import replacing_folder, write_atomically
 from fineclip.positions import resample_position_table
+
+_MASK = "attn_mask"  # no weights: infinite where nothing is to be attended to
 
 TARGETS = ("open_clip", "eva_clip", "huggingface", "fvit", "catseg")
 
@@ -60,6 +62,8 @@ def convert(
     image_size: int | None = None,
     quick_gelu: bool | None = None,
     published: bool = False,
+    ignore: Collection[str] = (),
+    allow_nonfinite: bool = False,
     dry_run: bool = False,
 ) -> Report:
     """Converts a checkpoint; values and precision stay as they are, to the last bit.
@@ -74,6 +78,8 @@ def convert(
         image_size: Resample the absolute position table to this square input in pixels.
         quick_gelu: The weights belong to OpenAI's approximate GELU; None: as the source says.
         published: With ``to="fvit"``: the naming of the release (mmdet 2.x) instead of ours.
+        ignore: Patterns (``*`` is any text) of keys of the file that are left out.
+        allow_nonfinite: Take weights with NaN or infinite values; they are noted.
         dry_run: Write nothing.
 
     Returns:
@@ -82,7 +88,8 @@ def convert(
     Raises:
         FileNotFoundError: ``src`` or the folder of ``dst`` does not exist.
         CheckpointError: Unreadable or unsafe source, unknown format, an unknown or missing key, a
-            shape that does not fit, an architecture the target cannot hold, or a bad ``dst``.
+            shape that does not fit, values that are not finite, an architecture the target cannot
+            hold, or a bad ``dst``.
         ValueError: Unknown ``to``, or options that contradict it.
     """
     dst = Path(dst).expanduser()
@@ -97,10 +104,16 @@ def convert(
         check_target(dst)
     if not dst.absolute().parent.is_dir():
         raise FileNotFoundError(f"folder {dst.absolute().parent} does not exist")
-    source = read_source(src, mmap=True)
+    source = read_source(src, mmap=True, ignore=ignore)
     if quick_gelu is not None:
         source.quick_gelu = quick_gelu
-    converted = convert_source(source, to=to, image_size=image_size, published=published)
+    converted = convert_source(
+        source,
+        to=to,
+        image_size=image_size,
+        published=published,
+        allow_nonfinite=allow_nonfinite,
+    )
     converted.report.target = str(dst)
     if not dry_run:
         _write(converted, dst, to)
@@ -108,7 +121,12 @@ def convert(
 
 
 def convert_source(
-    source: Source, *, to: str, image_size: int | None = None, published: bool = False
+    source: Source,
+    *,
+    to: str,
+    image_size: int | None = None,
+    published: bool = False,
+    allow_nonfinite: bool = False,
 ) -> Converted:
     """Converts tensors in memory (on any device, the meta device included).
 
@@ -117,14 +135,24 @@ def convert_source(
         to: As for :func:`convert`.
         image_size: As for :func:`convert`.
         published: As for :func:`convert`.
+        allow_nonfinite: As for :func:`convert`.
 
     Raises:
         CheckpointError: As for :func:`convert`.
     """
     dims = _check(source)
+    values = {
+        source.original(key): value
+        for key, value in {**source.clip, **source.rest}.items()
+        if not key.endswith(_MASK)
+    }
+    if not allow_nonfinite:
+        check_finite(values, source.path)
     report = Report(str(source.path), source.description)
     report.target_format = PUBLISHED_FVIT if published else DESCRIPTIONS[to]
     report.notes += source.notes
+    if allow_nonfinite and (keys := nonfinite(values)):
+        report.notes.append(f"NaN or infinite values in {len(keys)} tensors: {listed(keys)}")
     if image_size is not None:
         _resample(source, image_size, report)
         dims = _check(source)
@@ -136,19 +164,21 @@ def convert_source(
 
 def _check(source: Source) -> dict[str, int]:
     """Compares the source with the layout of its kind and returns the sizes by letter."""
-    layout = open_clip.layout_of(source.clip, str(source.path), with_text=source.format != "fvit")
+    layout = open_clip.layout_of(source.clip, str(source.path), with_text=source.has_text)
     if source.format == "fvit":
         layout |= fvit.layout_of_rest(source.rest)
     if source.format == "catseg":
         layout |= catseg.layout_of_rest(source.rest)
-    dims, misfit = fit(layout, {**source.clip, **source.rest})
+    tensors = {**source.clip, **source.rest}
+    dims, misfit = fit(layout, tensors)
+    misfit.types.extend(
+        (key, tensor.dtype, torch.float32)
+        for key, tensor in tensors.items()
+        if not tensor.is_floating_point() and not key.endswith(("num_batches_tracked", _MASK))
+    )
     if misfit:
         # As the file calls them. Whoever converts it has to see all of them.
-        misfit = Misfit(
-            misfit.missing,
-            [source.original(key) for key in misfit.unknown],
-            [(source.original(key), have, want) for key, have, want in misfit.shapes],
-        )
+        misfit = misfit.renamed(source.original)
         tower = open_clip.tower_of(source.clip, str(source.path))
         raise CheckpointError(
             f"{source.path} ({source.description}, {tower}) does not have the layout of its kind: "
@@ -232,7 +262,7 @@ class _Builder:
             target = f"{prefix}{key}"
             self.tensors[target] = tensor
             internal = renamed.origins[key][0] if renamed else key
-            olds = self.source.origins.get(internal, (internal,))
+            olds = self.source.originals(internal)
             # One tensor of open_clip's (query, key and value in one matrix) can be several in the
             # file, in the target, or in both. In both, as from CAT-Seg to CAT-Seg, each part comes
             # from one tensor of the file; otherwise it comes from all of them.
@@ -271,14 +301,15 @@ class _Builder:
 
     def finish(self) -> None:
         """Reports what was dropped, now that it is known what was not."""
-        dropped = [(key, why) for key, why in self.source.dropped if key not in self.tensors]
+        source = self.source
+        dropped = [
+            (source.names.get(key, key), why)
+            for key, why in source.dropped
+            if key not in self.tensors
+        ]
         for internal, reason in self._left.items():
-            dropped += [(key, reason) for key in self.source.origins.get(internal, (internal,))]
+            dropped += [(key, reason) for key in source.originals(internal)]
         self.report.dropped += dropped
-
-
-def _visual(clip: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value for key, value in clip.items() if key.startswith("visual.")}
 
 
 def _to_open_clip(builder: _Builder, _: bool) -> None:
@@ -316,7 +347,7 @@ def _to_fvit(builder: _Builder, published: bool) -> None:
     source = builder.source
     towers = (EVA,) if published else (VIT, EVA, SIGLIP)
     builder.demand(towers, builder.report.target_format, with_text=False)
-    visual = _visual(source.clip)
+    visual = open_clip.image_tower(source.clip)
     text = {key: value for key, value in source.clip.items() if key not in visual}
     builder.leave(text, "a detector classifies with text embeddings, made beforehand")
     if source.format == "fvit":

@@ -12,7 +12,10 @@ from torch import Tensor
 from fineclip.checkpoints.open_clip import head_width
 from fineclip.checkpoints.rules import Rule, same
 
-ROTARY_KEY = re.compile(r"visual\.(blocks\.\d+\.attn\.)?rope\.freqs_(cos|sin)")
+# F-ViT's release also keeps a table per grid that it has met, and a flag.
+ROTARY_KEY = re.compile(
+    r"visual\.(blocks\.\d+\.attn\.)?rope\.(flag|freqs_(?P<kind>cos|sin)(_\w+)?)"
+)
 ROTARY_REASON = "rotary table, computed from the grid when the model runs"
 
 _RANGE = 16  # positions of every grid are scaled to 0..16
@@ -103,13 +106,14 @@ def rotary_difference(tensors: Mapping[str, Tensor]) -> float | None:
     """
     worst = None
     for key, stored in tensors.items():
-        if not ROTARY_KEY.fullmatch(key) or stored.is_meta or stored.ndim != 2:
+        match = ROTARY_KEY.fullmatch(key)
+        if not match or not match["kind"] or stored.is_meta or stored.ndim != 2:
             continue
         side = round(len(stored) ** 0.5)
         if side * side != len(stored) or stored.shape[1] % 4:
             return float("inf")
         cos, sin = rotary_tables(side, stored.shape[1])
-        expected = (cos if key.endswith("cos") else sin).to(stored.dtype)
+        expected = (cos if match["kind"] == "cos" else sin).to(stored.dtype)
         difference = (stored.float() - expected.float()).abs().max().item()
         worst = max(difference, worst or 0.0)
     return worst

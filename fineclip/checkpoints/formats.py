@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from fineclip.checkpoints.compare import compare
+from fineclip.checkpoints.compare import check_finite, compare
+from fineclip.checkpoints.open_clip import image_tower
 from fineclip.checkpoints.safe import CheckpointError
 from fineclip.checkpoints.source import format_of, read_source
 
@@ -46,24 +47,45 @@ def load(path: str | Path) -> dict[str, Tensor]:
     return read_source(path).clip
 
 
-def load_into(model: nn.Module, path: str | Path) -> None:
+def load_into(model: nn.Module, path: str | Path, *, image_only: bool = False) -> None:
     """Loads a checkpoint into an open_clip model, every key and shape matching.
 
     Only ``logit_bias``, which the sigmoid losses add to a model, may be absent from the file: it
     then keeps its initial value.
 
+    Args:
+        model: Filled in place.
+        path: A checkpoint of any known format.
+        image_only: Load the image tower, which may be all that the file has; the rest of the
+            model is left as it is.
+
     Raises:
         FileNotFoundError: The path does not exist.
-        CheckpointError: As :func:`load`, or keys or shapes differ from the model's.
+        CheckpointError: As :func:`load`, or keys or shapes differ from the model's, or values are
+            not finite.
     """
-    state_dict = read_source(path, mmap=True).clip
-    misfit = compare(state_dict, model.state_dict(), optional=("logit_bias",))
+    source = read_source(path, mmap=True)
+    state_dict, expected = source.clip, model.state_dict()
+    if image_only:
+        state_dict, expected = image_tower(state_dict), image_tower(expected)
+    elif not source.has_text:
+        raise CheckpointError(
+            f"{path} ({source.description}) holds an image tower alone; name the CLIP it was made "
+            "from, or where images alone are embedded load it with image_only=True"
+        )
+    misfit = compare(state_dict, expected, optional=("logit_bias",))
     if misfit:
         hint = ""
-        if not misfit.missing and not misfit.unknown and all("pos" in k for k, *_ in misfit.shapes):
+        by_shape = misfit.shapes and not (misfit.missing or misfit.unknown or misfit.types)
+        if by_shape and all("pos" in key for key, *_ in misfit.shapes):
             hint = (
                 ". The position table is for another image size: resample it with "
                 "tools/convert_checkpoint.py --image-size"
             )
-        raise CheckpointError(f"{path} does not fit the model; {misfit.describe()}{hint}")
+        # As the file calls them.
+        misfit = misfit.renamed(source.original)
+        raise CheckpointError(
+            f"{path} ({source.description}) does not fit the model; {misfit.describe()}{hint}"
+        )
+    check_finite(state_dict, path)
     model.load_state_dict(state_dict, strict=False)  # the comparison above is stricter

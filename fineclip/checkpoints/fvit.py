@@ -41,18 +41,18 @@ def layout_of_rest(tensors: Mapping[str, Tensor]) -> Layout:
         **conv_transpose("backbone.interpolate2.0", "C", "C", 2),
         **_conv_module("neck.lateral_convs.{i}", "G", "C", 1, tensors),
         **_conv_module("neck.fpn_convs.{i}", "G", "G", 3, tensors),
-        **conv("rpn_head.rpn_cls", "A", "G", 1),
-        **conv("rpn_head.rpn_reg", "4*A", "G", 1),
     }
     if "rpn_head.rpn_conv.weight" in tensors:  # a single convolution has no list around it
-        layout |= conv("rpn_head.rpn_conv", "G", "G", 3)
+        layout |= conv("rpn_head.rpn_conv", "Gp", "G", 3)
     else:
-        layout |= _conv_module("rpn_head.rpn_conv.{i}", "G", "G", 3, tensors)
+        layout |= _conv_modules("rpn_head.rpn_conv", "Gp", "G", tensors)
     layout |= {
+        **conv("rpn_head.rpn_cls", "A", "Gp", 1),
+        **conv("rpn_head.rpn_reg", "4*A", "Gp", 1),
         f"{_HEAD}detect_temperature?": (),
         f"{_HEAD}bg_embedding?": ("D", 1),
         f"{_HEAD}all_embeddings": ("D", "K"),
-        **_conv_module(f"{_HEAD}shared_convs.{{i}}", "G", "G", 3, tensors),
+        **_conv_modules(f"{_HEAD}shared_convs", "Gb", "G", tensors),
         **linear(f"{_HEAD}shared_fcs.0", "S", "F"),  # F: channels times cells of a region
         **linear(f"{_HEAD}shared_fcs.1", "S", "S"),
         **linear(f"{_HEAD}cls_fcs.0", "D", "S"),
@@ -61,11 +61,17 @@ def layout_of_rest(tensors: Mapping[str, Tensor]) -> Layout:
     }
     if any(key.startswith("roi_head.mask_head.") for key in tensors):
         layout |= {
-            **_conv_module("roi_head.mask_head.convs.{i}", "B", "B", 3, tensors),
+            **_conv_modules("roi_head.mask_head.convs", "B", "G", tensors),
             **conv_transpose("roi_head.mask_head.upsample", "B", "B", 2),
             **conv("roi_head.mask_head.conv_logits", "masks", "B", 1),
         }
     return layout
+
+
+def _conv_modules(name: str, width: str, inp: str, tensors: Mapping[str, Tensor]) -> Layout:
+    """A row of 3x3 ConvModules; only the first reads ``inp`` channels."""
+    row = _conv_module(f"{name}.{{i}}", width, width, 3, tensors)
+    return row | {f"{name}.0.conv.weight": (width, inp, 3, 3)}
 
 
 def _conv_module(

@@ -15,6 +15,7 @@ from fineclip.checkpoints.layout import count
 from fineclip.checkpoints.open_clip import head_width, known_config, position_table
 from fineclip.checkpoints.rules import Rule
 from fineclip.checkpoints.safe import CheckpointError, read_checkpoint
+from fineclip.checkpoints.state_dict import state_dict_of
 from fineclip.files import read_json, require_keys
 
 CONFIG = "config.json"
@@ -34,6 +35,17 @@ _STD = [0.26862954, 0.26130258, 0.27577711]
 _BICUBIC = 3
 
 _CLIP_VOCABULARY = 49408
+
+# Configurations that are read: a CLIP, or its image tower alone.
+_MODEL_TYPES = ("clip", "clip_vision_model")
+_TOWERS = ("text_config", "vision_config")
+_SIZES = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("projection_dim", "image_size", "patch_size", "num_channels"),
+    *("vocab_size", "max_position_embeddings"),
+)
+_LARGEST_SIZE = 10**7
+_ACTIVATIONS = ("quick_gelu", "gelu")
 
 
 def _tower(ours: str, theirs: str) -> list[Rule]:
@@ -88,7 +100,8 @@ def read_folder(folder: Path, *, mmap: bool = False) -> tuple[dict[str, Tensor],
         mmap: As in :func:`~fineclip.checkpoints.safe.read_checkpoint`.
 
     Raises:
-        CheckpointError: It is no such folder, or of another model type.
+        FileNotFoundError: A file that the index names does not exist.
+        CheckpointError: It is no such folder, of another model type, or malformed.
     """
     try:
         config = read_json(folder / CONFIG, "configuration")
@@ -97,18 +110,9 @@ def read_folder(folder: Path, *, mmap: bool = False) -> tuple[dict[str, Tensor],
             f"{folder} is a folder without a readable {CONFIG}: name a checkpoint file, or a "
             f"folder that transformers' CLIPModel.save_pretrained wrote ({error})"
         ) from None
-    if not isinstance(config, dict) or config.get("model_type") != "clip":
-        kind = config.get("model_type") if isinstance(config, dict) else None
-        raise CheckpointError(
-            f"{folder / CONFIG} is of model type {kind!r}; only 'clip' (CLIPModel) is supported"
-        )
+    _check_config(config, folder / CONFIG)
     if (folder / _INDEX).exists():
-        try:
-            index = read_json(folder / _INDEX, "index of the weights")
-            require_keys(index, ["weight_map"], str(folder / _INDEX))
-        except ValueError as error:
-            raise CheckpointError(str(error)) from None
-        files = sorted(set(index["weight_map"].values()))
+        files = _indexed_files(folder / _INDEX)
     else:
         files = [name for name in (WEIGHTS, _LEGACY_WEIGHTS) if (folder / name).exists()][:1]
     if not files:
@@ -116,13 +120,63 @@ def read_folder(folder: Path, *, mmap: bool = False) -> tuple[dict[str, Tensor],
     tensors: dict[str, Tensor] = {}
     for name in files:
         # Names come from a file: only their last part is used.
-        tensors.update(read_checkpoint(folder / Path(name).name, mmap=mmap))
+        file = folder / Path(name).name
+        tensors.update(state_dict_of(read_checkpoint(file, mmap=mmap), file))
     return tensors, config
+
+
+def _check_config(config: Any, path: Path) -> None:
+    """Checks what is read of a configuration, and the numbers that every CLIP has.
+
+    Raises:
+        CheckpointError: Another model type, a value of another type, or an absurd number.
+    """
+    if not isinstance(config, Mapping):
+        raise _wrong(path, "", "a JSON object", config)
+    if config.get("model_type") not in _MODEL_TYPES:
+        raise CheckpointError(
+            f"{path} is of model type {config.get('model_type')!r:.80}; only 'clip' (CLIPModel) "
+            "and 'clip_vision_model' are supported"
+        )
+    parts: dict[str, Mapping[str, Any]] = {"": config}
+    for name in _TOWERS:
+        part = config.get(name)
+        if part is not None and not isinstance(part, Mapping):
+            raise _wrong(path, name, "a JSON object", part)
+        parts[f"{name}."] = part or {}
+    for prefix, part in parts.items():
+        for key in _SIZES:
+            value = part.get(key)
+            number = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and not (number and 1 <= value <= _LARGEST_SIZE):
+                raise _wrong(path, prefix + key, f"a whole number from 1 to {_LARGEST_SIZE}", value)
+        if (activation := part.get("hidden_act")) not in (None, *_ACTIVATIONS):
+            raise _wrong(path, f"{prefix}hidden_act", " or ".join(_ACTIVATIONS), activation)
+
+
+def _indexed_files(path: Path) -> list[str]:
+    try:
+        index = read_json(path, "index of the weights")
+        require_keys(index, ["weight_map"], str(path))
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    files = index["weight_map"]
+    if not isinstance(files, Mapping) or not files:
+        raise _wrong(path, "weight_map", "an object of tensors and their files", files)
+    for key, file in files.items():
+        if not isinstance(file, str) or not Path(file).name:
+            raise _wrong(path, f"weight_map.{key:.80}", "the name of a file", file)
+    return sorted(set(files.values()))
+
+
+def _wrong(path: Path, key: str, expected: str, found: Any) -> CheckpointError:
+    place = f"{path}: {key}" if key else str(path)
+    return CheckpointError(f"{place}: expected {expected}, got {found!r:.80}")
 
 
 def uses_quick_gelu(config: Mapping[str, Any]) -> bool:
     """Whether a ``CLIPConfig`` names OpenAI's approximate GELU (its default)."""
-    vision = config.get("vision_config") or {}
+    vision = config.get("vision_config") or config
     return vision.get("hidden_act", "quick_gelu") == "quick_gelu"
 
 

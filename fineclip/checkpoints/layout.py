@@ -1,7 +1,8 @@
 """Layouts: the keys a checkpoint must hold, with their shapes in letters.
 
 A layout maps key templates to shapes, such as ``"blocks.{i}.norm.weight": ("C",)``. ``{i}`` counts
-from 0 to the largest index found under the same prefix; a template ending in ``?`` may be absent.
+from 0 to the largest index found under the same prefix, and a later template may give one of its
+keys another shape; a template ending in ``?`` may be absent.
 A dimension is a number, a letter, or a sum or product of both (``"3*W"``, ``"C+G"``). Letters take
 their values from the tensors, so architectures need no names.
 """

@@ -19,11 +19,12 @@ EVA = "timm EVA02"
 SIGLIP = "timm SigLIP ViT"
 RESNET = "open_clip ModifiedResNet"
 
+# Several keys each, so that one that is missing is missed by its name.
 _MARKS = {
-    "visual.class_embedding": VIT,
-    "visual.trunk.cls_token": EVA,
-    "visual.trunk.attn_pool.latent": SIGLIP,
-    "visual.attnpool.positional_embedding": RESNET,
+    VIT: ("visual.class_embedding", "visual.transformer."),
+    SIGLIP: ("visual.trunk.attn_pool.",),
+    EVA: ("visual.trunk.cls_token", "visual.trunk.blocks.0.attn.q_proj."),
+    RESNET: ("visual.attnpool.", "visual.layer1."),
 }
 
 
@@ -33,20 +34,26 @@ def tower_of(keys: Mapping[str, Tensor], source: str) -> str:
     Raises:
         CheckpointError: None that is known.
     """
-    for mark, tower in _MARKS.items():
-        if mark in keys:
+    for tower, marks in _MARKS.items():
+        if any(key.startswith(marks) for key in keys):
             return tower
     visual = [key for key in keys if key.startswith("visual.")] or list(keys)
     raise CheckpointError(
         f"{source} holds no image tower that can be converted; known are "
-        f"{', '.join(_MARKS.values())}; found keys such as {', '.join(visual[:4])}"
+        f"{', '.join(_MARKS)}; found keys such as {', '.join(visual[:4])}"
     )
+
+
+def image_tower(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a state dict that is the image tower."""
+    return {key: value for key, value in tensors.items() if key.startswith("visual.")}
 
 
 def text_prefix(keys: Mapping[str, Tensor]) -> str | None:
     """``"text."`` (CustomTextCLIP), ``""`` (CLIP), or None without a text tower."""
+    marks = ("token_embedding.weight", "transformer.")
     for prefix in ("text.", ""):
-        if f"{prefix}token_embedding.weight" in keys:
+        if any(key.startswith(tuple(f"{prefix}{mark}" for mark in marks)) for key in keys):
             return prefix
     return None
 
@@ -57,7 +64,7 @@ def layout_of(tensors: Mapping[str, Tensor], source: str, *, with_text: bool = T
     Args:
         tensors: The state dict.
         source: Where it is from, for messages.
-        with_text: Demand the text tower and the logit scale.
+        with_text: Demand the text tower and the logit scale; a scale alone may be there.
 
     Raises:
         CheckpointError: The image tower is of no known kind.
@@ -69,8 +76,7 @@ def layout_of(tensors: Mapping[str, Tensor], source: str, *, with_text: bool = T
         if prefix is None:  # demand it under the name this kind of tower comes with
             prefix = "" if tower_of(tensors, source) in (VIT, RESNET) else "text."
         layout |= prefixed(prefix, _text(tensors, prefix))
-        layout |= {"logit_scale": (), "logit_bias?": ()}
-    return layout
+    return layout | {"logit_scale" if with_text else "logit_scale?": (), "logit_bias?": ()}
 
 
 def _transformer(prefix: str, width: str, hidden: str) -> Layout:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -48,22 +49,29 @@ class Renamed:
         origins: New name -> the old names its values come from.
         parts: New name -> (index, number) where it is one of several slices of the old tensor.
         unmatched: Old names no rule covers.
+        missing: Old names that would make up a tensor together with some that are there.
     """
 
     tensors: dict[str, Tensor]
     origins: dict[str, tuple[str, ...]]
     unmatched: list[str]
     parts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
 
 
-def to_open_clip(rules: Iterable[Rule], tensors: Mapping[str, Tensor]) -> Renamed:
+def to_open_clip(rules: Iterable[Rule], tensors: Mapping[str, Tensor], path: str | Path) -> Renamed:
     """Renames a dialect's tensors.
 
+    Args:
+        rules: The dialect.
+        tensors: By its names.
+        path: The file, for messages.
+
     Raises:
-        CheckpointError: Parts of a concatenated tensor are missing or differ in shape or dtype.
+        CheckpointError: Parts of a concatenated tensor differ in shape or dtype.
     """
     result = Renamed({}, {}, [])
-    pieces: dict[str, tuple[Rule, dict[int, str]]] = {}
+    pieces: dict[str, tuple[Rule, re.Match[str], dict[int, str]]] = {}
     for key in tensors:
         for rule in rules:
             found = next(
@@ -72,21 +80,22 @@ def to_open_clip(rules: Iterable[Rule], tensors: Mapping[str, Tensor]) -> Rename
             if found:
                 position, match = found
                 ours = _fill(rule.ours, match)
-                pieces.setdefault(ours, (rule, {}))[1][position] = key
+                pieces.setdefault(ours, (rule, match, {}))[2][position] = key
                 break
         else:
             result.unmatched.append(key)
-    for ours, (rule, parts) in pieces.items():
+    for ours, (rule, match, parts) in pieces.items():
         names = tuple(parts[n] for n in sorted(parts))
         if len(names) != len(rule.theirs):
-            raise CheckpointError(
-                f"of the {len(rule.theirs)} tensors that make up {ours} only {', '.join(names)} "
-                "is there"
-            )
+            whole = (_fill(template, match) for template in rule.theirs)
+            result.missing += [key for key in whole if key not in names]
+            continue
         values = [tensors[name] for name in names]
         if len({(value.shape, value.dtype) for value in values}) > 1:
             kinds = ", ".join(f"{n} {tuple(tensors[n].shape)} {tensors[n].dtype}" for n in names)
-            raise CheckpointError(f"tensors that belong together differ in shape or type: {kinds}")
+            raise CheckpointError(
+                f"{path}: tensors that belong together differ in shape or type: {kinds}"
+            )
         value = values[0] if len(values) == 1 else torch.cat(values)
         result.tensors[ours] = value.T if rule.transpose else value
         result.origins[ours] = names
@@ -111,6 +120,14 @@ def from_open_clip(rules: Iterable[Rule], tensors: Mapping[str, Tensor]) -> Rena
         else:
             result.unmatched.append(key)
     return result
+
+
+def their_names(rules: Iterable[Rule], key: str) -> tuple[str, ...]:
+    """What a dialect calls one of open_clip's keys; the key itself where no rule covers it."""
+    for rule in rules:
+        if match := rule.our_pattern.fullmatch(key):
+            return tuple(_fill(template, match) for template in rule.theirs)
+    return (key,)
 
 
 def same(*templates: str) -> list[Rule]:

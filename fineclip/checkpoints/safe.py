@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
+from torch import Tensor
 
 from fineclip.checkpoints.torchscript import is_torchscript, read_torchscript
 
@@ -51,11 +52,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu", *, mmap: bool =
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty")
     if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, "pt", device=str(map_location) if map_location else "cpu") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
+        return read_safetensors(path, map_location)[0]
     try:
         if is_torchscript(path):
             return read_torchscript(path)
@@ -72,29 +69,51 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu", *, mmap: bool =
             f"run code on loading{f' ({detail.strip()})' if detail else ''}. "
             "Re-save the state dict alone, or as safetensors, where you trust its origin"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        # The reasons torch gives (a byte, an error number) help nobody; they stay as the cause.
+    except Exception as error:
+        # What a damaged file makes an unpickler raise can be anything. The reasons (a byte, an
+        # error number) help nobody; they stay as the cause.
         raise CheckpointError(
             f"{path} is damaged or no checkpoint: a file that torch.save wrote was expected; if it "
             "was downloaded or copied, compare its size with the original"
         ) from error
 
 
+def read_safetensors(
+    path: Path, map_location: Any = "cpu"
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, mapped, and the strings of its header.
+
+    Raises:
+        CheckpointError: It is damaged, or no such file.
+    """
+    try:
+        with safe_open(path, "pt", device=str(map_location) if map_location else "cpu") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return tensors, dict(file.metadata() or {})
+    except Exception as error:  # the library's own, or torch's for types that it does not know
+        raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
+
+
 def install_safe_loader() -> None:
     """Makes mmengine's checkpoint loading safe for this process.
 
     mmengine retries with full unpickling when ``weights_only=True`` fails; its loaders for local
-    files and for http(s) are replaced by ones that do not.
+    files and for http(s) are replaced by ones that do not. They also find weights in other
+    containers than ``state_dict`` and drop the names of wrappers, as all that reads checkpoints
+    here does.
     """
     from mmengine.runner import CheckpointLoader  # slow to import, and converting needs none of it
 
+    from fineclip.checkpoints.state_dict import as_mmengine_reads  # it raises what is defined here
+
     def load_local(filename: str, map_location: Any = None) -> Any:
-        return read_checkpoint(filename, map_location)
+        return as_mmengine_reads(read_checkpoint(filename, map_location), filename)
 
     def load_url(filename: str, map_location: Any = None) -> Any:
-        return torch.hub.load_state_dict_from_url(
+        checkpoint = torch.hub.load_state_dict_from_url(
             filename, map_location=map_location, weights_only=True
         )
+        return as_mmengine_reads(checkpoint, filename)
 
     CheckpointLoader.register_scheme("", load_local, force=True)
     CheckpointLoader.register_scheme(("http://", "https://"), load_url, force=True)

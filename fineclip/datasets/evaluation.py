@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ def box_regions(
     split: str | None = None,
     *,
     transform: ImageTransform | Mapping[str, Any],
-    vocabulary: str | Vocabulary | None = None,
+    vocabulary: str | Vocabulary | Sequence[str] | None = None,
     files: EvaluationFiles | None = None,
 ) -> PanopticRegionDataset | InstanceRegionDataset:
     """The labelled boxes of a split: panoptic segments, or instances where there are none.

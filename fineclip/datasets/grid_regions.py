@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fineclip.checks import integer_from
 from fineclip.registry import DATA_PARTS
 
 
@@ -21,7 +22,7 @@ class GridRegions:
         max_grid: Most rows or columns of the grid.
 
     Raises:
-        ValueError: ``max_grid`` is below 1.
+        ValueError: ``max_regions`` or ``max_grid`` is below 1.
     """
 
     annotated = False
@@ -29,6 +30,7 @@ class GridRegions:
     crop_scale = 1.0
 
     def __init__(self, *, max_regions: int = 20, max_grid: int = 6) -> None:
+        integer_from(1).require(max_regions, "max_regions")
         self.max_regions = max_regions
         self.shapes = grid_shapes(max_grid)
 
@@ -54,8 +56,7 @@ def grid_shapes(max_side: int = 6) -> list[tuple[int, int]]:
     Raises:
         ValueError: If ``max_side`` is below 1.
     """
-    if max_side < 1:
-        raise ValueError(f"max_grid must be at least 1, got {max_side}")
+    integer_from(1).require(max_side, "max_grid")
     return [
         (rows, columns)
         for rows in range(1, max_side + 1)

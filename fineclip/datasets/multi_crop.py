@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fineclip.checks import integer_from, list_of, real
 from fineclip.datasets.decoding import DecodedImage
 from fineclip.datasets.resampling import stack_images
 from fineclip.datasets.transforms import ImageTransform
@@ -66,15 +67,13 @@ class MultiCrop:
         flip: float = 0.5,
         interpolation: str = "bicubic",
     ) -> None:
-        if num_global < 1 or num_local < 1:
-            raise ValueError(
-                f"num_global and num_local must be at least 1, got {num_global} and {num_local}"
-            )
+        for name, number in (("num_global", num_global), ("num_local", num_local)):
+            integer_from(1).require(number, name)
         for name, scale in (("global_scale", global_scale), ("local_scale", local_scale)):
-            if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+            list_of(real(0, 1), 2).require(scale, name)
+            if not 0 < scale[0] <= scale[1] <= 1:
                 raise ValueError(f"{name} must be (low, high) with 0 < low <= high <= 1: {scale}")
-        if not 0 <= flip <= 1:
-            raise ValueError(f"flip must be a probability, got {flip}")
+        real(0, 1).require(flip, "flip")
         self.num_global, self.num_local = num_global, num_local
         # A config may give lists.
         self.global_scale = (global_scale[0], global_scale[1])

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from fineclip.annotations import FileReport, announce, file_name_of, read_boxes, read_panoptic
 from fineclip.datasets.evaluation_batch import Skipped
 from fineclip.datasets.files import require_folder, require_some_image
 from fineclip.datasets.transforms import ImageTransform, as_transform
-from fineclip.files import read_json, require_keys
 from fineclip.images import UnusableImageError, read_image
 from fineclip.registry import DATASETS
-from fineclip.text.vocabulary import Vocabulary, load_vocabulary
+from fineclip.text.vocabulary import Vocabulary, as_vocabulary
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class _LabelledBoxes(Dataset):
         annotation_file: str | Path,
         image_root: str | Path,
         transform: ImageTransform | Mapping[str, Any],
-        vocabulary: str | Path | Vocabulary | None,
+        vocabulary: str | Path | Vocabulary | Sequence[str] | None,
         min_area: float,
         max_area: float,
         max_regions: int,
@@ -55,8 +55,8 @@ class _LabelledBoxes(Dataset):
         self.transform = as_transform(transform)
         self.min_area, self.max_area, self.max_regions = min_area, max_area, max_regions
         self.annotation_file = Path(annotation_file)
-        data = read_json(self.annotation_file, "annotations")
-        require_keys(data, ("images", "annotations", "categories"), str(annotation_file))
+        data, report = self._read(self.annotation_file)
+        announce(report)
         self.image_root = require_folder(image_root, "images")
         in_file = Vocabulary.from_coco(data)
         self.vocabulary = _resolve(vocabulary, in_file, self.annotation_file)
@@ -68,6 +68,9 @@ class _LabelledBoxes(Dataset):
             self.image_root, [image.file_name for image in self.images], str(annotation_file)
         )
 
+    def _read(self, file: Path) -> tuple[dict[str, Any], FileReport]:
+        raise NotImplementedError
+
     def _parse(self, data: Mapping[str, Any]) -> list[_Image]:
         raise NotImplementedError
 
@@ -77,12 +80,6 @@ class _LabelledBoxes(Dataset):
 
     def _check_categories(self, in_file: Vocabulary) -> None:
         used = {region["category_id"] for image in self.images for region in image.regions}
-        undeclared = sorted(used - set(in_file.index_of_id))
-        if undeclared:
-            raise ValueError(
-                f"{self.annotation_file}: regions have category ids {undeclared[:5]} that "
-                "'categories' does not list"
-            )
         for id_ in sorted(used):
             name = in_file.categories[in_file.index_of_id[id_]].name
             index = self.vocabulary.index_of_id.get(id_)
@@ -163,8 +160,9 @@ class PanopticRegionDataset(_LabelledBoxes):
         image_root: Folder of the images.
         panoptic_root: Folder of the segment PNGs (id = R + 256 G + 65536 B).
         transform: Geometry of the network input, or a dict of its arguments.
-        vocabulary: Candidate classes: a name, a path or a :class:`Vocabulary`, matched by
-            category id. None: the categories of the file, in ascending id.
+        vocabulary: Candidate classes: anything :func:`fineclip.text.as_vocabulary` takes, matched
+            by category id, or by name where it has no ids. None: the categories of the file, in
+            ascending id.
         min_area: Smallest box area in square pixels of the original image.
         max_area: Largest box area in square pixels of the original image.
         max_regions: Segments of an image that are looked at.
@@ -182,7 +180,7 @@ class PanopticRegionDataset(_LabelledBoxes):
         panoptic_root: str | Path,
         *,
         transform: ImageTransform | Mapping[str, Any],
-        vocabulary: str | Path | Vocabulary | None = None,
+        vocabulary: str | Path | Vocabulary | Sequence[str] | None = None,
         min_area: float = 8 * 8,
         max_area: float = 1024 * 1024,
         max_regions: int = 100,
@@ -194,36 +192,31 @@ class PanopticRegionDataset(_LabelledBoxes):
         require_some_image(
             self.panoptic_root, [i.panoptic_file for i in self.images], str(annotation_file)
         )
-        undecided = [c.name for c in self.vocabulary.categories if c.isthing is None]
+        # A class without an id is not in the file: nothing has it, it is only a candidate.
+        undecided = [
+            category.name
+            for category in self.vocabulary.categories
+            if category.isthing is None and category.id is not None
+        ]
         if undecided:
             raise ValueError(
                 f"vocabulary {self.vocabulary.name!r} does not say whether {undecided[0]!r} is a "
                 "thing: panoptic regions need 'isthing' for every category"
             )
 
+    def _read(self, file: Path) -> tuple[dict[str, Any], FileReport]:
+        return read_panoptic(file)
+
     def _parse(self, data: Mapping[str, Any]) -> list[_Image]:
-        infos = _image_infos(data, self.annotation_file)
-        images = []
-        for index, entry in enumerate(data["annotations"]):
-            where = f"{self.annotation_file}: annotations[{index}]"
-            if isinstance(entry, Mapping) and "bbox" in entry and "segments_info" not in entry:
-                raise ValueError(
-                    f"{where}: no 'segments_info': these are instance annotations, "
-                    "use InstanceRegionDataset"
-                )
-            require_keys(entry, ("image_id", "file_name", "segments_info"), where)
-            for segment in entry["segments_info"]:
-                _check_region(segment, ("id", "category_id", "bbox"), f"{where}: segments_info")
-            if entry["image_id"] not in infos:
-                raise ValueError(f"{where}: image_id {entry['image_id']} is not among 'images'")
-            images.append(
-                _Image(
-                    *infos[entry["image_id"]],
-                    regions=entry["segments_info"],
-                    panoptic_file=entry["file_name"],
-                )
+        infos = _image_infos(data)
+        return [
+            _Image(
+                *infos[entry["image_id"]],
+                regions=entry["segments_info"],
+                panoptic_file=entry["file_name"],
             )
-        return images
+            for entry in data["annotations"]
+        ]
 
     def _boxes(self, image: _Image, skipped: Skipped) -> np.ndarray:
         segments = image.regions[: self.max_regions]
@@ -281,7 +274,7 @@ class InstanceRegionDataset(_LabelledBoxes):
         image_root: str | Path,
         *,
         transform: ImageTransform | Mapping[str, Any],
-        vocabulary: str | Path | Vocabulary | None = None,
+        vocabulary: str | Path | Vocabulary | Sequence[str] | None = None,
         min_area: float = 8 * 8,
         max_area: float = 1024 * 1024,
         max_regions: int = 100,
@@ -290,20 +283,13 @@ class InstanceRegionDataset(_LabelledBoxes):
             annotation_file, image_root, transform, vocabulary, min_area, max_area, max_regions
         )
 
+    def _read(self, file: Path) -> tuple[dict[str, Any], FileReport]:
+        return read_boxes(file)
+
     def _parse(self, data: Mapping[str, Any]) -> list[_Image]:
-        infos = _image_infos(data, self.annotation_file)
+        infos = _image_infos(data)
         regions: dict[Any, list[Mapping[str, Any]]] = {image_id: [] for image_id in infos}
-        for index, annotation in enumerate(data["annotations"]):
-            where = f"{self.annotation_file}: annotations[{index}]"
-            if isinstance(annotation, Mapping) and "segments_info" in annotation:
-                raise ValueError(
-                    f"{where}: these are panoptic annotations, use PanopticRegionDataset"
-                )
-            _check_region(annotation, ("image_id", "category_id", "bbox"), where)
-            if annotation["image_id"] not in regions:
-                raise ValueError(
-                    f"{where}: image_id {annotation['image_id']} is not among 'images'"
-                )
+        for annotation in data["annotations"]:
             regions[annotation["image_id"]].append(annotation)
         return [_Image(*infos[image_id], regions=found) for image_id, found in regions.items()]
 
@@ -328,14 +314,6 @@ def pixel_span_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 
 
-def _check_region(region: Any, keys: Sequence[str], where: str) -> None:
-    require_keys(region, keys, where)
-    box = region["bbox"]
-    numbers = isinstance(box, Sequence) and all(isinstance(v, int | float) for v in box)
-    if not numbers or len(box) != 4 or not np.isfinite(box).all():
-        raise ValueError(f"{where}: 'bbox' must be four numbers x, y, width, height, got {box!r}")
-
-
 def _annotated_boxes(regions: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """(n, 4) float64 xyxy in pixels from COCO's xywh."""
     boxes = np.array([region["bbox"] for region in regions], dtype=np.float64).reshape(-1, 4)
@@ -343,21 +321,17 @@ def _annotated_boxes(regions: Sequence[Mapping[str, Any]]) -> np.ndarray:
     return boxes
 
 
-def _image_infos(data: Mapping[str, Any], file: Path) -> dict[Any, tuple[Any, str, int, int]]:
+def _image_infos(data: Mapping[str, Any]) -> dict[Any, tuple[Any, str, int, int]]:
     """(id, file name, width, height) by image id."""
-    infos = {}
-    for index, image in enumerate(data["images"]):
-        # LVIS leaves the file name out: its images lie in two folders, which coco_url names.
-        if isinstance(image, Mapping) and "file_name" not in image and "coco_url" in image:
-            image = {**image, "file_name": "/".join(image["coco_url"].split("/")[-2:])}
-        require_keys(image, ("id", "file_name", "width", "height"), f"{file}: images[{index}]")
-        infos[image["id"]] = (image["id"], image["file_name"], image["width"], image["height"])
-    return infos
+    return {
+        image["id"]: (image["id"], file_name_of(image), image["width"], image["height"])
+        for image in data["images"]
+    }
 
 
 def _resolve(
-    vocabulary: str | Path | Vocabulary | None, in_file: Vocabulary, file: Path
+    vocabulary: str | Path | Vocabulary | Sequence[str] | None, in_file: Vocabulary, file: Path
 ) -> Vocabulary:
     if vocabulary is None:
         return Vocabulary(name=file.stem, categories=in_file.categories, source=str(file))
-    return vocabulary if isinstance(vocabulary, Vocabulary) else load_vocabulary(vocabulary)
+    return as_vocabulary(vocabulary).with_ids_of(in_file)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fineclip.files import read_json
+from fineclip.annotations import read_region_captions
 
 
 class RegionCaptions:
@@ -14,10 +14,14 @@ class RegionCaptions:
 
     Keys are annotation ids (as strings, JSON allows no others), or the reference release's
     ``NAME_x_y_w_h.jpg``: the image's file name, with or without folder and extension, and the box
-    xywh in pixels, truncated to integers.
+    xywh in pixels, truncated to integers. Ids and boxes are those of the annotation file, before
+    they were mended.
 
     Args:
         path: JSON object mapping keys to captions.
+
+    Attributes:
+        report: What was found out about the file.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -25,28 +29,57 @@ class RegionCaptions:
     """
 
     def __init__(self, path: str | Path) -> None:
-        captions = read_json(path, "region captions")
-        if not isinstance(captions, Mapping):
-            raise ValueError(f"region captions: {path} must be a JSON object of key: caption")
-        for key, caption in captions.items():
-            if not isinstance(caption, str):
-                raise ValueError(
-                    f"region captions: {path}: {key!r} must map to a string, got {caption!r}"
-                )
-        self._captions = captions
+        self._captions, self.report = read_region_captions(path)
 
-    def get(self, annotation: Mapping[str, Any], file_name: str) -> str | None:
-        """The caption of one COCO annotation of the image ``file_name``, None if it has none."""
-        caption = self._captions.get(str(annotation.get("id")))
-        if caption is not None:
-            return caption
-        try:
-            box = "_".join(str(int(value)) for value in annotation["bbox"])
-        except (TypeError, ValueError, OverflowError):
-            return None  # such a box is of no use anyway
+    def for_boxes(
+        self, annotations: Iterable[tuple[Mapping[str, Any], str]], where: str
+    ) -> list[str | None]:
+        """The captions of all boxes of a data set.
+
+        Args:
+            annotations: COCO annotations, each with the file name of its image.
+            where: What messages call the annotations.
+
+        Returns:
+            One per annotation, None where there is none.
+
+        Raises:
+            ValueError: No box has a caption, or two boxes have the id of one.
+        """
+        found: list[str | None] = []
+        used: set[str] = set()
+        for annotation, file_name in annotations:
+            key = self._key(annotation, file_name)
+            if key in used and key == str(_given(annotation, "id")):
+                raise ValueError(
+                    f"region captions: {self.report.file}: {key!r} is the id of several "
+                    f"annotations in {where}, the last of {file_name}"
+                )
+            if key is not None:
+                used.add(key)
+            found.append(None if key is None else self._captions[key])
+        if self._captions and found and not used:
+            raise ValueError(
+                f"region captions: {self.report.file}: none of the {len(self._captions)} keys, "
+                f"the first {next(iter(self._captions))!r}, is of a box in {where}"
+            )
+        if unused := len(self._captions) - len(used):
+            first = next(repr(key) for key in self._captions if key not in used)
+            self.report.add("noted", "region captions that match no box", first, count=unused)
+        return found
+
+    def _key(self, annotation: Mapping[str, Any], file_name: str) -> str | None:
+        id_ = _given(annotation, "id")
+        if id_ is not None and str(id_) in self._captions:
+            return str(id_)
+        box = "_".join(str(int(value)) for value in _given(annotation, "bbox"))
         path = PurePosixPath(file_name)
         for name in (file_name, path.name, path.stem):
-            caption = self._captions.get(f"{name}_{box}.jpg")
-            if caption is not None:
-                return caption
+            if (key := f"{name}_{box}.jpg") in self._captions:
+                return key
         return None
+
+
+def _given(annotation: Mapping[str, Any], key: str) -> Any:
+    """A value as the annotation file has it, mended or not."""
+    return annotation.get(f"given_{key}", annotation.get(key))

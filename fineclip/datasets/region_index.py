@@ -41,7 +41,8 @@ class RegionIndex:
 
     Raises:
         FileNotFoundError: A file of the source does not exist.
-        ValueError: A file has not the format it should, or no image is left.
+        ValueError: A file has not the format it should, or no image, or no box of
+            those that are asked for, is left.
     """
 
     def __init__(
@@ -108,8 +109,12 @@ class RegionIndex:
                 "current",
                 level=30,
             )
+        left_out = [f"{len(found)} x {reason}" for reason, found in self.problems.items()]
+        why = f" ({', '.join(left_out)})" if left_out else ""
         if not kept:
-            raise ValueError(f"{source.where}: no usable image is left of {len(numbers)}")
+            raise ValueError(f"{source.where}: no usable image is left of {len(numbers)}{why}")
+        if regions is not None and not all_boxes:
+            raise ValueError(f"{source.where}: no usable box is left in {len(kept)} images{why}")
         self.numbers = torch.tensor(kept)
         self.sizes = torch.tensor(sizes)
         self.captions = PackedStrings(captions)

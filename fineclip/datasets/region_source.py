@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from fineclip.annotations import FileReport, announce, file_name_of, read_boxes, read_captions
 from fineclip.datasets.packed_strings import PackedStrings
 from fineclip.datasets.region_captions import RegionCaptions
-from fineclip.files import read_json, require_keys
+from fineclip.files import require_keys
 from fineclip.images import read_bytes
 from fineclip.registry import DATA_PARTS
 
@@ -118,7 +119,8 @@ class AnnotationFiles:
 
         Raises:
             FileNotFoundError: A file does not exist.
-            ValueError: A file has not the format it should, or is wanted and was not given.
+            ValueError: A file has not the format it should, or is wanted and was not given, or
+            has nothing to say about these images.
         """
         data = _AnnotationRecords(self, wanted)
         self._files = PackedStrings(image["file_name"] for image in data.images)
@@ -140,52 +142,74 @@ class AnnotationFiles:
 class _AnnotationRecords:
     def __init__(self, source: AnnotationFiles, wanted: ReadSettings) -> None:
         where = f"annotations: {source.annotations}"
-        data = read_json(source.annotations, "annotations")
-        require_keys(data, ["images"], where)
-        self.images = data["images"]
-        for image in self.images:
-            require_keys(image, ["id", "file_name", "width", "height"], f"{where}: image")
+        data, report = read_boxes(source.annotations, labelled=False, boxes=wanted.annotations)
         if wanted.categories:
             require_keys(data, ["categories"], f"{where}: labels")
+        if wanted.annotations:
+            require_keys(data, ["annotations"], where)
+        self.images = [_with_file_name(image) for image in data["images"]]
         self.categories = data.get("categories", ())
+        reports = [report]
         self._captions: dict[Any, list[str]] = {}
         if wanted.captions:
             if source.captions is None:
                 raise ValueError('the field "texts" needs a captions file: set captions=...')
-            self._captions = _read_captions(source.captions)
+            self._captions, report = _captions_of(self.images, source.captions, where)
+            reports.append(report)
         self._annotations: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
-        if wanted.annotations:
-            require_keys(data, ["annotations"], where)
-            for annotation in data["annotations"]:
-                require_keys(annotation, ["image_id", "bbox"], f"{where}: annotation")
-                self._annotations[annotation["image_id"]].append(annotation)
-        self._region_captions = None
+        self._region_captions: dict[Any, list[str | None]] | None = None
+        annotations = data["annotations"] if wanted.annotations else ()
+        for annotation in annotations:
+            self._annotations[annotation["image_id"]].append(annotation)
         if wanted.region_captions and source.region_captions is not None:
-            self._region_captions = RegionCaptions(source.region_captions)
+            lookup = RegionCaptions(source.region_captions)
+            files = {image["id"]: image["file_name"] for image in self.images}
+            boxes = [(annotation, files[annotation["image_id"]]) for annotation in annotations]
+            self._region_captions = defaultdict(list)
+            for (annotation, _), caption in zip(boxes, lookup.for_boxes(boxes, where), strict=True):
+                self._region_captions[annotation["image_id"]].append(caption)
+            reports.append(lookup.report)
+        for report in reports:
+            announce(report)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def records(self, numbers: Sequence[int]) -> Iterator[ImageRecord]:
-        lookup = self._region_captions
         for number in numbers:
             image = self.images[number]
             annotations = self._annotations.get(image["id"], ())
             captions = None
-            if lookup is not None:
-                captions = [lookup.get(a, image["file_name"]) for a in annotations]
+            if self._region_captions is not None:
+                captions = self._region_captions.get(image["id"], ())
             yield ImageRecord(image, self._captions.get(image["id"], ()), annotations, captions)
 
 
-def _read_captions(path: str | Path) -> dict[Any, list[str]]:
-    data = read_json(path, "captions")
-    require_keys(data, ["annotations"], f"captions: {path}")
-    captions: dict[Any, list[str]] = defaultdict(list)
-    for annotation in data["annotations"]:
-        require_keys(annotation, ["image_id", "caption"], f"captions: {path}: annotation")
-        caption = annotation["caption"]
-        if not isinstance(caption, str):
-            raise ValueError(f"captions: {path}: a caption must be a string, got {caption!r}")
-        if caption.strip():
-            captions[annotation["image_id"]].append(caption.strip())
-    return captions
+def _with_file_name(image: Mapping[str, Any]) -> Mapping[str, Any]:
+    return image if "file_name" in image else {**image, "file_name": file_name_of(image)}
+
+
+def _captions_of(
+    images: Sequence[Mapping[str, Any]], path: str | Path, where: str
+) -> tuple[dict[Any, list[str]], FileReport]:
+    """Captions of the images by their ids, stripped.
+
+    Raises:
+        ValueError: There are captions, but of no image.
+    """
+    captions, report = read_captions(path, images=False)
+    known = {image["id"] for image in images}
+    unknown = {id_: texts for id_, texts in captions.by_image.items() if id_ not in known}
+    if captions.by_image and images and len(unknown) == len(captions.by_image):
+        raise ValueError(
+            f"captions: {path}: none is of an image in {where}: the first image_id is "
+            f"{next(iter(unknown))!r} here, {images[0]['id']!r} there"
+        )
+    if unknown:
+        count, first = sum(map(len, unknown.values())), f"image_id {next(iter(unknown))!r}"
+        report.add("noted", "captions of images that are not listed", first, count=count)
+    return {
+        id_: [caption.strip() for caption in texts]
+        for id_, texts in captions.by_image.items()
+        if id_ in known
+    }, report

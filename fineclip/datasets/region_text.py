@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fineclip.checks import integer_from, nearest
 from fineclip.datasets.image_reader import ImageReader
 from fineclip.datasets.multi_crop import MultiCrop, ViewPlan
 from fineclip.datasets.region_index import RegionIndex
@@ -95,6 +96,10 @@ class RegionTextDataset(Dataset):
     ) -> None:
         if unknown := sorted(set(fields) - set(FIELDS)):
             raise ValueError(f"fields: unknown {', '.join(unknown)}; known: {', '.join(FIELDS)}")
+        if num_images is not None:
+            integer_from(1).require(num_images, "num_images")
+        integer_from(0).require(min_side, "min_side")
+        integer_from(0, 2**32 - 1).require(seed, "seed")
         self.regions: Regions = BoxRegions() if regions is None else _built(regions, "regions")
         if "region_texts" in fields and not self.regions.annotated:
             raise ValueError(
@@ -211,6 +216,6 @@ def _built(part: Any, name: str) -> Any:
     if not isinstance(part, Mapping):
         return part
     if DATA_PARTS.get(part.get("type")) is None:
-        known = ", ".join(sorted(DATA_PARTS.module_dict))
-        raise ValueError(f"{name}: unknown type {part.get('type')!r}; known: {known}")
+        known = nearest(str(part.get("type")), DATA_PARTS.module_dict)
+        raise ValueError(f"{name}: unknown type {part.get('type')!r}; {known}")
     return DATA_PARTS.build(part)

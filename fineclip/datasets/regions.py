@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fineclip.checks import integer_from, real
 from fineclip.datasets.region_source import ImageRecord
 from fineclip.registry import DATA_PARTS
 
@@ -75,7 +76,7 @@ class BoxRegions:
         crop_scale: Factor on box width and height for the crop (CLIPSelf, sec. 3.2: 1.5).
 
     Raises:
-        ValueError: ``category_caption`` is no such template.
+        ValueError: ``category_caption`` is no such template, or a number makes no sense.
     """
 
     annotated = True
@@ -93,6 +94,11 @@ class BoxRegions:
     ) -> None:
         if category_caption.count("{}") != 1:
             raise ValueError(f"category_caption needs one {{}}, got {category_caption!r}")
+        integer_from(1).require(max_boxes, "max_boxes")
+        real(0).require(min_area, "min_area")
+        if not min_area <= max_area:
+            raise ValueError(f"max_area must be min_area ({min_area}) at least, got {max_area}")
+        real(0, above=True).require(crop_scale, "crop_scale")
         self.max_boxes = max_boxes
         self.min_area, self.max_area = min_area, max_area
         self.include_crowd = include_crowd

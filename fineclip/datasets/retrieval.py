@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,15 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from fineclip.annotations import (
+    FileReport,
+    announce,
+    audit_caption_list,
+    audit_captions,
+    read_audited,
+)
 from fineclip.datasets.files import require_folder, require_some_image
 from fineclip.datasets.transforms import ImageTransform, as_transform
-from fineclip.files import read_json, require_keys
 from fineclip.images import UnusableImageError, read_image
 from fineclip.registry import DATASETS
 from fineclip.text.tokenizers import Tokenizer, get_tokenizer
@@ -55,14 +62,16 @@ class RetrievalDataset(Dataset):
     ) -> None:
         self.transform = as_transform(transform)
         where = str(captions) if isinstance(captions, str | Path) else "captions"
-        data = read_json(captions, "captions") if isinstance(captions, str | Path) else captions
-        self.image_root = require_folder(image_root, "images")
-        if isinstance(data, Mapping):
-            self.images = _from_coco(data, where)
-        elif isinstance(data, Sequence):
-            self.images = _from_list(data, where)
+        if not isinstance(captions, str | Path | Mapping | Sequence):
+            kind = type(captions).__name__
+            raise TypeError(f"{where}: expected a mapping or a list, got {kind}")
+        if isinstance(captions, str | Path):
+            self.images, report = read_audited(captions, "captions", _from_any)
         else:
-            raise TypeError(f"{where}: expected a mapping or a list, got {type(data).__name__}")
+            self.images, report = _from_any(deepcopy(captions), where)
+        report.raise_if_refused()
+        announce(report)
+        self.image_root = require_folder(image_root, "images")
         if not any(texts for _, _, texts in self.images):
             raise ValueError(f"{where}: no image has a caption")
         require_some_image(self.image_root, [file for _, file, _ in self.images], where)
@@ -97,39 +106,11 @@ class RetrievalDataset(Dataset):
 _Entry = tuple[int | str, str, tuple[str, ...]]
 
 
-def _from_coco(data: Mapping[str, Any], where: str) -> list[_Entry]:
-    """(image id, file name, captions) in the order of ``images``."""
-    require_keys(data, ("images", "annotations"), where)
-    captions: dict[Any, list[str]] = {}
-    files: dict[Any, str] = {}
-    for index, image in enumerate(data["images"]):
-        require_keys(image, ("id", "file_name"), f"{where}: images[{index}]")
-        files[image["id"]] = image["file_name"]
-        captions[image["id"]] = []
-    for index, annotation in enumerate(data["annotations"]):
-        place = f"{where}: annotations[{index}]"
-        require_keys(annotation, ("image_id", "caption"), place)
-        if annotation["image_id"] not in captions:
-            raise ValueError(f"{place}: image_id {annotation['image_id']} is not among 'images'")
-        captions[annotation["image_id"]].append(_text(annotation["caption"], place))
-    return [(image_id, files[image_id], tuple(captions[image_id])) for image_id in files]
-
-
-def _from_list(data: Sequence[Any], where: str) -> list[_Entry]:
-    """(file name as image id, file name, captions) in the order of first appearance."""
-    captions: dict[str, list[str]] = {}
-    for index, entry in enumerate(data):
-        place = f"{where}[{index}]"
-        require_keys(entry, ("image", "caption"), place)
-        texts = entry["caption"]
-        texts = [texts] if isinstance(texts, str) else texts
-        if not isinstance(entry["image"], str) or not isinstance(texts, Sequence):
-            raise ValueError(f"{place}: expected a file name and one or several captions")
-        captions.setdefault(entry["image"], []).extend(_text(text, place) for text in texts)
-    return [(file, file, tuple(texts)) for file, texts in captions.items()]
-
-
-def _text(caption: Any, place: str) -> str:
-    if not isinstance(caption, str):
-        raise ValueError(f"{place}: 'caption' must be a string, got {caption!r}")
-    return caption
+def _from_any(data: Any, where: str) -> tuple[list[_Entry], FileReport]:
+    """(image id, file name, captions) of either form of a caption file, in its order."""
+    if isinstance(data, Sequence) and not isinstance(data, str):
+        found, report = audit_caption_list(data, where)
+        return [(file, file, tuple(texts)) for file, texts in found.items()], report
+    captions, report = audit_captions(data, where, images=True)
+    images = captions.images.items()
+    return [(id_, file, tuple(captions.by_image.get(id_, ()))) for id_, file in images], report

@@ -9,6 +9,7 @@ import torch
 from mmengine.dataset import DefaultSampler
 from torch import Tensor
 
+from fineclip.checks import integer_from
 from fineclip.registry import DATA_SAMPLERS
 
 
@@ -73,8 +74,7 @@ class ShardSampler(EpochSampler):
         shard_of: Tensor | None = getattr(dataset, "groups", None)
         if shard_of is None:
             raise ValueError("ShardSampler needs a data set over shards; use EpochSampler instead")
-        if group < 1:
-            raise ValueError(f"group must be at least 1 shard, got {group}")
+        integer_from(1).require(group, "group")
         super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)
         self.group = group
         order = shard_of.argsort(stable=True)

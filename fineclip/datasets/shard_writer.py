@@ -10,6 +10,7 @@ from typing import Any
 
 import webdataset
 
+from fineclip.checks import integer_from
 from fineclip.datasets.region_source import AnnotationFiles, ImageRecord, ReadSettings
 from fineclip.datasets.shards import FORMAT, INDEX, VERSION, sample_key
 from fineclip.files import replacing_folder
@@ -57,8 +58,7 @@ def make_shards(
         ValueError: A file has not the format it should, or there is no image.
     """
     out = Path(out)
-    if samples_per_shard < 1:
-        raise ValueError(f"samples_per_shard must be at least 1, got {samples_per_shard}")
+    integer_from(1).require(samples_per_shard, "samples_per_shard")
     _check_target(out, overwrite)
     source = AnnotationFiles(
         image_root, annotations, captions=captions, region_captions=region_captions

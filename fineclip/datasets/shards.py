@@ -19,8 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fineclip.checks import (
+    ANY_TEXT,
+    FLAG,
+    OBJECT,
+    TEXT,
+    Check,
+    check_entries,
+    integer_from,
+    real,
+    shown,
+)
 from fineclip.datasets.region_source import ImageRecord, ReadSettings
-from fineclip.files import parse_json, read_json, require_keys
+from fineclip.files import parse_json, read_json
 from fineclip.registry import DATA_PARTS
 
 INDEX = "index.json"
@@ -29,6 +40,46 @@ VERSION = 1
 BLOCK = 512  # of a tar file: the header of a member comes before its content
 
 _REMEDY = "make the shards anew, or copy them and their index again"
+
+# Of millions of samples: checks by type alone are fast.
+_OBJECTS = Check("a list", lambda value: type(value) is list)  # whose items are checked later
+_ID = Check("a number or text", lambda value: type(value) in (int, float, str))
+_WORDS = Check(
+    "a list of text",
+    lambda value: type(value) is list and all(type(item) is str for item in value),
+)
+_PAIRS = Check(
+    "a list of pairs of integers, offset and length",
+    lambda value: (
+        type(value) is list
+        and all(type(span) is list and list(map(type, span)) == [int, int] for span in value)
+    ),
+)
+_INDEX = {
+    "categories": _OBJECTS,
+    "captions": FLAG,
+    "region_captions": FLAG,
+    "shards": _OBJECTS,
+}
+_CATEGORY = {"id": _ID, "name": TEXT}
+_SHARD = {
+    "file": Check(
+        "the name of a file beside the index",
+        lambda value: isinstance(value, str) and Path(value).name == value != "",
+    ),
+    "bytes": integer_from(0, 2**62),
+    "extensions": _WORDS,
+    "images": _PAIRS,
+    "annotations": _PAIRS,
+}
+_RECORD = {"image": OBJECT, "captions": _WORDS, "annotations": _OBJECTS}
+_IMAGE = {"id": _ID, "file_name": TEXT, "width": real(1), "height": real(1)}
+_ANNOTATION = {
+    "id": _ID,
+    "bbox": _OBJECTS,
+    "category_id": _ID,
+    "caption": Check("text or None", lambda value: value is None or type(value) is str),
+}
 
 
 def sample_key(number: int) -> str:
@@ -54,34 +105,27 @@ class Shards:
         index = read_json(path, "shards")
         self.where = str(path)
         where = f"shards: {path}"
-        keys = ["format", "version", "categories", "captions", "region_captions", "shards"]
-        require_keys(index, keys, where)
+        check_entries(index, {"format": ANY_TEXT, "version": integer_from(0)}, where)
         if (index["format"], index["version"]) != (FORMAT, VERSION):
             raise ValueError(
                 f"{where}: expected format {FORMAT!r}, version {VERSION}, got "
-                f"{index['format']!r}, version {index['version']!r}"
+                f"{shown(index['format'])}, version {index['version']}"
             )
+        check_entries(index, _INDEX, where)
+        for number, category in enumerate(index["categories"]):
+            check_entries(category, _CATEGORY, f"{where}: category {number}", optional=["name"])
         self.categories: Sequence[dict[str, Any]] = index["categories"]
-        self.has_captions = bool(index["captions"])
-        self.has_region_captions = bool(index["region_captions"])
-        self._paths = [path.parent / str(shard.get("file")) for shard in index["shards"]]
-        for shard, file in zip(index["shards"], self._paths, strict=True):
-            require_keys(shard, ["file", "bytes", "extensions", "images", "annotations"], where)
-            if not file.is_file():
-                raise FileNotFoundError(f"{where} names {file.name}, which is not beside it")
-            if (size := file.stat().st_size) != shard["bytes"]:
-                what = "is truncated" if size < shard["bytes"] else "does not fit its index"
-                raise ValueError(
-                    f"shard {file} {what}: {size} bytes, the index says {shard['bytes']}; {_REMEDY}"
-                )
+        self.has_captions: bool = index["captions"]
+        self.has_region_captions: bool = index["region_captions"]
+        self._paths = [_check_shard(shard, path) for shard in index["shards"]]
+        if len(set(self._paths)) < len(self._paths):
+            raise ValueError(f"{where}: two entries of 'shards' name the same file")
         counts = [len(shard["images"]) for shard in index["shards"]]
         self._shard = np.repeat(np.arange(len(counts)), counts)
         # (N, 2) byte offset and length of every member
-        self._images = _spans(index, "images", counts, where)
-        self._annotations = _spans(index, "annotations", counts, where)
+        self._images = _spans(index, "images", where)
+        self._annotations = _spans(index, "annotations", where)
         extensions = [name for shard in index["shards"] for name in shard["extensions"]]
-        if len(extensions) != sum(counts):
-            raise ValueError(f"{where}: {len(extensions)} extensions for {sum(counts)} images")
         self._known_extensions = sorted(set(extensions))
         self._extension = np.searchsorted(self._known_extensions, extensions).astype(np.uint8)
 
@@ -128,7 +172,11 @@ class Shards:
         content = self._member(number, self._annotations[number], name)
         where = f"shard {self._paths[self._shard[number]]}: {name}"
         record = parse_json(content, where)
-        require_keys(record, ["image", "captions", "annotations"], where)
+        check_entries(record, _RECORD, where)
+        check_entries(record["image"], _IMAGE, f"{where}: image")
+        for place, annotation in enumerate(record["annotations"]):
+            there = f"{where}: annotation {place}"
+            check_entries(annotation, _ANNOTATION, there, optional=("id", "category_id", "caption"))
         return record
 
     def _image_name(self, number: int) -> str:
@@ -146,10 +194,12 @@ class Shards:
             raise FileNotFoundError(f"shard {path} is gone") from None
         if len(data) != BLOCK + length:
             raise ValueError(f"shard {path} ends within {name}; {_REMEDY}")
-        found = data[:100].rstrip(b"\0")  # a ustar header begins with the name
-        if found != name.encode():
+        # A ustar header begins with the name; the size stands in it as octal digits.
+        found, size = data[:100].rstrip(b"\0"), data[124:136].rstrip(b" \0")
+        if found != name.encode() or size != f"{length:o}".zfill(len(size)).encode():
             raise ValueError(
-                f"shard {path} does not fit its index: {name} should be at byte {offset}; {_REMEDY}"
+                f"shard {path} does not fit its index: {name} should be at byte {offset}, "
+                f"{length} bytes long; {_REMEDY}"
             )
         return data[BLOCK:]
 
@@ -178,15 +228,45 @@ class _ShardRecords:
             )
 
 
-def _spans(index: dict[str, Any], kind: str, counts: list[int], where: str) -> np.ndarray:
-    spans = [span for shard in index["shards"] for span in shard[kind]]
-    try:
-        table = np.array(spans, dtype=np.int64).reshape(-1, 2)
-    except (TypeError, ValueError):
-        raise ValueError(f"{where}: {kind!r} must be pairs of offset and length") from None
-    if len(table) != sum(counts):
-        raise ValueError(f"{where}: {len(table)} entries of {kind!r} for {sum(counts)} images")
-    ends = np.repeat([shard["bytes"] for shard in index["shards"]], counts)
-    if (table[:, 0] < BLOCK).any() or (table.sum(1) > ends).any():
-        raise ValueError(f"{where}: {kind!r} lie outside of their shards; {_REMEDY}")
-    return table
+def _check_shard(shard: Any, index: Path) -> Path:
+    """The file that an entry of the index is about.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: The entry is malformed, or the file has another size.
+    """
+    where = f"shards: {index}"
+    check_entries(shard, _SHARD, f"{where}: an entry of 'shards'")
+    file = index.parent / shard["file"]
+    if not file.is_file():
+        raise FileNotFoundError(f"{where} names {file.name}, which is not beside it")
+    if (size := file.stat().st_size) != shard["bytes"]:
+        what = "is truncated" if size < shard["bytes"] else "does not fit its index"
+        raise ValueError(
+            f"shard {file} {what}: {size} bytes, the index says {shard['bytes']}; {_REMEDY}"
+        )
+    images = len(shard["images"])
+    for kind in ("annotations", "extensions"):
+        if len(shard[kind]) != images:
+            raise ValueError(
+                f"{where}: {file.name} has {len(shard[kind])} entries of {kind!r} for {images} "
+                "images"
+            )
+    return file
+
+
+def _spans(index: dict[str, Any], kind: str, where: str) -> np.ndarray:
+    tables = []
+    for shard in index["shards"]:
+        try:
+            spans = np.array(shard[kind], dtype=np.int64).reshape(-1, 2)
+        except OverflowError:
+            spans = np.full((1, 2), -1)  # lies outside of any file
+        offset, length = spans.T
+        outside = (offset < BLOCK) | (length < 0) | (length > shard["bytes"] - offset)
+        if outside.any():
+            raise ValueError(
+                f"{where}: {kind!r} of {shard['file']} lie outside of the file; {_REMEDY}"
+            )
+        tables.append(spans)
+    return np.concatenate(tables) if tables else np.zeros((0, 2), np.int64)

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fineclip.checks import integer_from, one_of
 from fineclip.datasets.decoding import DecodedImage
 from fineclip.datasets.resampling import FILTERS, resize_pil, resize_tensor
 
@@ -32,14 +33,9 @@ class ImageTransform:
     def __init__(
         self, size: int, resize: Resize = "squash", interpolation: str = "bilinear"
     ) -> None:
-        if resize not in ("squash", "pad", "pad_center"):
-            raise ValueError(f"resize must be 'squash', 'pad' or 'pad_center', got {resize!r}")
-        if interpolation not in FILTERS:
-            raise ValueError(
-                f"interpolation must be one of {sorted(FILTERS)}, got {interpolation!r}"
-            )
-        if size < 1:
-            raise ValueError(f"size must be at least 1 pixel, got {size}")
+        one_of("squash", "pad", "pad_center").require(resize, "resize")
+        one_of(*sorted(FILTERS)).require(interpolation, "interpolation")
+        integer_from(1).require(size, "size")
         self.size = size
         self.resize = resize
         self.interpolation = interpolation

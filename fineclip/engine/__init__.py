@@ -1,13 +1,13 @@
 """Training on mmengine's Runner: config loading, optimizer, hooks."""
 
-from fineclip.engine.config import load_config
+from fineclip.engine.config import OverridesAction, load_config, parse_overrides
 from fineclip.engine.hooks import (
     ClampLogitScaleHook,
     EMATeacherHook,
     PlainCheckpointHook,
     SkippedSamplesHook,
 )
-from fineclip.engine.launch import build_runner, prepare_training
+from fineclip.engine.launch import build_runner, explaining_errors, prepare_training
 from fineclip.engine.logits import InitialLogitsHook
 from fineclip.engine.optim import (
     AutocastOptimWrapper,
@@ -25,6 +25,7 @@ __all__ = [
     "ClampLogitScaleHook",
     "EMATeacherHook",
     "InitialLogitsHook",
+    "OverridesAction",
     "PlainCheckpointHook",
     "ProgressBarHook",
     "ResumableEpochLoop",
@@ -32,7 +33,9 @@ __all__ = [
     "WarmupCosineLR",
     "build_runner",
     "default_device",
+    "explaining_errors",
     "load_config",
     "parameter_groups",
+    "parse_overrides",
     "prepare_training",
 ]

@@ -2,13 +2,65 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
+import math
 import os
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config, DictAction
+
+from fineclip.checks import nearest, shown
+from fineclip.engine.arguments import check_arguments
+from fineclip.engine.settings import VARIABLES, checks_of, sections
+
+OPTION = "--cfg-options"
+
+
+class OverridesAction(argparse.Action):
+    """The words after ``--cfg-options``, see :func:`parse_overrides`."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        """Adds to what earlier ones gave."""
+        known = getattr(namespace, self.dest, None) or {}
+        try:
+            setattr(namespace, self.dest, {**known, **parse_overrides(values)})
+        except ValueError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+
+
+def parse_overrides(words: Iterable[str]) -> dict[str, Any]:
+    """Reads ``KEY=VALUE`` words.
+
+    A value is a number, ``True``, ``False``, ``None``, text, or a list of such: ``[1,2]``,
+    ``(1,2)`` or ``1,2``. Text keeps its spaces.
+
+    Raises:
+        ValueError: A word is no ``KEY=VALUE``, or the brackets of a value do not match.
+    """
+    options: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"expected KEY=VALUE, got {shown(word)}")
+        try:
+            # mmengine's reader of lists drops all spaces.
+            is_list = "," in text or text[:1] in ("(", "[")
+            read = DictAction._parse_iterable if is_list else _single_value
+            options[key] = read(text)
+        except AssertionError:
+            raise ValueError(f"{key}: brackets of {shown(text)} do not match") from None
+        except RecursionError:
+            raise ValueError(f"{key}: too many brackets within each other") from None
+    return options
+
+
+def _single_value(text: str) -> Any:
+    return DictAction._parse_int_float_bool(text.strip("'\""))
 
 
 def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Config:
@@ -27,25 +79,92 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
         path: A Python config file.
         options: Overrides by key.
 
+    What the result says is checked before anything is built from it: variables by
+    :data:`fineclip.engine.settings.VARIABLES`, arguments of this project's classes by their
+    signatures (:func:`fineclip.engine.arguments.check_arguments`).
+
     Raises:
         FileNotFoundError: The config does not exist.
-        ValueError: The config cannot be evaluated, or an override names a key it does not have.
+        ValueError: The config cannot be evaluated, or a key is unknown or has a value that makes
+            no sense.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"config {path} does not exist")
     options = dict(options or {})
-    try:
+    for key, value in options.items():
+        _refuse_nan(key, value)
+        if key in VARIABLES:
+            VARIABLES[key].require(value, f"{OPTION} {key}")
+    with _naming(path):
         trees = _read_chain(path.resolve())
-        assigned = set().union(*(_assignments(tree) for tree in trees.values())) - {"_base_"}
-        variables = {key: options.pop(key) for key in list(options) if key in assigned}
+    assigned: dict[str, ast.Assign] = {}
+    for tree in trees.values():
+        assigned |= _assignments(tree)
+    assigned.pop("_base_", None)
+    variables = {key: value for key, value in options.items() if key in assigned}
+    for key, value in variables.items():
+        if key not in VARIABLES and _is_dict(assigned[key].value):
+            _require_dict(key, value)
+    with _naming(path):
         config = _evaluate(path.resolve(), trees, variables)
-    except (SyntaxError, NameError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"config {path} cannot be evaluated: {error}") from error
-    for key in options:
-        _require_key(config, key, path)
-    config.merge_from_dict(options)
+    for key, value in options.items():
+        _require_key(config, key, value, path)
+    try:
+        config.merge_from_dict({k: v for k, v in options.items() if k not in variables})
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{OPTION} {' '.join(options)}: they do not go together ({error})"
+        ) from error
+    _check(config, options, path)
     return config
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A config is code, which may raise anything."""
+    try:
+        yield
+    except FileNotFoundError as error:  # of a base
+        raise FileNotFoundError(f"config {path}: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        what = error.args[0] if isinstance(error, KeyError) and error.args else error
+        raise ValueError(
+            f"config {path} cannot be evaluated: {' '.join(str(what).split())}"
+        ) from error
+
+
+def _check(config: Config, options: Mapping[str, Any], path: Path) -> None:
+    """Checks a finished config against the tables and signatures."""
+
+    def where(key: str) -> str:
+        given = any(key == option or key.startswith(f"{option}.") for option in options)
+        return f"{OPTION} {key}" if given else f"config {path}: {key}"
+
+    content = config._cfg_dict.to_dict()
+    if unset := [key for key, value in content.items() if value is ...]:
+        raise ValueError(f"config {path} leaves {', '.join(unset)} to be set: derive one from it")
+    for key, value in content.items():
+        if key in VARIABLES:
+            VARIABLES[key].require(value, where(key))
+    for keys, section in sections(content):
+        for key, check in checks_of(keys, section).items():
+            if key in section:
+                check.require(section[key], where(".".join((*keys, key))))
+    try:
+        check_arguments(content)
+    except ValueError as error:
+        key = str(error).partition(": ")[0]
+        raise ValueError(f"{where(key)}{str(error).removeprefix(key)}") from None
+
+
+def _refuse_nan(key: str, value: Any) -> None:
+    """NaN is no setting of anything, and no literal that could be put into a config."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{OPTION} {key}: expected a finite number, got {value}")
+    if isinstance(value, list | tuple):
+        for item in value:
+            _refuse_nan(key, item)
 
 
 def _read_chain(path: Path) -> dict[Path, ast.Module]:
@@ -116,21 +235,49 @@ def _evaluate(path: Path, trees: dict[Path, ast.Module], variables: dict[str, An
         return Config(config._cfg_dict, filename=str(path), format_python_code=False)
 
 
-def _require_key(config: Config, key: str, path: Path) -> None:
+def _require_key(config: Config, key: str, value: Any, path: Path) -> None:
     """An override may add to a dict, but a key whose parent does not exist is a typo."""
-    parents = key.split(".")[:-1]
+    *parents, last = key.split(".")
     node: Any = config._cfg_dict
     for depth, name in enumerate(parents):
-        if isinstance(node, ConfigDict) and name in node:
-            node = node[name]
-        elif isinstance(node, list | tuple) and name.isdigit() and int(name) < len(node):
-            node = node[int(name)]
-        else:
-            known = ", ".join(node) if isinstance(node, dict) else f"{len(node)} items"
+        node = _entry(node, name, ".".join(parents[:depth]), key, path)
+    if not parents or isinstance(node, list | tuple):
+        _entry(node, last, ".".join(parents), key, path)
+    elif not isinstance(node, Mapping):
+        raise ValueError(
+            f"{OPTION} {key}: {'.'.join(parents)} of {path} is {shown(node)}, which has no parts"
+        )
+    elif parents and isinstance(node.get(last), Mapping):
+        _require_dict(key, value)
+
+
+def _require_dict(key: str, value: Any) -> None:
+    """A dict may be taken away, not be replaced by a word or a number."""
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError(
+            f"{OPTION} {key}: expected a dict, of which single keys can be set ({key}.KEY=VALUE), "
+            f"got {shown(value)}"
+        )
+
+
+def _is_dict(node: ast.expr) -> bool:
+    return isinstance(node, ast.Dict) or (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict"
+    )
+
+
+def _entry(node: Any, name: str, parent: str, key: str, path: Path) -> Any:
+    if isinstance(node, list | tuple):
+        if not name.isdecimal() or int(name) >= len(node):
             raise ValueError(
-                f"--cfg-options {key}: {path} has no {'.'.join(parents[: depth + 1])} ({known})"
+                f"{OPTION} {key}: {parent} of {path} is a list of {len(node)} items, which "
+                f"{name!r} is none of"
             )
-    if not parents:
-        known = ", ".join(sorted(k for k in config._cfg_dict if not k.startswith("_")))
-        if key not in config._cfg_dict:
-            raise ValueError(f"--cfg-options {key}: {path} does not define it; it has {known}")
+        return node[int(name)]
+    if not isinstance(node, Mapping):
+        raise ValueError(f"{OPTION} {key}: {parent} of {path} is {shown(node)}, which has no parts")
+    if name not in node:
+        known = [key for key in node if not key.startswith("_")]
+        what = f"has no {f'{parent}.' if parent else ''}{name}"
+        raise ValueError(f"{OPTION} {key}: {path} {what}; {nearest(name, known)}")
+    return node[name]

@@ -13,6 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from fineclip.checks import real
 from fineclip.images import SkippedImages
 from fineclip.registry import HOOKS
 
@@ -24,9 +25,14 @@ class ClampLogitScaleHook(Hook):
     Args:
         minimum: Smallest log of the factor.
         maximum: Largest log of the factor; CLIP's is ln 100.
+
+    Raises:
+        ValueError: No number, or no range.
     """
 
     def __init__(self, minimum: float = 0.0, maximum: float = math.log(100)) -> None:
+        real().require(minimum, "minimum")
+        real(minimum).require(maximum, "maximum")
         self.range = (minimum, maximum)
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
@@ -56,10 +62,8 @@ class EMATeacherHook(Hook):
     """
 
     def __init__(self, momentum: float = 0.996, final_momentum: float = 1.0) -> None:
-        if not 0 <= momentum <= 1 or not 0 <= final_momentum <= 1:
-            raise ValueError(
-                f"momentum and final_momentum must be in [0, 1], got {momentum}, {final_momentum}"
-            )
+        real(0, 1).require(momentum, "momentum")
+        real(0, 1).require(final_momentum, "final_momentum")
         self.momentum = momentum
         self.final_momentum = final_momentum
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
 
-from fineclip.checkpoints import install_safe_loader
+from fineclip.checkpoints import (
+    check_progress,
+    install_safe_loader,
+    load_trained,
+    read_checkpoint,
+)
+from fineclip.engine.arguments import explain_build_error
 from fineclip.engine.hooks import PlainCheckpointHook, unwrapped
 from fineclip.engine.optim import default_device
+from fineclip.engine.settings import sections
 from fineclip.engine.sharding import ShardedRunner, WholeCheckpointHook
 
 Precision = Literal["bf16", "fp16"]
@@ -29,6 +39,9 @@ def build_runner(
 ) -> Runner:
     """Builds mmengine's Runner with safe checkpoint loading, on any device.
 
+    The checkpoint that it is to load or to resume is compared with the model right away, every
+    key and shape: mmengine itself loads what fits of any file.
+
     Args:
         config: A complete config, of pretraining or of detection.
         work_dir: Where logs and checkpoints go; by default the config's ``work_dir``, else
@@ -41,8 +54,8 @@ def build_runner(
             talk through gloo.
 
     Raises:
-        FileNotFoundError: The checkpoint to resume from does not exist.
-        ValueError: For settings that do not go together.
+        FileNotFoundError: The checkpoint to load or to resume from does not exist.
+        ValueError: For settings that do not go together, or a checkpoint of another model.
     """
     install_safe_loader()
     name = Path(config.filename).stem if config.filename else "run"
@@ -50,32 +63,52 @@ def build_runner(
         name = f"{name}_{config.method}"
     config.work_dir = str(work_dir or config.get("work_dir") or Path("work_dirs") / name)
     config.launcher = launcher
-    if config.get("fully_sharded"):
-        _check_sharding(config, launcher, amp)
-        config.model_wrapper_cfg = {"type": "fineclip.FullyShardedModel"}
+    with explaining_errors(config):
+        if config.get("fully_sharded"):
+            _check_sharding(config, launcher, amp)
+            config.model_wrapper_cfg = {"type": "fineclip.FullyShardedModel"}
+        resume = resume or bool(config.get("resume") and not config.get("load_from"))
+        if resume:
+            # mmengine writes the pointer after each save.
+            pointer = Path(config.work_dir) / "last_checkpoint"
+            last = pointer.read_text().strip() if pointer.is_file() else None
+            checkpoint = last if resume is True else str(resume)
+            if checkpoint and not Path(checkpoint).is_file():
+                raise FileNotFoundError(f"--resume: checkpoint {checkpoint} does not exist")
+            # mmengine would resume from `load_from`, were it set, in place of the work dir's last.
+            if checkpoint:
+                config.resume, config.load_from = True, checkpoint
+        if amp:
+            _set_precision(config, amp)
+        if launcher != "none" and default_device().type == "cpu":
+            _use_gloo(config)
+        loader = config.get("train_dataloader") or {}
+        if default_device().type == "cpu" and loader.get("pin_memory"):
+            config.train_dataloader.pin_memory = False  # there is no device to copy to
+        init_default_scope(config.get("default_scope", "fineclip"))
+        sharded = config.get("fully_sharded", False)
+        runner = (ShardedRunner if sharded else Runner).from_cfg(config)
+        _check_sizes(config, unwrapped(runner))
+        runner.register_hook(PlainCheckpointHook())
+        if sharded:
+            runner.register_hook(WholeCheckpointHook())
+        if config.get("load_from") is not None:
+            _check_checkpoint(runner, config.load_from, resume=bool(config.get("resume")))
+        return runner
+
+
+def _check_checkpoint(runner: Runner, path: Any, *, resume: bool) -> None:
+    """Loads a checkpoint strictly. The runner loads it again, when its model is initialised."""
+    if not isinstance(path, str | Path):
+        raise ValueError(f"load_from: expected a checkpoint's path or URL, got {path!r:.80}")
+    if "://" in str(path):
+        checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location="cpu")
+    else:
+        checkpoint = read_checkpoint(path, mmap=True)
     if resume:
-        pointer = Path(config.work_dir) / "last_checkpoint"  # mmengine writes it after each save
-        last = pointer.read_text().strip() if pointer.is_file() else None
-        checkpoint = last if resume is True else str(resume)
-        if checkpoint and not Path(checkpoint).is_file():
-            raise FileNotFoundError(f"--resume: checkpoint {checkpoint} does not exist")
-        # mmengine would resume from `load_from`, were it set, in place of the work dir's last.
-        if checkpoint:
-            config.resume, config.load_from = True, checkpoint
-    if amp:
-        _set_precision(config, amp)
-    if launcher != "none" and default_device().type == "cpu":
-        _use_gloo(config)
-    loader = config.get("train_dataloader") or {}
-    if default_device().type == "cpu" and loader.get("pin_memory"):
-        config.train_dataloader.pin_memory = False  # there is no device to copy to
-    init_default_scope(config.get("default_scope", "fineclip"))
-    sharded = config.get("fully_sharded", False)
-    runner = (ShardedRunner if sharded else Runner).from_cfg(config)
-    runner.register_hook(PlainCheckpointHook())
-    if sharded:
-        runner.register_hook(WholeCheckpointHook())
-    return runner
+        max_epochs = (runner.cfg.get("train_cfg") or {}).get("max_epochs", math.inf)
+        check_progress(checkpoint, path, max_epochs)
+    load_trained(unwrapped(runner), checkpoint, path, resume=resume)
 
 
 def prepare_training(runner: Runner) -> None:
@@ -86,16 +119,66 @@ def prepare_training(runner: Runner) -> None:
         ValueError: A file is malformed, there is less data than one batch, or ``load_from``
             would leave the frozen teacher behind.
     """
-    if runner.cfg.get("load_from") and not runner.cfg.get("resume"):
-        _refuse_stale_teacher(runner)
-    loader = runner.train_loop.dataloader
-    if runner.cfg.get("val_cfg"):
-        _ = runner.val_loop
+    with explaining_errors(runner.cfg):
+        if runner.cfg.get("load_from") and not runner.cfg.get("resume"):
+            _refuse_stale_teacher(runner)
+        loader = runner.train_loop.dataloader
+        if runner.cfg.get("val_cfg"):
+            _ = runner.val_loop
+        if not isinstance(runner, ShardedRunner):  # which can build it only once
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     if not len(loader):
         raise ValueError(
             f"the {len(loader.dataset)} training images do not fill one batch of "
             f"{loader.batch_size} per process: lower batch_size"
         )
+
+
+@contextmanager
+def explaining_errors(config: Config) -> Iterator[None]:
+    """Turns what libraries raise while a config's objects are built into one line.
+
+    Wrong settings end in errors of any type there; the original stays as the cause.
+
+    Raises:
+        ValueError: Naming the config, and key and class where they can be told.
+    """
+    try:
+        yield
+    except (
+        TypeError,
+        LookupError,
+        AttributeError,
+        AssertionError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
+        reason = explain_build_error(error, config._cfg_dict)
+        raise ValueError(f"config {config.filename}: {reason}") from error
+
+
+def _check_sizes(config: Config, model: Any) -> None:
+    """Images, crops and views have to be of whole patches."""
+    patch = getattr(getattr(model, "clip", None), "patch_size", None)
+    if patch is None:
+        return
+    for path, dataset in sections(config._cfg_dict.to_dict()):
+        if path[-1] != "dataset":
+            continue
+        keys = ["transform", "images.transform", "views.global", "views.local"]
+        if "crops" in dataset.get("fields", ("crops",)):
+            keys.append("images.crop_transform")
+        for key in keys:
+            key += "_size" if key.startswith("views") else ".size"
+            size: Any = dataset
+            for name in key.split("."):
+                size = size.get(name) if isinstance(size, Mapping) else None
+            if size is not None and any(size % side for side in patch):
+                raise ValueError(
+                    f"config {config.filename}: {'.'.join(path)}.{key} is {size}, no multiple of "
+                    f"the model's patch, {patch[0]} x {patch[1]} pixels: change image_size, "
+                    "crop_size or local_size"
+                )
 
 
 def _refuse_stale_teacher(runner: Runner) -> None:

@@ -8,6 +8,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from fineclip.checks import real
 from fineclip.engine.hooks import unwrapped
 from fineclip.registry import HOOKS
 
@@ -23,9 +24,14 @@ class InitialLogitsHook(Hook):
     Args:
         logit_scale: Log of the factor; SigLIP (Zhai et al., ICCV 2023) starts from log 10.
         logit_bias: Added to scaled similarities; SigLIP starts from -10.
+
+    Raises:
+        ValueError: One of them is no finite number.
     """
 
     def __init__(self, logit_scale: float = math.log(10), logit_bias: float = -10.0) -> None:
+        real().require(logit_scale, "logit_scale")
+        real().require(logit_bias, "logit_bias")
         self.logit_scale = logit_scale
         self.logit_bias = logit_bias
 

@@ -11,6 +11,7 @@ from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from torch.optim import Optimizer
 
+from fineclip.checks import integer_from
 from fineclip.registry import PARAM_SCHEDULERS
 
 
@@ -27,9 +28,14 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         warmup_iters: Steps of warm-up.
         end: The last step.
         **kwargs: Passed to mmengine's scheduler.
+
+    Raises:
+        ValueError: ``warmup_iters`` is below 0, or ``end`` below 1.
     """
 
     def __init__(self, optimizer: Optimizer, *, warmup_iters: int, end: int, **kwargs: Any) -> None:
+        integer_from(0).require(warmup_iters, "warmup_iters")
+        integer_from(1).require(end, "end")
         if warmup_iters >= end:
             print_log(
                 f"warm-up takes {warmup_iters} steps, the whole run has {end}: the learning rate "

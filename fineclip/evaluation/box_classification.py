@@ -14,7 +14,7 @@ from fineclip.evaluation.similarity import similarities
 from fineclip.models.class_embeddings import TextEncoder, build_class_embeddings
 from fineclip.registry import METRICS
 from fineclip.text.templates import Template, get_templates
-from fineclip.text.vocabulary import Vocabulary, load_vocabulary
+from fineclip.text.vocabulary import Vocabulary, as_vocabulary
 
 TOP_K = (1, 5)
 SMALL_AREA, LARGE_AREA = 32 * 32, 96 * 96
@@ -167,7 +167,7 @@ class BoxClassificationMetric(ImageMetric):
 
     def __init__(
         self,
-        vocabulary: str | Vocabulary | None = None,
+        vocabulary: str | Vocabulary | Sequence[str] | None = None,
         templates: str | Sequence[str] | Template = "vild",
         *,
         text_batch_size: int = 256,
@@ -176,9 +176,7 @@ class BoxClassificationMetric(ImageMetric):
         collect_dir: str | None = None,
     ) -> None:
         super().__init__(collect_device, prefix, collect_dir)
-        if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
-            vocabulary = load_vocabulary(vocabulary)
-        self._vocabulary = vocabulary
+        self._vocabulary = None if vocabulary is None else as_vocabulary(vocabulary)
         self.templates = get_templates(templates)
         self.text_batch_size = text_batch_size
         self._class_embeddings: Tensor | None = None

@@ -17,6 +17,7 @@ from fineclip.engine import default_device
 from fineclip.evaluation.runner import Amp, evaluate, join_results
 from fineclip.evaluation.tasks import TASKS, build_task
 from fineclip.models import DenseCLIP
+from fineclip.text import Vocabulary
 
 
 def evaluate_folder(
@@ -30,7 +31,7 @@ def evaluate_folder(
     image_size: int | None = None,
     resize: Resize = "squash",
     templates: str = "vild",
-    vocabulary: str | None = None,
+    vocabulary: str | Vocabulary | Sequence[str] | None = None,
     batch_size: int = 32,
     workers: int = 2,
     device: str | None = None,

@@ -42,7 +42,7 @@ def build_task(
     *,
     transform: ImageTransform,
     tokenizer: Tokenizer,
-    vocabulary: str | Vocabulary | None = None,
+    vocabulary: str | Vocabulary | Sequence[str] | None = None,
     templates: str | Sequence[str] = "vild",
 ) -> Task:
     """Builds a task on the files of a split.

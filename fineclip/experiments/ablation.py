@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from fineclip.checks import FLAG, NOTHING, OBJECT, TEXT, check_entries, either
 from fineclip.engine import load_config
 from fineclip.engine.launch import Precision
 from fineclip.experiments.engine import (
@@ -28,7 +29,12 @@ from fineclip.experiments.scenes import renew_scenes
 
 PRETRAINING = "pretraining"  # folder of start weights that are trained
 _KEYS = ("refinement", "rows", "workers", "threads", "amp")
-_ROW_KEYS = {"config", "options", "start", "train"}
+_ROW = {
+    "config": either(NOTHING, TEXT),
+    "options": OBJECT,
+    "start": TEXT,
+    "train": FLAG,
+}
 
 
 @dataclass(frozen=True)
@@ -83,22 +89,19 @@ class Ablation:
             FileNotFoundError: The config, or one that it names, does not exist.
             ValueError: A key is missing or unknown, or a number is out of range.
         """
+        path = Path(path)
         config = load_config(path, options).to_dict()
-        folder = Path(path).resolve().parent
         if missing := [key for key in _KEYS if key not in config]:
             raise ValueError(f"{path} has no {', '.join(missing)}; it must set {', '.join(_KEYS)}")
         for one, other in (("scenes", "data_root"), (PRETRAINING, "start")):
             if (one in config) == (other in config):
                 raise ValueError(f"{path} must set either {one} or {other}")
-        for key in ("workers", "threads"):
-            wrong = not isinstance(config[key], int) or config[key] < 1
-            if wrong and (key, config[key]) != ("threads", None):
-                raise ValueError(f"{path}: {key} must be at least 1, got {config[key]!r}")
+        check_entries(config, {"rows": OBJECT, "refinement": OBJECT}, str(path))
         if not config["rows"]:
             raise ValueError(f"{path}: rows is empty")
         first = config.get(PRETRAINING)
         rows = {
-            name: _read_row(name, row, config["refinement"], folder)
+            name: _read_row(name, row, config["refinement"], path)
             for name, row in config["rows"].items()
         }
         if nameless := [name for name, row in rows.items() if not first and row.config is None]:
@@ -109,7 +112,7 @@ class Ablation:
         return cls(
             scenes=config.get("scenes"),
             data_root=config.get("data_root"),
-            pretraining=_read_row(PRETRAINING, first, {}, folder) if first else None,
+            pretraining=_read_row(PRETRAINING, first, {}, path) if first else None,
             start=config.get("start"),
             rows=rows,
             workers=config["workers"],
@@ -150,16 +153,18 @@ class Ablation:
         )
 
 
-def _read_row(name: str, entry: Mapping[str, Any], shared: Mapping[str, Any], folder: Path) -> Row:
-    if not isinstance(entry, Mapping) or "config" not in entry or set(entry) - _ROW_KEYS:
+def _read_row(name: str, entry: Mapping[str, Any], shared: Mapping[str, Any], file: Path) -> Row:
+    where = f"{file}: row {name!r}"
+    if not isinstance(entry, Mapping) or "config" not in entry or set(entry) - set(_ROW):
         raise ValueError(
-            f"row {name!r} must be a dict with config and perhaps options, start and train, got "
+            f"{where} must be a dict with config and perhaps options, start and train, got "
             f"{entry!r}"
         )
+    check_entries(entry, _ROW, where, optional=_ROW)
     if Path(name).name != name:
-        raise ValueError(f"row name {name!r} cannot name a folder")
+        raise ValueError(f"{where}: its name cannot name a folder")
     rest = {key: entry[key] for key in ("start", "train") if key in entry}
-    config = entry["config"] and (folder / entry["config"]).resolve()
+    config = entry["config"] and (file.parent / entry["config"]).resolve()
     return Row(name, config, {**shared, **entry.get("options", {})}, **rest)
 
 

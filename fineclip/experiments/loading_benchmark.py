@@ -14,13 +14,13 @@ from typing import Any, TypedDict
 
 import torch
 
+from fineclip.annotations import read_boxes
 from fineclip.datasets.image_reader import ImageReader
 from fineclip.datasets.region_source import AnnotationFiles
 from fineclip.datasets.region_text import RegionTextDataset
 from fineclip.datasets.region_text_batch import collate_region_text
 from fineclip.datasets.regions import BoxRegions
 from fineclip.experiments.measuring import load_yardstick
-from fineclip.files import read_json, require_keys
 
 REFERENCE = "reference"
 
@@ -175,12 +175,11 @@ def format_loading(result: LoadingResult) -> str:
 
 def _with_boxes(annotations: str | Path, boxes: int, max_images: int | None) -> dict[str, Any]:
     """The annotations with exactly ``boxes`` boxes for each image that has any."""
-    data = read_json(annotations, "annotations")
-    require_keys(data, ["images", "annotations"], f"annotations: {annotations}")
+    data, _ = read_boxes(annotations, labelled=False)
     own: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in data["images"]}
     for annotation in data["annotations"]:
-        if not annotation.get("iscrowd") and min(annotation["bbox"][2:]) >= 1:
-            own.get(annotation["image_id"], []).append(annotation)
+        if not annotation["iscrowd"] and min(annotation["bbox"][2:]) >= 1:
+            own[annotation["image_id"]].append(annotation)
     images = [image for image in data["images"] if own[image["id"]]][:max_images]
     if not images:
         raise ValueError(f"annotations: {annotations}: no image has a box")

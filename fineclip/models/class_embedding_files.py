@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from fineclip.checkpoints.safe import read_safetensors
 from fineclip.checkpoints.write import write_safetensors
 from fineclip.files import parse_json
 
@@ -174,26 +174,48 @@ def read_class_embeddings(path: str | Path) -> ClassEmbeddings:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"class embeddings {path} do not exist")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = dict(file.metadata() or {})
-            metadata.pop("format", None)  # a word to other libraries
-            embeddings = file.get_tensor(_TENSOR).float() if _TENSOR in file.keys() else None  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
+    tensors, metadata = read_safetensors(path)
+    metadata.pop("format", None)  # a word to other libraries
+    embeddings = tensors.get(_TENSOR)
     if embeddings is None or "names" not in metadata:
         raise ValueError(
             f"{path}: expected class embeddings of tools/build_class_embeddings.py, a tensor "
             f"{_TENSOR!r} and 'names' in the header"
         )
-    if not torch.isfinite(embeddings).all():
-        raise ValueError(f"{path}: some embeddings are not finite")
     background = metadata.pop("background", None)
+    if background is not None and not background.strip():
+        raise ValueError(f"{path}: background: expected a word, got {background!r}")
     try:
-        names = tuple(parse_json(metadata.pop("names"), "names"))
-        return ClassEmbeddings(names, embeddings, background, {**metadata, "file": str(path)})
+        names = _parse_names(metadata.pop("names"))
+        metadata["file"] = str(path)
+        result = ClassEmbeddings(names, embeddings.float(), background, metadata)
+        _check_values(embeddings)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    return result
+
+
+def _parse_names(text: str) -> tuple[str, ...]:
+    names = parse_json(text, "names")
+    if not isinstance(names, list) or not names:
+        raise ValueError(f"names: expected a list of class names, got {names!r:.80}")
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"names: expected class names, got {name!r:.80} among them")
+    return tuple(names)
+
+
+def _check_values(embeddings: Tensor) -> None:
+    """Refuses (K, D) that have no direction."""
+    if not embeddings.is_floating_point() or not embeddings.shape[1]:
+        raise ValueError(
+            f"{_TENSOR}: expected floating-point numbers, got {tuple(embeddings.shape)} "
+            f"{embeddings.dtype}"
+        )
+    if not torch.isfinite(embeddings).all():
+        raise ValueError("some embeddings are not finite")
+    if not embeddings.any(dim=1).all():
+        raise ValueError(f"{_TENSOR}: a row of zeros is no embedding")
 
 
 def weights_identity(model: str, pretrained: str | Path) -> str:

@@ -15,7 +15,9 @@ from torch import nn
 from fineclip.checkpoints import load_into
 
 
-def create_open_clip(name: str, pretrained: str | None = None, **kwargs: Any) -> nn.Module:
+def create_open_clip(
+    name: str, pretrained: str | None = None, *, image_only: bool = False, **kwargs: Any
+) -> nn.Module:
     """Makes an open_clip model.
 
     Unlike ``open_clip.create_model`` it reads local files in any known format and without
@@ -25,6 +27,7 @@ def create_open_clip(name: str, pretrained: str | None = None, **kwargs: Any) ->
     Args:
         name: See :meth:`fineclip.models.DenseCLIP.create`.
         pretrained: See there.
+        image_only: See there.
         **kwargs: Passed to ``open_clip.create_model``.
 
     Raises:
@@ -52,7 +55,7 @@ def create_open_clip(name: str, pretrained: str | None = None, **kwargs: Any) ->
             f"network, name a local checkpoint instead ({str(error).splitlines()[0]})"
         ) from error
     if pretrained and not is_tag:
-        load_into(model, pretrained)
+        load_into(model, pretrained, image_only=image_only)
     return model
 
 

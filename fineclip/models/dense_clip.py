@@ -37,6 +37,8 @@ class DenseCLIP(nn.Module):
             images and region crops are embedded by the same function. False: statistics of each
             batch, which a ResNet that starts from random weights needs. Towers without batch
             normalisation (all ViTs) are not concerned.
+        image_only: Only the image tower has weights that mean something: embedding a text is an
+            error.
 
     Raises:
         ValueError: If the visual tower is not supported.
@@ -50,8 +52,10 @@ class DenseCLIP(nn.Module):
         *,
         tokenizer: Callable[[list[str]], Tensor] | None = None,
         freeze_batch_norm: bool = True,
+        image_only: bool = False,
     ) -> None:
         super().__init__()
+        self.image_only = image_only
         self.clip = clip_model
         self.trunk = build_trunk(self.clip.visual)
         self.text_tower = TextTower(clip_model)
@@ -67,6 +71,7 @@ class DenseCLIP(nn.Module):
         pretrained: str | None = None,
         *,
         freeze_batch_norm: bool = True,
+        image_only: bool = False,
         **kwargs: object,
     ) -> DenseCLIP:
         """Makes a model by open_clip name.
@@ -80,14 +85,16 @@ class DenseCLIP(nn.Module):
             pretrained: An open_clip tag of the name, or the path of a local checkpoint in a format
                 that :func:`fineclip.checkpoints.load` reads. None: random weights.
             freeze_batch_norm: See :class:`DenseCLIP`.
+            image_only: Load the image tower, which may be all that the checkpoint has (one that
+                was saved alone, or a detector's), and embed images only.
             **kwargs: Passed to ``open_clip.create_model``.
 
         Raises:
             ValueError: Unknown name or tag, or a checkpoint that does not fit the model.
             FileNotFoundError: ``pretrained`` looks like a path and does not exist.
         """
-        model = create_open_clip(name, pretrained, **kwargs)
-        dense_clip = cls(model, freeze_batch_norm=freeze_batch_norm)
+        model = create_open_clip(name, pretrained, image_only=image_only, **kwargs)
+        dense_clip = cls(model, freeze_batch_norm=freeze_batch_norm, image_only=image_only)
         dense_clip._make_tokenizer = partial(
             open_clip.get_tokenizer, name, context_length=kwargs.get("force_context_length")
         )
@@ -209,9 +216,19 @@ class DenseCLIP(nn.Module):
 
         Returns:
             (B, D).
+
+        Raises:
+            ValueError: The model is one of images only.
         """
+        self._require_text()
         embedding = self.text_tower.encode(_at_least_one(tokens))
         return _finish(embedding[: len(tokens)], normalize)
+
+    def _require_text(self) -> None:
+        if self.image_only:
+            raise ValueError(
+                "this model was made with image_only=True: its text tower has no weights"
+            )
 
     def encode_dense(self, images: Tensor, normalize: bool = True) -> Tensor:
         """An embedding per location: the last attention replaced by its value path, projected.
@@ -326,6 +343,7 @@ class DenseCLIP(nn.Module):
         Raises:
             ValueError: For text towers whose token embeddings are not defined.
         """
+        self._require_text()
         text, of_token, mask = self.text_tower.encode_tokens(_at_least_one(tokens))
         rows = len(tokens)
         return (

@@ -14,7 +14,7 @@ from fineclip.models import build_class_embeddings
 from fineclip.models.dense_clip import DenseCLIP
 from fineclip.objectives import pseudo_labels
 from fineclip.registry import MODELS
-from fineclip.text import Vocabulary, get_templates, load_vocabulary
+from fineclip.text import Vocabulary, as_vocabulary, get_templates
 from fineclip.text.templates import Template
 
 
@@ -46,7 +46,7 @@ class FrozenTeacher:
         templates: str | Sequence[str] | Template = "vild",
     ) -> None:
         # What is wrong with the categories shows now, not when they are first needed.
-        self.names = None if vocabulary is None else _category_names(vocabulary)
+        self.names = None if vocabulary is None else as_vocabulary(vocabulary).names
         self.templates = get_templates(templates)
         clip: DenseCLIP = MODELS.build(teacher) if isinstance(teacher, dict) else teacher or student
         if clip is student:
@@ -117,12 +117,3 @@ class FrozenTeacher:
         with torch.autocast(crops.device.type, enabled=False):
             nearest, _ = pseudo_labels(embedded, self.category_embeddings())
         return labels.masked_scatter(without, nearest)
-
-
-def _category_names(vocabulary: str | Path | Vocabulary | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(vocabulary, str | Path):
-        vocabulary = load_vocabulary(vocabulary)
-    names = vocabulary.names if isinstance(vocabulary, Vocabulary) else tuple(vocabulary)
-    if not names or not all(isinstance(name, str) and name.strip() for name in names):
-        raise ValueError(f"vocabulary: expected names of categories, got {vocabulary!r:.200}")
-    return names

@@ -1,18 +1,36 @@
-"""Category lists of the benchmarks: which classes there are, in which order, under which ids."""
+"""Lists of classes: which there are, in which order, under which ids.
+
+The benchmarks' lists come with the package, as they were published. Those that people bring, in a
+file, a config or on the command line, keep one more rule: no two names read the same, and each
+says what is to be found (:func:`check_names`).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import math
+import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from fineclip.files import read_json
+from fineclip.text.templates import prompt_name
+from fineclip.text.vocabulary_files import read_vocabulary_file
 
 Split = Literal["base", "novel"]
 
 _FOLDER = Path(__file__).parent / "vocabularies"
+
+# Keys under which other programs keep a list of classes.
+_CONTAINERS = frozenset(
+    (
+        *("names", "classes", "class_names", "labels", "words", "vocabulary"),
+        *("thing_classes", "stuff_classes", "id2label", "label2id"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +60,8 @@ class Category:
 class Vocabulary:
     """An ordered list of classes; the position is the class index used everywhere.
 
-    Names may repeat (nine do in ``ade847``), so look classes up by index or id.
+    Names of the package's own lists may repeat (nine do in ``ade847``), so look classes up by index
+    or id.
 
     Args:
         name: Name of the vocabulary.
@@ -128,6 +147,21 @@ class Vocabulary:
         """
         return tuple(index for index, value in enumerate(self.split) if value == split)
 
+    def with_ids_of(self, other: Vocabulary) -> Vocabulary:
+        """This vocabulary, its classes matched by name with those of annotations.
+
+        Args:
+            other: Where the ids are from, and whether a class is a thing.
+
+        Returns:
+            A vocabulary that has no ids gets them, for each class that ``other`` has by one of its
+            names; one that has ids stays as it is.
+        """
+        if any(id_ is not None for id_ in self.ids):
+            return self
+        known = {category.name: category for category in other.categories}
+        return replace(self, categories=tuple(_identified(c, known) for c in self.categories))
+
     @classmethod
     def from_dict(
         cls, data: Mapping[str, Any] | Sequence[Any], origin: str = "vocabulary"
@@ -145,18 +179,34 @@ class Vocabulary:
             The vocabulary, categories in the order of the list.
 
         Raises:
-            ValueError: A missing or malformed key; the message names ``origin`` and the key.
+            ValueError: A missing or malformed key, or names that :func:`check_names` refuses; the
+                message names ``origin`` and the key.
         """
+        found = cls._published(data, origin)
+        check_names(found.names, origin)
+        if len(found) == 1 and found.ids[0] is None and found.names[0] in known_vocabularies():
+            raise ValueError(_built_in_as_word(found.names[0], origin))
+        return found
+
+    @classmethod
+    def _published(cls, data: Any, origin: str) -> Vocabulary:
+        """As :meth:`from_dict`, with whatever names the list has."""
         data = _long_form(data, origin)
+        notes = data.get("notes", ())
+        if not _strings(notes):
+            raise ValueError(f"{origin}: 'notes' must be a list of strings, got {notes!r:.200}")
+        for key in ("name", "source"):
+            if not isinstance(data.get(key, ""), str):
+                raise ValueError(f"{origin}: {key!r} must be a string, got {data[key]!r:.200}")
         try:
             return cls(
-                name=str(data.get("name", Path(origin).stem)),
+                name=data.get("name", Path(origin).stem),
                 categories=_categories(data["categories"], f"{origin}: categories"),
                 unused=_categories(
                     data.get("unused_categories", []), f"{origin}: unused_categories"
                 ),
-                source=str(data.get("source", "")),
-                notes=tuple(data.get("notes", ())),
+                source=data.get("source", ""),
+                notes=tuple(notes),
             )
         except ValueError as error:
             message = str(error)
@@ -196,6 +246,53 @@ class Vocabulary:
         return cls(name=vocabulary.name, categories=categories, source=origin)
 
 
+def check_names(
+    names: Sequence[str], origin: str = "vocabulary", places: Sequence[str] | None = None
+) -> None:
+    """Checks the names of a vocabulary that somebody has written.
+
+    Args:
+        names: K class names.
+        origin: What error messages call the vocabulary, normally the file's path.
+        places: What they call the place of each name; None: ``categories[INDEX]``.
+
+    Raises:
+        ValueError: A name that is empty, holds a control character (a tab is one), is the word
+            ``background``, or reads in prompts as another does; the message says what to do.
+    """
+    seen: dict[str, int] = {}
+    for index, name in enumerate(names):
+        place = places[index] if places else f"categories[{index}]"
+        # As prompts have it: upper case, underscores and a second space make no other word.
+        read = " ".join(prompt_name(unicodedata.normalize("NFC", name)).split())
+        if not read:
+            raise ValueError(f"{origin}: {place}: the name {name!r} is empty")
+        if any(unicodedata.category(letter) == "Cc" for letter in name):
+            raise ValueError(
+                f"{origin}: {place}: {name!r:.200} holds a tab or another control character; a "
+                "name is a word or a few, without columns beside it"
+            )
+        if read == "background":
+            raise ValueError(
+                f"{origin}: {place}: {name!r} is no class: it would compete with whatever the "
+                "other names leave over; leave it out, or name what it consists of, such as "
+                "'wall', 'sky', 'grass'"
+            )
+        if read in seen:
+            first = seen[read]
+            before = places[first] if places else f"categories[{first}]"
+            what = (
+                f"{before} and {place} are both {name!r}"
+                if name == names[first]
+                else f"{before}, {names[first]!r}, and {place}, {name!r}, read the same in prompts"
+            )
+            raise ValueError(
+                f"{origin}: {what}: no model can tell them apart; remove one, or say what makes it "
+                "another, such as 'bank of a river'"
+            )
+        seen[read] = index
+
+
 def _is_annotations(data: Any) -> bool:
     return isinstance(data, Mapping) and ("images" in data or "annotations" in data)
 
@@ -206,7 +303,7 @@ def _long_form(data: Any, origin: str) -> Mapping[str, Any]:
         if "categories" in data:
             return data
         if not _is_annotations(data):
-            return {"categories": [_named(name, data[name], origin) for name in data]}
+            return {"categories": _named_entries(data, origin)}
     elif isinstance(data, Sequence) and not isinstance(data, str):
         return {"categories": data}
     raise ValueError(
@@ -215,8 +312,21 @@ def _long_form(data: Any, origin: str) -> Mapping[str, Any]:
     )
 
 
-def _named(name: str, value: Any, origin: str) -> Mapping[str, Any]:
+def _named_entries(data: Mapping[str, Any], origin: str) -> list[Mapping[str, Any]]:
+    """The entries of {name: value, ...}."""
+    for key in _CONTAINERS & data.keys():
+        if isinstance(data[key], Sequence | Mapping) and not isinstance(data[key], str):
+            raise ValueError(
+                f"{origin}: the key {key!r} is taken for a class, and what it holds for its "
+                "synonyms; write the list of names alone, or under the key 'categories'"
+            )
+    return [_named(name, data[name], origin) for name in data]
+
+
+def _named(name: Any, value: Any, origin: str) -> Mapping[str, Any]:
     """One entry of the form {name: value}."""
+    if not isinstance(name, str):
+        raise ValueError(f"{origin}: expected names as keys of the object, got {name!r}")
     if value is None:
         return {"name": name}
     if isinstance(value, int) and not isinstance(value, bool):
@@ -227,7 +337,8 @@ def _named(name: str, value: Any, origin: str) -> Mapping[str, Any]:
         return {**value, "name": name}
     raise ValueError(
         f"{origin}: {name!r}: expected null, an id, a list of synonyms or an object with keys of "
-        f"a category, got {value!r}"
+        f"a category, got {value!r:.200}"
+        + ("; of {id: name}, write the names as a list" if name.strip().isdecimal() else "")
     )
 
 
@@ -242,29 +353,56 @@ def _category(entry: Any, origin: str) -> Category:
         entry = {"name": entry}
     if not isinstance(entry, Mapping):
         raise ValueError(f"{origin}: expected a name or an object, got {type(entry).__name__}")
+
+    def read(key: str, fits: bool, expected: str) -> Any:
+        value = entry.get(key)
+        if value is not None and not fits:
+            raise ValueError(f"{origin}: {key!r} must be {expected}, got {value!r:.200}")
+        return value
+
     name = entry.get("name")
     if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"{origin}: 'name' must be a non-empty string, got {name!r}")
-    id_ = entry.get("id")
-    if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, int)):
-        raise ValueError(f"{origin}: 'id' must be an integer or null, got {id_!r}")
-    split = entry.get("split")
-    if split not in (None, "base", "novel"):
-        raise ValueError(f"{origin}: 'split' must be 'base' or 'novel', got {split!r}")
+        raise ValueError(f"{origin}: 'name' must be a non-empty string, got {name!r:.200}")
+    synonyms = read("synonyms", _strings(entry.get("synonyms")), "a list of strings")
     isthing = entry.get("isthing")
-    if isthing not in (None, 0, 1):
-        raise ValueError(f"{origin}: 'isthing' must be 0 or 1, got {isthing!r}")
-    synonyms = entry.get("synonyms", ())
-    if isinstance(synonyms, str) or not all(isinstance(synonym, str) for synonym in synonyms):
-        raise ValueError(f"{origin}: 'synonyms' must be a list of strings, got {synonyms!r}")
+    read("isthing", isinstance(isthing, int) and isthing in (0, 1), "0 or 1")
+    count = entry.get("image_count")
     return Category(
         name=name,
-        id=id_,
-        synonyms=tuple(synonyms) or (name,),
-        split=split,
+        id=read("id", _whole(entry.get("id")), "an integer or null"),
+        synonyms=tuple(synonyms or ()) or (name,),
+        split=read("split", entry.get("split") in ("base", "novel"), "'base' or 'novel'"),
         isthing=None if isthing is None else bool(isthing),
-        frequency=entry.get("frequency"),
-        image_count=entry.get("image_count"),
+        frequency=read("frequency", entry.get("frequency") in ("r", "c", "f"), "'r', 'c' or 'f'"),
+        image_count=read("image_count", _whole(count, 0), "a number of images"),
+    )
+
+
+def _whole(value: Any, least: float = -math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _strings(value: Any) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and all(isinstance(entry, str) for entry in value)
+    )
+
+
+def _identified(category: Category, known: Mapping[str, Category]) -> Category:
+    for name in (category.name, *category.synonyms):
+        if name in known:
+            other = known[name]
+            return replace(category, id=other.id, isthing=other.isthing)
+    return category
+
+
+def _built_in_as_word(name: str, origin: str) -> str:
+    return (
+        f"{origin}: the only name, {name!r}, is that of a built-in vocabulary; for its classes "
+        f"write --vocabulary-file {name} (in a config {name!r}, not [{name!r}]), for the word "
+        f"itself say more, such as 'a {name}'"
     )
 
 
@@ -277,37 +415,44 @@ def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
     """Loads a vocabulary by name or from a file.
 
     Args:
-        name_or_path: One of :func:`known_vocabularies`, or the path of a JSON file: a vocabulary
-            (see :meth:`Vocabulary.from_dict`), taken in its order; or COCO-format annotations
-            (known by the key ``"images"`` or ``"annotations"``), taken in ascending order of ids.
+        name_or_path: One of :func:`known_vocabularies`, or the path of a file. Either JSON: a
+            vocabulary (see :meth:`Vocabulary.from_dict`), taken in its order; or COCO-format
+            annotations (known by the key ``"images"`` or ``"annotations"``), taken in ascending
+            order of ids. Or text: a name a line; empty lines and those that begin with ``#`` are
+            left out.
 
     Returns:
         The vocabulary.
 
     Raises:
-        ValueError: Unknown name, or a malformed file; the message names file and key.
+        ValueError: Unknown name, or a malformed file; the message names file and key or line.
         FileNotFoundError: A path with a suffix that does not exist.
     """
     known = known_vocabularies()
     if str(name_or_path) in known:
-        path = _FOLDER / f"{name_or_path}.json"
-    else:
-        path = Path(name_or_path).expanduser()
+        built_in = _FOLDER / f"{name_or_path}.json"
+        return Vocabulary._published(read_json(built_in, "vocabulary"), str(built_in))
+    path = Path(name_or_path)
+    with contextlib.suppress(RuntimeError):  # "~" of nobody
+        path = path.expanduser()
     if not path.is_file():
         # The suffix tells what was meant: a file that is missing, or a name that is not known.
         kind = FileNotFoundError if path.suffix else ValueError
         raise kind(
             f"unknown vocabulary {str(name_or_path)!r}: expected one of {', '.join(known)}, "
-            "or the path of an existing JSON file"
+            "or the path of an existing file (JSON, or text with a name a line)"
         )
-    data = read_json(path, "vocabulary")
-    if _is_annotations(data):
-        return Vocabulary._from_coco(data, str(path))
-    return Vocabulary.from_dict(data, str(path))
+    content = read_vocabulary_file(path)
+    if content.lines is not None:
+        check_names(content.data, str(path), [f"line {number}" for number in content.lines])
+    if _is_annotations(content.data):
+        return Vocabulary._from_coco(content.data, str(path))
+    return Vocabulary.from_dict(content.data, str(path))
 
 
 def as_vocabulary(
     source: str | Path | Vocabulary | Mapping[str, Any] | Sequence[Any],
+    origin: str = "vocabulary",
 ) -> Vocabulary:
     """The vocabulary that a setting names or spells out.
 
@@ -315,6 +460,7 @@ def as_vocabulary(
         source: A vocabulary, returned as it is; anything :func:`load_vocabulary` takes; or, as a
             config or a command line would write it, anything :meth:`Vocabulary.from_dict` takes,
             for example ``["a red ring", "a dog"]``.
+        origin: What error messages call one that is spelled out.
 
     Returns:
         The vocabulary.
@@ -327,4 +473,4 @@ def as_vocabulary(
         return source
     if isinstance(source, str | Path):
         return load_vocabulary(source)
-    return Vocabulary.from_dict(source)
+    return Vocabulary.from_dict(source, origin)

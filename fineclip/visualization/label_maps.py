@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from fineclip.visualization.pictures import class_color, letter_size, save_png
+from fineclip.visualization.lettering import letter_size, lettering
+from fineclip.visualization.pictures import class_color, save_png
 
 _LEGEND_BACKGROUND = (24, 24, 24)
 
@@ -21,7 +22,7 @@ def draw_label_map(
     Args:
         image: RGB.
         labels: (H, W) class indices, of the image's size.
-        names: Names of the classes.
+        names: Names of the classes, in any script; what is too long for the image is cut.
         opacity: Share of the colours.
 
     Returns:
@@ -80,17 +81,18 @@ def _legend(
         entries: (name, colour, share) of each class.
         size: Of the letters in pixels.
     """
-    font = ImageFont.load_default(size=size)
-    texts = [f"{name} {share:.0%}" for name, _, share in entries]
+    texts = [lettering(f"{name} {share:.0%}", size) for name, _, share in entries]
     line, margin = round(size * 1.5), round(size * 0.4)
-    widest = max(round(font.getlength(text)) for text in texts) + line + 3 * margin
+    widest = max(text.width for text in texts) + line + 3 * margin
     columns = max(1, min(len(entries), width // widest))
     rows = -(-len(entries) // columns)
     legend = Image.new("RGB", (width, rows * line + margin), _LEGEND_BACKGROUND)
     draw = ImageDraw.Draw(legend)
+    room = width // columns - line - 2 * margin
     for place, ((_, color, _), text) in enumerate(zip(entries, texts, strict=True)):
         left = place // rows * (width // columns) + margin
+        shown = text.fitted(room)
         top = place % rows * line + margin
         draw.rectangle((left, top, left + size, top + size), fill=color)
-        draw.text((left + line, top - size // 8), text, fill="white", font=font)
+        draw.text((left + line, top - size // 8), shown.text, fill="white", font=shown.font)
     return legend

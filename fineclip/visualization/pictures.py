@@ -1,4 +1,4 @@
-"""What pictures of every kind share: colours, letters and how they are written."""
+"""What pictures of every kind share: colours, and how they are written."""
 
 from __future__ import annotations
 
@@ -18,11 +18,6 @@ def class_color(index: int) -> tuple[int, int, int]:
     value = (0.95, 0.75, 0.55)[index % 3]
     red, green, blue = colorsys.hsv_to_rgb(index * _GOLDEN % 1, 0.8, value)
     return round(red * 255), round(green * 255), round(blue * 255)
-
-
-def letter_size(image: Image.Image) -> int:
-    """Size in pixels of letters that can be read beside an image."""
-    return max(10, round(max(image.size) / 48))
 
 
 def save_png(picture: Image.Image, path: str | Path) -> None:

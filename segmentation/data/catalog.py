@@ -10,9 +10,10 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from fineclip.text import load_vocabulary
+from fineclip.text import Vocabulary, load_vocabulary
 from segmentation.data.benchmarks import BENCHMARKS, Benchmark, default_root
 from segmentation.data.pairs import list_pairs
+from segmentation.data.seen_classes import readings
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -90,7 +91,8 @@ def check_class_lists(cfg: CfgNode, parts: Sequence[str] = ("TRAIN", "TEST")) ->
         cfg: ``MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON`` must have as many names as each of
             ``DATASETS.TRAIN`` has classes, ``TEST_CLASS_JSON`` as each of ``DATASETS.TEST`` (at
             least as many as come before a background class where there is one), and
-            ``IGNORE_VALUE`` must be the training sets' ignore label. Wording is free.
+            ``IGNORE_VALUE`` must be the training sets' ignore label. Wording is free, but a name
+            of the data set must stand at its own place.
         parts: What to check.
 
     Raises:
@@ -101,7 +103,8 @@ def check_class_lists(cfg: CfgNode, parts: Sequence[str] = ("TRAIN", "TEST")) ->
     head = cfg.MODEL.SEM_SEG_HEAD
     for part in parts:
         source = head[f"{part}_CLASS_JSON"]
-        found = len(load_vocabulary(source))
+        classes = load_vocabulary(source)
+        found = len(classes)
         for name in cfg.DATASETS[part]:
             if name not in DatasetCatalog:
                 known = ", ".join(DatasetCatalog.list())
@@ -118,8 +121,28 @@ def check_class_lists(cfg: CfgNode, parts: Sequence[str] = ("TRAIN", "TEST")) ->
                     f"({metadata.stuff_classes[0]!r} to {metadata.stuff_classes[-1]!r}); name the "
                     "list that belongs to it"
                 )
+            if swapped := _misplaced(classes, metadata.stuff_classes[:background]):
+                place, right = swapped[0]
+                raise ValueError(
+                    f"MODEL.SEM_SEG_HEAD.{part}_CLASS_JSON: {source} has {len(swapped)} names of "
+                    f"data set {name} in another order: {classes.names[place]!r} is number "
+                    f"{place + 1} of the list and class {right + 1} of the data set, whose label "
+                    "maps count classes by place; put the list in the data set's order"
+                )
             if part == "TRAIN" and metadata.ignore_label != head.IGNORE_VALUE:
                 raise ValueError(
                     f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {head.IGNORE_VALUE}, but data set {name} "
                     f"marks ignored pixels with {metadata.ignore_label}: set it to that"
                 )
+
+
+def _misplaced(classes: Vocabulary, expected: Sequence[str]) -> list[tuple[int, int]]:
+    """Places of names that are those of other classes, and the places of these."""
+    place_of = {reading: i for i, name in enumerate(expected) for reading in readings(name)}
+    found = []
+    for i, (synonyms, own) in enumerate(zip(classes.synonyms, expected, strict=False)):
+        listed = readings(", ".join(synonyms))
+        elsewhere = [place_of[reading] for reading in sorted(listed) if reading in place_of]
+        if elsewhere and listed.isdisjoint(readings(own)):
+            found.append((i, elsewhere[0]))
+    return found

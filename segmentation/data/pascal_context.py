@@ -29,6 +29,7 @@ def prepare_pascal_context(
     root: Path,
     *,
     classes: Collection[int] = (59, 459),
+    source: Path | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[Prepared]:
@@ -42,6 +43,7 @@ def prepare_pascal_context(
             and, for the 459, ``trainval/*.mat``. For these alone a ``pascalcontext_val.txt`` (names
             of the validation images, one a line) takes the place of the first.
         classes: Of 59 and 459.
+        source: The folder of these files, if it is not ``VOCdevkit/VOC2010``.
         workers: Processes.
         progress: Called with (files done, files in all) now and then, anew for each folder.
 
@@ -54,7 +56,8 @@ def prepare_pascal_context(
         ValueError: A file of it cannot be used; the message names it.
     """
     folder = root / "VOCdevkit" / "VOC2010"
-    merged = folder / "trainval_merged.json"
+    source = folder if source is None else source
+    merged = source / "trainval_merged.json"
     # All before any: a missing file should not show up after an hour.
     parts: dict[str, tuple[dict[str, Any], Callable[[Any, Path], str]]] = {}
     if 59 in classes:
@@ -63,7 +66,7 @@ def prepare_pascal_context(
         convert = functools.partial(_convert_59, index_of_id=index_of_id, file=merged)
         parts["pc59_val"] = images, convert
     if 459 in classes:
-        files = {f"{file.stem}.tif": file for file in _files_459(folder, merged)}
+        files = {f"{file.stem}.tif": file for file in _files_459(source, merged)}
         number = len(load_vocabulary("pc459"))
         parts["pc459_val"] = files, functools.partial(_convert_459, classes=number)
     return [
@@ -79,7 +82,7 @@ def _files_459(folder: Path, merged: Path) -> list[Path]:
     else:
         names = [image["stem"] for image in context_images(merged)]
     return find_named(
-        folder / "trainval",
+        [folder / "trainval"],
         names,
         ".mat",
         "the label maps of PASCAL-Context's trainval.tar.gz "
@@ -142,7 +145,8 @@ def context_images(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         raise FileNotFoundError(
             f"{file} does not exist; expected PASCAL-Context's merged annotation "
-            "trainval_merged.json (https://cs.stanford.edu/~roozbeh/pascal-context)"
+            "trainval_merged.json (https://cs.stanford.edu/~roozbeh/pascal-context); if it lies "
+            "elsewhere, name the folder with --source"
         )
     data = read_json(file, "PASCAL-Context annotations")
     require_keys(data, ("images", "annos_segmentation"), str(file))

@@ -17,6 +17,7 @@ import numpy as np
 
 from fineclip.images import read_image
 from fineclip.text import load_vocabulary
+from segmentation.data.coco_stuff_coding import check_coding
 from segmentation.data.label_maps import read_indices
 from segmentation.data.pascal_context import prepare_pascal_context
 from segmentation.data.preparation_run import (
@@ -24,6 +25,7 @@ from segmentation.data.preparation_run import (
     WRITTEN,
     Prepared,
     Progress,
+    count_without_map,
     find_matching,
     find_named,
     finished,
@@ -33,6 +35,27 @@ from segmentation.data.preparation_run import (
 )
 
 COCO_STUFF_SPLITS = ("train2017", "val2017")
+
+_COCO_STUFF_PLACES = (
+    "coco-stuff/annotations",
+    "coco-stuff/stuffthingmaps",
+    "coco-stuff/stuffthingmaps_trainval2017",
+    "coco-stuff",
+    "coco/stuffthingmaps",
+    "coco/stuffthingmaps_trainval2017",
+    "stuffthingmaps",
+    "stuffthingmaps_trainval2017",
+)
+"""Where SPLIT/*.png may be, the first as CAT-Seg's release has it."""
+
+_ADE847_PLACES = (
+    "ADE20K_2021_17_01/images/ADE/validation",
+    "ADE20K_2021_17_01/ADE20K_2021_17_01/images/ADE/validation",
+    "ADE20K_2021_17_01/images/validation",
+    "ADE20K_full/images/ADE/validation",
+    "ADE20K_2016_07_26/images/validation",
+)
+"""Where the validation part may be, the first as it is published."""
 
 _NOTHING = 255  # "no class" in 8-bit label maps
 _NOTHING_16 = 65535  # and in those of ADE20K-847
@@ -44,14 +67,17 @@ def prepare_coco_stuff(
     root: Path,
     *,
     splits: Sequence[str] = COCO_STUFF_SPLITS,
+    source: Path | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[Prepared]:
     """COCO-Stuff 164k: ids of the stuffthingmaps become positions in ``coco_stuff171``.
 
     Args:
-        root: Folder of data sets, with ``coco-stuff/annotations/SPLIT/*.png``.
+        root: Folder of data sets, with ``coco-stuff/annotations/SPLIT/*.png``; where archives
+            leave them otherwise (``stuffthingmaps/SPLIT``) they are found, too.
         splits: Of ``train2017`` and ``val2017``.
+        source: Folder that holds the ``SPLIT/*.png``, or those of a single split, if it is another.
         workers: Processes.
         progress: Called with (files done, files in all) now and then, anew for each folder.
 
@@ -60,9 +86,12 @@ def prepare_coco_stuff(
 
     Raises:
         FileNotFoundError: The download is not where it should be.
-        ValueError: A file of it cannot be used; the message names it.
+        ValueError: A file of it cannot be used, or the maps are not coded as the download's; the
+            message names it.
     """
     folder = root / "coco-stuff"
+    parents = [root / place for place in _COCO_STUFF_PLACES] if source is None else [source]
+    itself = [source] if source is not None and len(splits) == 1 else []
     table = np.full(256, _INVALID, dtype=np.int64)
     # Some ids up to the last belong to no class: they are ignored, not refused.
     ids = load_vocabulary("coco_stuff171").required_ids
@@ -73,26 +102,40 @@ def prepare_coco_stuff(
     # All before any: a missing split should not show up after an hour.
     sources = [
         find_matching(
-            folder / "annotations" / split,
+            [*(parent / split for parent in parents), *itself],
             "*.png",
             "COCO-Stuff's label maps, stuffthingmaps_trainval2017.zip "
             "(https://github.com/nightrome/cocostuff)",
         )
         for split in splits
     ]
+    for files in sources:
+        check_coding(files)
     return [
-        _relabel(files, folder / "annotations_detectron2" / split, table, workers, progress)
+        _relabel(
+            files,
+            folder / "annotations_detectron2" / split,
+            table,
+            workers,
+            progress,
+            without_map=count_without_map(folder / "images" / split, files),
+        )
         for split, files in zip(splits, sources, strict=True)
     ]
 
 
 def prepare_ade20k_150(
-    root: Path, *, workers: int = 1, progress: Progress | None = None
+    root: Path,
+    *,
+    source: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> list[Prepared]:
     """ADE20K SceneParsing 150: 1 to 150 become 0 to 149, 0 is ignored.
 
     Args:
         root: Folder of data sets, with ``ADEChallengeData2016/annotations/validation/*.png``.
+        source: Folder of the label maps, if it is another.
         workers: See :func:`prepare_coco_stuff`.
         progress: See :func:`prepare_coco_stuff`.
 
@@ -104,23 +147,39 @@ def prepare_ade20k_150(
         ValueError: A file of it cannot be used; the message names it.
     """
     folder = root / "ADEChallengeData2016"
+    usual = (folder, root / "ade" / folder.name, folder / folder.name)
     files = find_matching(
-        folder / "annotations" / "validation",
+        [place / "annotations" / "validation" for place in usual] if source is None else [source],
         "*.png",
         "the label maps of ADEChallengeData2016.zip (http://sceneparsing.csail.mit.edu)",
     )
     target = folder / "annotations_detectron2" / "validation"
-    return [_relabel(files, target, _from_one("ade150"), workers, progress)]
+    return [
+        _relabel(
+            files,
+            target,
+            _from_one("ade150"),
+            workers,
+            progress,
+            without_map=count_without_map(folder / "images" / "validation", files),
+        )
+    ]
 
 
 def prepare_voc20(
-    root: Path, *, workers: int = 1, progress: Progress | None = None
+    root: Path,
+    *,
+    source: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> list[Prepared]:
     """PASCAL VOC 2012, without and with background.
 
     Args:
         root: Folder of data sets, with ``VOCdevkit/VOC2012/SegmentationClassAug/*.png`` and
-            ``VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt``.
+            ``VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt``. VOC's own ``SegmentationClass``
+            will do, for it has the same label maps of the validation images.
+        source: Folder of the label maps, if it is another.
         workers: See :func:`prepare_coco_stuff`.
         progress: See :func:`prepare_coco_stuff`.
 
@@ -139,8 +198,9 @@ def prepare_voc20(
         "the validation list of VOCtrainval_11-May-2012.tar "
         "(http://host.robots.ox.ac.uk/pascal/VOC/voc2012)",
     )
+    usual = ("SegmentationClassAug", "SegmentationClass")
     files = find_named(
-        folder / "SegmentationClassAug",
+        [folder / place for place in usual] if source is None else [source],
         names,
         ".png",
         "the label maps of SegmentationClassAug.zip (VOC 2012's with those of SBD)",
@@ -159,7 +219,11 @@ def prepare_voc20(
 
 
 def prepare_ade20k_847(
-    root: Path, *, workers: int = 1, progress: Progress | None = None
+    root: Path,
+    *,
+    source: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> list[Prepared]:
     """ADE20K's full annotation: object ids become positions in ``ade847``, all others 65535.
 
@@ -169,6 +233,7 @@ def prepare_ade20k_847(
     Args:
         root: Folder of data sets, with ``ADE20K_2021_17_01/images/ADE/validation``: below it, at
             any depth, ``NAME.jpg`` beside ``NAME_seg.png``.
+        source: The folder of these, if it is another.
         workers: See :func:`prepare_coco_stuff`.
         progress: See :func:`prepare_coco_stuff`.
 
@@ -181,15 +246,20 @@ def prepare_ade20k_847(
         ValueError: A file of it cannot be used; the message names it.
     """
     folder = root / "ADE20K_2021_17_01"
-    source = folder / "images" / "ADE" / "validation"
     images = find_matching(
-        source,
+        [root / place for place in _ADE847_PLACES] if source is None else [source],
         "**/*.jpg",
         "the images of ADE20K_2021_17_01 (https://groups.csail.mit.edu/vision/datasets/ADE20K)",
     )
     # The benchmark puts the images of all scenes into one folder.
     if repeated := [name for name, n in Counter(p.name for p in images).items() if n > 1]:
-        raise ValueError(f"{source} holds several images of the name {repeated[0]}")
+        where = " and ".join(str(p) for p in images if p.name == repeated[0])
+        raise ValueError(f"several images of the name {repeated[0]}: {where}")
+    if missing := [path for path in images if not _colors_of(path).is_file()]:
+        raise FileNotFoundError(
+            f"{missing[0]} has no label map {_colors_of(missing[0]).name} beside it, like "
+            f"{len(missing)} of {len(images)} images"
+        )
     vocabulary = load_vocabulary("ade847")
     ids = vocabulary.required_ids
     table = np.full(max(ids) + 1, _NOTHING_16, dtype=np.uint16)
@@ -227,10 +297,12 @@ def _relabel(
     workers: int,
     progress: Progress | None,
     leave_out: bool = False,
+    without_map: int = 0,
 ) -> Prepared:
     """Makes a folder of 8-bit PNG maps from one of the same names."""
     convert = functools.partial(_convert_indices, table=table, leave_out=leave_out)
-    return make_folder(target, {path.name: path for path in files}, convert, workers, progress)
+    sources = {path.name: path for path in files}
+    return make_folder(target, sources, convert, workers, progress, without_map)
 
 
 def _convert_indices(source: Path, target: Path, *, table: np.ndarray, leave_out: bool) -> str:
@@ -249,9 +321,7 @@ def _convert_indices(source: Path, target: Path, *, table: np.ndarray, leave_out
 
 
 def _convert_ade847(source: Path, target: Path, *, image_folder: Path, table: np.ndarray) -> str:
-    label_file = source.with_name(f"{source.stem}_seg.png")
-    if not label_file.is_file():
-        raise FileNotFoundError(f"{source} has no label map {label_file.name} beside it")
+    label_file = _colors_of(source)
     image, colors = _pixels(source), _pixels(label_file)
     if image.shape != colors.shape:
         raise ValueError(
@@ -274,6 +344,11 @@ def _convert_ade847(source: Path, target: Path, *, image_folder: Path, table: np
     save(image, image_folder / source.name, "JPEG")
     save(labels, target, "TIFF")
     return WRITTEN
+
+
+def _colors_of(image: Path) -> Path:
+    """The label map, in colours, of an image of ADE20K's full annotation."""
+    return image.with_name(f"{image.stem}_seg.png")
 
 
 def _pixels(path: Path) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,16 +32,20 @@ class Prepared:
         written: Label maps made now.
         kept: Label maps that were there already.
         left_out: Images without a labelled pixel, where the benchmark leaves these out.
+        without_map: Images that the download has no label map of, where that is known.
     """
 
     folder: Path
     written: int
     kept: int
     left_out: int
+    without_map: int = 0
 
     def __str__(self) -> str:
         text = f"{self.folder}: {self.written} label maps written, {self.kept} kept"
-        return f"{text}, {self.left_out} images without a class left out" if self.left_out else text
+        if self.left_out:
+            text += f", {self.left_out} images without a class left out"
+        return f"{text}, {self.without_map} images lack one" if self.without_map else text
 
 
 def save(pixels: np.ndarray, path: Path, kind: str) -> None:
@@ -58,34 +62,38 @@ def save(pixels: np.ndarray, path: Path, kind: str) -> None:
         Image.fromarray(pixels).save(temporary, format=kind, **options)
 
 
-def find_matching(folder: Path, pattern: str, what: str) -> list[Path]:
+def find_matching(places: Sequence[Path], pattern: str, what: str) -> list[Path]:
     """Finds files of a download.
 
+    What other programs make of label maps and put beside them (``NAME_labelTrainIds.png``) is no
+    part of it.
+
     Args:
-        folder: Where they should be.
+        places: Where they may be; the first is where they should be.
         pattern: Glob below it.
         what: What should be there and where one gets it, for messages.
 
     Returns:
-        Paths in ascending order.
+        Paths in ascending order, of the first place that has any.
 
     Raises:
         FileNotFoundError: No folder, or no such file in it.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"folder {folder} does not exist; expected there: {what}")
-    # Hidden files are not of the download: operating systems put them there.
-    files = sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
-    if not files:
-        raise FileNotFoundError(f"folder {folder} holds no {pattern}; expected there: {what}")
-    return files
+    for place in places:
+        if files := _originals(place.glob(pattern)):
+            return files
+    if not places[0].is_dir():
+        raise FileNotFoundError(f"folder {places[0]} does not exist; {_expected(places, what)}")
+    raise FileNotFoundError(
+        f"folder {places[0]} holds no {pattern} of the download; {_expected(places, what)}"
+    )
 
 
-def find_named(folder: Path, names: Sequence[str], suffix: str, what: str) -> list[Path]:
+def find_named(places: Sequence[Path], names: Sequence[str], suffix: str, what: str) -> list[Path]:
     """Finds files of certain names of a download.
 
     Args:
-        folder: Where they should be.
+        places: See :func:`find_matching`; the one that has most of the files is taken.
         names: Names without suffix.
         suffix: Of the files.
         what: See :func:`find_matching`.
@@ -96,15 +104,44 @@ def find_named(folder: Path, names: Sequence[str], suffix: str, what: str) -> li
     Raises:
         FileNotFoundError: No folder, or a file is missing.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"folder {folder} does not exist; expected there: {what}")
-    files = [folder / f"{name}{suffix}" for name in names]
-    if missing := [path.name for path in files if not path.is_file()]:
+    there = [place for place in places if place.is_dir()]
+    if not there:
+        raise FileNotFoundError(f"folder {places[0]} does not exist; {_expected(places, what)}")
+    files = {place: [place / f"{name}{suffix}" for name in names] for place in there}
+    missing = {
+        place: [file.name for file in found if not file.is_file()] for place, found in files.items()
+    }
+    folder = min(there, key=lambda place: len(missing[place]))
+    if lacking := missing[folder]:
         raise FileNotFoundError(
-            f"folder {folder} lacks {len(missing)} of {len(files)} files, such as {missing[0]}; "
-            f"expected there: {what}"
+            f"folder {folder} lacks {len(lacking)} of {len(names)} files, such as {lacking[0]}; "
+            f"{_expected(places, what)}"
         )
-    return files
+    return files[folder]
+
+
+def count_without_map(images: Path, maps: Iterable[Path]) -> int:
+    """Counts the images (``*.jpg``) of a folder, which may be missing, without a label map."""
+    stems = {path.stem for path in maps}
+    return sum(path.stem not in stems for path in _originals(images.glob("*.jpg")))
+
+
+def _originals(paths: Iterable[Path]) -> list[Path]:
+    """Files of a download among others, in ascending order."""
+    # Hidden files are not of it: operating systems put them there.
+    files = {path for path in paths if not path.name.startswith(".")}
+    derived = (path for path in files if path.suffix == ".png" and _is_derived(path, files))
+    return sorted(files.difference(list(derived)))
+
+
+def _is_derived(path: Path, files: Collection[Path]) -> bool:
+    base, _, addition = path.stem.rpartition("_")
+    return addition.lower().endswith("trainids") or path.with_name(f"{base}.png") in files
+
+
+def _expected(places: Sequence[Path], what: str) -> str:
+    others = f" (looked in {len(places) - 1} other places)" if len(places) > 1 else ""
+    return f"expected there: {what}{others}; if it lies elsewhere, name the folder with --source"
 
 
 def read_names(file: Path, what: str) -> list[str]:
@@ -145,6 +182,7 @@ def make_folder(
     convert: Callable[[Any, Path], str],
     workers: int,
     progress: Progress | None,
+    without_map: int = 0,
 ) -> Prepared:
     """Makes a folder of label maps; those that are there already are kept.
 
@@ -155,6 +193,7 @@ def make_folder(
             picklable.
         workers: Processes.
         progress: Called with (files done, files in all).
+        without_map: See :class:`Prepared`.
 
     Raises:
         Exception: Whatever ``convert`` raises first; what is done by then stays.
@@ -168,7 +207,7 @@ def make_folder(
             counts[result] += 1
             if progress is not None:
                 progress(counts.total(), len(sources))
-    return Prepared(target, counts[WRITTEN], counts[KEPT], counts[LEFT_OUT])
+    return Prepared(target, counts[WRITTEN], counts[KEPT], counts[LEFT_OUT], without_map)
 
 
 def _results(

@@ -21,9 +21,10 @@ def seen_classes(names: Sequence[str], training_names: Iterable[str]) -> tuple[b
     Returns:
         K times whether the class was seen.
     """
-    trained = {synonym for name in training_names for synonym in _synonyms(name)}
-    return tuple(not trained.isdisjoint(_synonyms(name)) for name in names)
+    trained = {synonym for name in training_names for synonym in readings(name)}
+    return tuple(not trained.isdisjoint(readings(name)) for name in names)
 
 
-def _synonyms(name: str) -> set[str]:
+def readings(name: str) -> set[str]:
+    """How each synonym of a class, "sofa, couch, lounge", reads in prompts."""
     return {prompt_name(synonym).strip() for synonym in name.split(", ")}

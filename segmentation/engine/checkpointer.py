@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from fineclip.checkpoints import CheckpointError, read_checkpoint
-from fineclip.checkpoints.compare import compare
+from fineclip.checkpoints.compare import check_finite, compare
+from fineclip.checkpoints.state_dict import state_dict_of
 from fineclip.files import replacing
 from segmentation.modeling import load_checkpoint
 
@@ -45,8 +47,9 @@ class SafeCheckpointer(DetectionCheckpointer):
                 "trust its origin"
             )
         loaded = read_checkpoint(filename)
-        checkpoint = loaded if "model" in loaded else {"model": loaded}
-        return {**checkpoint, _FILE: filename}
+        tensors = state_dict_of(loaded, filename)
+        others = loaded if isinstance(loaded.get("model"), Mapping) else {}
+        return {**others, "model": tensors, _FILE: filename}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> None:
         file, tensors = checkpoint.pop(_FILE), checkpoint.pop("model")
@@ -54,6 +57,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             # A release's file, or one of another kind, which this explains.
             load_checkpoint(self.model, file)
         else:
+            check_finite(tensors, file)
             self.model.load_state_dict(tensors)
 
 

@@ -4,17 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from fineclip.checks import TEXT, Check, integer_from, list_of, nearest, real, shown
 from segmentation.data import check_class_lists
+from segmentation.data.label_check import check_labels
 from segmentation.detectron2.config import add_cat_seg_config
 from segmentation.detectron2.head import RANDOM_WEIGHTS
 from segmentation.modeling.build import OPENAI_NAMES
+
+_RANGES: dict[str, Check] = {
+    "MODEL.DEVICE": TEXT,
+    "SOLVER.IMS_PER_BATCH": integer_from(1),
+    "SOLVER.MAX_ITER": integer_from(1),
+    "SOLVER.BASE_LR": real(0),
+    "SOLVER.WEIGHT_DECAY": real(0),
+    "SOLVER.CLIP_MULTIPLIER": real(0),
+    "SOLVER.WARMUP_ITERS": integer_from(0),
+    "SOLVER.CHECKPOINT_PERIOD": integer_from(1),
+    "DATALOADER.NUM_WORKERS": integer_from(0),
+    "TEST.EVAL_PERIOD": integer_from(0),
+    "TEST.IMS_PER_BATCH": integer_from(1),
+    "TEST.MEMORY_BUDGET_MB": real(0, above=True),
+    "TEST.SLIDING_WINDOW_CANVAS": list_of(integer_from(1), 2),
+    "TEST.SLIDING_WINDOW_SIZE": integer_from(1),
+    "TEST.SLIDING_WINDOW_OVERLAP": real(0, 1),
+    "INPUT.MIN_SIZE_TEST": integer_from(0),  # 0: images keep their size
+    "INPUT.MAX_SIZE_TEST": integer_from(1),
+    "MODEL.SEM_SEG_HEAD.NUM_LAYERS": integer_from(0),
+    "MODEL.SEM_SEG_HEAD.NUM_HEADS": integer_from(1),
+    "MODEL.SEM_SEG_HEAD.HIDDEN_DIMS": integer_from(1),
+    "MODEL.SEM_SEG_HEAD.POOLING_SIZES": list_of(integer_from(1), 2),
+    "MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION": list_of(integer_from(1), 2),
+    "MODEL.SEM_SEG_HEAD.WINDOW_SIZES": integer_from(1),
+    "MODEL.SEM_SEG_HEAD.PAD_LENGTH": integer_from(0),
+    "MODEL.SEM_SEG_HEAD.CLASSES_PER_STEP": integer_from(0),
+}
+"""Types are those of the defaults; these numbers have a range as well."""
 
 
 def load_config(file: str | Path, options: Sequence[str] = ()) -> CfgNode:
@@ -48,12 +80,14 @@ def load_config(file: str | Path, options: Sequence[str] = ()) -> CfgNode:
         raise ValueError(f"{file} is not valid yaml: {_one_line(error)}") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{file}: its base {error.filename} does not exist") from error
-    except (KeyError, AssertionError, ValueError) as error:
+    except (KeyError, AssertionError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: {_reason(error)}") from error
-    try:
-        cfg.merge_from_list(list(options))
-    except (KeyError, AssertionError, ValueError) as error:
-        raise ValueError(f"options {' '.join(options)}: {_reason(error)}") from error
+    for key, word in zip(options[::2], options[1::2], strict=True):
+        _override(cfg, key, word)
+    for key, check in _RANGES.items():
+        section, _, name = key.rpartition(".")
+        given = f"option {key}" if key in options[::2] else f"{file}: {key}"
+        check.require(_node(cfg, section)[name], given)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     return cfg
@@ -62,7 +96,7 @@ def load_config(file: str | Path, options: Sequence[str] = ()) -> CfgNode:
 def check_inputs(
     cfg: CfgNode, *, train: bool = True, resume: bool = False, num_processes: int = 1
 ) -> None:
-    """Checks data sets, class lists and weights, in seconds.
+    """Checks data sets, class lists, labels and weights, in seconds.
 
     Args:
         cfg: Of :func:`load_config`.
@@ -73,8 +107,8 @@ def check_inputs(
 
     Raises:
         FileNotFoundError: A folder, file or checkpoint does not exist.
-        ValueError: Unknown data sets, class lists that do not belong to them, or settings that do
-            not go together.
+        ValueError: Unknown data sets, class lists that do not belong to them, label maps without
+            anything to learn or to score, or settings that do not go together.
     """
     if num_processes < 1:
         raise ValueError("--num-gpus and --num-machines must be at least 1")
@@ -88,12 +122,21 @@ def check_inputs(
         raise ValueError("DATASETS.TEST is empty: name the data sets to evaluate on")
     try:
         check_class_lists(cfg, parts)
-        for name in (*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST):
+        trained_on = cfg.DATASETS.TRAIN if train else ()
+        for name in (*trained_on, *cfg.DATASETS.TEST):
             if name not in DatasetCatalog:
                 known = ", ".join(DatasetCatalog.list())
                 raise ValueError(f"data set {name!r} is not registered; known: {known}")
-            DatasetCatalog.get(name)
-    except KeyError as error:
+        for name in dict.fromkeys((*trained_on, *cfg.DATASETS.TEST)):
+            metadata = MetadataCatalog.get(name)
+            check_labels(
+                name,
+                DatasetCatalog.get(name),
+                metadata.stuff_classes,
+                metadata.ignore_label,
+                train=name in trained_on,
+            )
+    except (KeyError, AttributeError) as error:  # no such data set, or nothing is said of it
         raise ValueError(error.args[0]) from error
     if train and cfg.SOLVER.IMS_PER_BATCH % num_processes:
         raise ValueError(
@@ -123,6 +166,41 @@ def skip_clip_weights(cfg: CfgNode) -> None:
     is_tag = name not in OPENAI_NAMES and weights in open_clip.list_pretrained_tags_by_model(name)
     if not (is_tag and open_clip.get_pretrained_cfg(name, weights).get("quick_gelu")):
         head.CLIP_WEIGHTS = RANDOM_WEIGHTS
+
+
+def _override(cfg: CfgNode, key: str, word: Any) -> None:
+    """Sets one key, whose value has to be of the type that it has."""
+    where = f"option {key}"
+    *sections, name = key.split(".")
+    node: Any = cfg
+    for depth, part in enumerate((*sections, name)):
+        if not isinstance(node, CfgNode):
+            raise ValueError(f"{where}: {'.'.join(sections[:depth])} is a value, it has no parts")
+        if part not in node:
+            place = f"in {'.'.join(sections[:depth])}" if depth else "at the top"
+            raise ValueError(f"{where}: there is no {part} {place}; {nearest(part, node)}")
+        node = node[part]
+    if isinstance(node, CfgNode):
+        raise ValueError(f"{where} is a section; name one of its keys: {', '.join(node)}")
+    try:
+        value = CfgNode._decode_cfg_value(word)
+    except (TypeError, MemoryError, RecursionError):  # text that looks like Python
+        value = word
+    if isinstance(node, float) and type(value) is int:
+        value = float(value)
+    parent = _node(cfg, ".".join(sections))
+    fits = type(value) is type(node) or {type(value), type(node)} == {list, tuple}
+    empty = value is None and isinstance(node, str)
+    if not (fits or empty or node is None):
+        expected = f"{type(node).__name__} such as {node!r}"
+        raise ValueError(f"{where}: expected {expected}, got {shown(value)}")
+    parent[name] = type(node)(value) if isinstance(node, list | tuple) else value
+
+
+def _node(cfg: CfgNode, path: str) -> CfgNode:
+    for part in filter(None, path.split(".")):
+        cfg = cfg[part]
+    return cfg
 
 
 def _reason(error: Exception) -> str:

@@ -26,7 +26,7 @@ from segmentation.evaluation import SemanticSegmentationEvaluator
 from segmentation.modeling import Segmenter
 
 RESULTS_FILE = "results.json"
-_COLUMNS = ("mIoU", "mAcc", "fwIoU", "mIoU-seen", "mIoU-unseen")
+_COLUMNS = ("mIoU", "mIoU-all", "mAcc", "fwIoU", "mIoU-seen", "mIoU-unseen")
 
 
 class LabelPredictor(nn.Module):
@@ -163,7 +163,7 @@ def pooling_set_to(model: Segmenter, sizes: Sequence[int]) -> Iterator[None]:
 
 
 def summary_table(results: Mapping[str, Mapping[str, float]]) -> str:
-    """One line per data set: mIoU, mAcc, fwIoU and the mIoU of seen and unseen classes."""
+    """One line per data set: mIoU of occurring and of all classes, mAcc, fwIoU, (un)seen mIoU."""
     width = max([len("data set"), *(len(name) for name in results)])
     lines = ["  ".join([f"{'data set':<{width}}", *(f"{c:>11}" for c in _COLUMNS)])]
     for name, scores in results.items():

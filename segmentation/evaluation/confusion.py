@@ -75,11 +75,16 @@ class SegmentationScores:
         )
 
     def mean_iou(self, classes: Sequence[bool] | None = None) -> float:
-        """Mean over all classes, or over those marked in ``classes`` (K,)."""
+        """Mean over all classes that occur, or over those of them marked in ``classes`` (K,)."""
         return _mean(self.iou, classes)
 
+    @property
+    def mean_iou_of_all(self) -> float:
+        """Mean over all classes, of which those without a labelled pixel count as 0."""
+        return float(np.nansum(self.iou) / len(self.iou)) if self.pixels.any() else float("nan")
+
     def mean_accuracy(self, classes: Sequence[bool] | None = None) -> float:
-        """Mean over all classes, or over those marked in ``classes`` (K,)."""
+        """Mean over all classes that occur, or over those of them marked in ``classes`` (K,)."""
         return _mean(self.accuracy, classes)
 
     @property

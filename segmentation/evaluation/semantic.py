@@ -117,7 +117,8 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
         """Computes the results.
 
         Returns:
-            ``{"sem_seg": {...}}`` in percent: ``mIoU``, ``mAcc``, ``fwIoU``, ``pACC``; where
+            ``{"sem_seg": {...}}`` in percent: ``mIoU`` over the classes that occur and
+            ``mIoU-all`` over all of the list, ``mAcc``, ``fwIoU``, ``pACC``; where
             seen classes are known ``mIoU-seen``, ``mIoU-unseen``, ``mAcc-seen``, ``mAcc-unseen``
             (each only if the group has labelled pixels); ``IoU-NAME`` and ``ACC-NAME`` of every
             class, NaN for those that no pixel is labelled with. None on all processes but the
@@ -201,6 +202,7 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
     def _results(self, scores: SegmentationScores) -> dict[str, float]:
         results = {
             "mIoU": scores.mean_iou(),
+            "mIoU-all": scores.mean_iou_of_all,
             "mAcc": scores.mean_accuracy(),
             "fwIoU": scores.frequency_weighted_iou,
             "pACC": scores.pixel_accuracy,

@@ -148,3 +148,20 @@ def test_bad_usage(run_tool, source, tmp_path, dst, options, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_options_for_what_is_refused_otherwise(run_tool, source, tmp_path):
+    state = load_file(source) | {"adapter.a": torch.ones(1), "adapter.b": torch.ones(1)}
+    state["logit_scale"] = torch.tensor(torch.nan)
+    save_file(state, tmp_path / "in.safetensors")
+    command = [TOOL, tmp_path / "in.safetensors", tmp_path / "out.pt", "--to", "open_clip"]
+    done = run_tool(*command)
+    assert done.returncode == 2
+    assert "2 unknown keys: adapter.a, adapter.b" in done.stderr
+    done = run_tool(*command, "--ignore", "adapter.a", "--ignore", "*.b")
+    assert done.returncode == 2
+    assert "in 1 of" in done.stderr and "logit_scale" in done.stderr
+    done = run_tool(*command, "--ignore", "adapter.*", "--allow-nonfinite")
+    assert done.returncode == 0, done.stderr
+    assert "note: NaN or infinite values in 1 tensors: logit_scale" in done.stdout
+    assert "adapter.a: ignored as told, by adapter.*" in done.stdout

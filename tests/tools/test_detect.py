@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
 pytest.importorskip("mmdet")
@@ -95,6 +96,48 @@ def test_bad_input(run_tool, options, tmp_path, images, names, message):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and message in last
     assert not (tmp_path / "out").exists()
+
+
+def of_a_segmenter(state):
+    prefix = "sem_seg_head.predictor.clip_model."
+    visual = {k: v for k, v in state.items() if k.startswith("backbone.visual.")}
+    return {k.replace("backbone.", prefix): v for k, v in visual.items()}, "(CAT-Seg naming)"
+
+
+def with_40_keys_missing(state):
+    return dict(list(state.items())[40:]), "40 missing keys: backbone."
+
+
+def of_another_shape(state):
+    key = "rpn_head.rpn_cls.weight"
+    return state | {key: state[key][:, :9].clone()}, f"1 wrong shape: {key}"
+
+
+def of_another_vocabulary(state):
+    key = "roi_head.bbox_head.all_embeddings"
+    return state | {key: state[key][:, :9].clone()}, "set keep_vocabulary=True"
+
+
+@pytest.mark.parametrize(
+    "make", [of_a_segmenter, with_40_keys_missing, of_another_shape, of_another_vocabulary]
+)
+def test_checkpoints_of_other_models(run_tool, checkpoint, options, scenes, tmp_path, make):
+    trained = torch.load(checkpoint, weights_only=True)
+    path = tmp_path / "other.pth"
+    trained["state_dict"], message = make(dict(trained["state_dict"]))
+    torch.save(trained, path)
+    image = sorted((scenes / "val").iterdir())[0]
+    out = tmp_path / "out"
+    for done in (
+        detect(run_tool, path, options, image, "--vocabulary", "a ring", "--out", out),
+        run_tool("test.py", CONFIG, path, "--work-dir", tmp_path / "w", *options),
+        run_tool("train.py", CONFIG, "--resume", path, "--work-dir", tmp_path / "w", *options),
+    ):
+        assert done.returncode == 2, done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert line.startswith(f"error: {path}")
+        assert message in line
+    assert not out.exists()
 
 
 def test_mmdets_own_interfaces(checkpoint, scenes):

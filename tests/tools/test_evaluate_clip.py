@@ -154,3 +154,28 @@ def test_bad_usage(root, more):
     with pytest.raises(SystemExit) as exit_:
         call(root, *more)
     assert exit_.value.code == 2
+
+
+def test_candidates_from_names_and_text_files(root, tmp_path):
+    file = tmp_path / "names.txt"
+    file.write_text("sky\nowl\ncat\n")
+    metrics = []
+    for words in (["sky", "owl", "cat"], [file]):
+        out = tmp_path / "results.json"
+        options = ["--tasks", "box_classification", "--out", out]
+        assert call(root, *options, "--vocabulary", *words) == 0
+        metrics.append(json.loads(out.read_text())["metrics"])
+    assert metrics[0] == metrics[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["cat", "cat", "sky"], "name 1 and name 2 are both 'cat'"),
+        (["cat", "sky", "background"], "'background' is no class"),
+        (["owl", "cat"], "category 2 ('sky') is not in the vocabulary"),
+    ],
+)
+def test_candidates_that_are_no_vocabulary(root, capsys, words, message):
+    assert call(root, "--tasks", "box_classification", "--vocabulary", *words) == 2
+    assert message in capsys.readouterr().err

@@ -65,7 +65,7 @@ def test_shards_train_to_the_same_losses_and_resume_within_an_epoch(run_tool, sc
     ("change", "message"),
     [
         (["--annotations", "nowhere.json"], "nowhere.json does not exist"),
-        (["--samples-per-shard", 0], "samples_per_shard must be at least 1"),
+        (["--samples-per-shard", 0], "samples_per_shard: expected an integer from 1 on"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(run_tool, scenes, tmp_path, change, message):

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from tool_runs import absent
 
+from fineclip.visualization import undrawable
 from segmentation.modeling import build_segmenter
 
 CONFIG = "configs/segmentation/scenes_vit-ti-8.yaml"
@@ -114,3 +115,38 @@ def test_detectron2_is_needed_for_a_config_alone(run_tool, tmp_path, weights, sc
     config, model = (done.stderr for done in runs)
     assert "configurations are detectron2's" in config
     assert "does not fit the segmenter" in model
+
+
+@pytest.mark.parametrize("tool", ["segment.py", "detect.py"])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["coco"], "--vocabulary-file coco"),
+        (["cat", "dog", "Cat"], "name 1, 'cat', and name 3, 'Cat', read the same"),
+        (["cat", "background"], "name 2: 'background' is no class"),
+        (["cat", ""], "name 2: the name '' is empty"),
+        (["cat,dog"], "names stand apart, without commas: --vocabulary 'cat' 'dog'"),
+        (["a cat,", "dog"], "names stand apart, without commas: --vocabulary 'a cat' 'dog'"),
+        (["names.txt"], "names.txt is a file; write --vocabulary-file"),
+    ],
+)
+def test_names_that_were_meant_otherwise(run_tool, tmp_path, tool, names, message):
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    names = [str(tmp_path / name) if name == "names.txt" else name for name in names]
+    done = run_tool(tool, tmp_path / "image.png", "--vocabulary", *names, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and message in last
+
+
+def test_names_from_a_text_file_are_drawn_in_their_script(run_tool, weights, scenes, tmp_path):
+    image = sorted((scenes / "val").iterdir())[0]
+    file = tmp_path / "names.txt"
+    file.write_text("красное кольцо\n# no name\n\n猫\ntable\n", encoding="utf-8-sig")
+    done = segment(run_tool, weights, image, "--vocabulary-file", file, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out/segmentation.json").read_text())
+    assert list(found["names"].values()) == ["красное кольцо", "猫", "table"]
+    notes = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert len(notes) == (1 if undrawable(["猫"]) else 0)

@@ -4,6 +4,11 @@ import json
 import shutil
 
 import pytest
+import torch
+
+from fineclip.checkpoints.conversion import convert_source
+from fineclip.checkpoints.source import source_from
+from fineclip.models import DenseCLIP
 
 COCO = "configs/fineclip/coco_vit-b-16.py"
 
@@ -112,6 +117,86 @@ def test_amp_runs_on_cpu_and_fp16_is_refused(run_tool, coco_folder, tmp_path):
     done = run_tool("train.py", COCO, "--amp", "fp16", "--work-dir", tmp_path / "w")
     assert done.returncode == 2
     assert "error: --amp fp16 needs a GPU" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def weights():
+    """Of the model that is trained here, under the pretrainer's names."""
+    torch.manual_seed(0)
+    clip = DenseCLIP.create("ViT-Ti-16").clip.state_dict()
+    return {f"clip.clip.{key}": value for key, value in clip.items()}
+
+
+def without_prefix(weights):
+    return {key.removeprefix("clip.clip."): value for key, value in weights.items()}
+
+
+def of_a_segmenter(weights):
+    clip = without_prefix(weights)
+    return convert_source(source_from(clip, "clip"), to="catseg").tensors, "(CAT-Seg naming)"
+
+
+def of_a_clip(weights):
+    return without_prefix(weights), "the weights of a CLIP are named as pretrained"
+
+
+def with_40_keys_missing(weights):
+    return dict(list(weights.items())[40:]), "40 missing keys: clip.clip."
+
+
+def of_another_shape(weights):
+    key = "clip.clip.text_projection"
+    return weights | {key: weights[key][:, :9].clone()}, f"1 wrong shape: {key} (64, 9)"
+
+
+def with_nan(weights):
+    key = "clip.clip.visual.proj"
+    return weights | {key: weights[key] * torch.nan}, "NaN or infinite values in 1 of"
+
+
+@pytest.mark.parametrize("use", ["test", "resume", "load_from"])
+@pytest.mark.parametrize(
+    "make", [of_a_segmenter, of_a_clip, with_40_keys_missing, of_another_shape, with_nan]
+)
+def test_checkpoints_of_other_models(run_tool, coco_folder, weights, tmp_path, make, use):
+    state, message = make(weights)
+    path = tmp_path / "other.pth"
+    progress = {"meta": {"epoch": 1, "iter": 3}, "message_hub": {}, "optimizer": {}}
+    torch.save({**progress, "state_dict": state}, path)
+    arguments = ["--work-dir", tmp_path / "w", *options(coco_folder)]
+    if use == "test":
+        done = run_tool("test.py", COCO, path, *arguments)
+    elif use == "resume":
+        done = run_tool("train.py", COCO, "--resume", path, *arguments)
+    else:
+        done = run_tool("train.py", COCO, *arguments, f"load_from={path}")
+    assert done.returncode == 2, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: {path} ")
+    assert message in line
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"state_dict": 3}, {"epoch": 4}])
+def test_files_that_are_no_checkpoints(run_tool, coco_folder, tmp_path, content):
+    path = tmp_path / "other.pth"
+    torch.save(content, path)
+    done = run_tool("test.py", COCO, path, "--work-dir", tmp_path / "w", *options(coco_folder))
+    assert done.returncode == 2
+    assert f"error: {path} holds no state dict" in done.stderr
+
+
+def test_weights_alone_are_tested_and_not_resumed(run_tool, coco_folder, weights, tmp_path):
+    """Under the names that DistributedDataParallel and torch.compile leave, too."""
+    path = tmp_path / "weights.pth"
+    torch.save({f"module._orig_mod.{key}": value for key, value in weights.items()}, path)
+    arguments = ["--work-dir", tmp_path / "w", *options(coco_folder)]
+    done = run_tool("test.py", COCO, path, "--out", tmp_path / "m.json", *arguments)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "do not match" not in done.stdout + done.stderr
+    done = run_tool("train.py", COCO, "--resume", path, *arguments)
+    assert done.returncode == 2
+    assert f"error: {path} cannot be resumed" in done.stderr
 
 
 @pytest.mark.parametrize("images", [4, 12])

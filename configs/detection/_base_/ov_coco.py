@@ -11,8 +11,8 @@ _base_ = ["./fvit.py", "./runtime.py"]
 data_root = "data/coco"
 train_annotations = "annotations/instances_train2017_base.json"
 val_annotations = "annotations/instances_val2017_ov.json"
-train_images = "train2017/"
-val_images = "val2017/"
+train_prefix = "train2017/"
+val_prefix = "val2017/"
 vocabulary = "ov_coco"
 dataset_type = "OpenVocabularyCocoDataset"
 metric_type = "OpenVocabularyCocoMetric"
@@ -69,7 +69,7 @@ train_dataloader = dict(
         vocabulary=vocabulary,
         data_root=data_root,
         ann_file=train_annotations,
-        data_prefix=dict(img=train_images),
+        data_prefix=dict(img=train_prefix),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
         pipeline=train_pipeline,
     ),
@@ -85,7 +85,7 @@ test_dataloader = dict(
         vocabulary=vocabulary,
         data_root=data_root,
         ann_file=val_annotations,
-        data_prefix=dict(img=val_images),
+        data_prefix=dict(img=val_prefix),
         test_mode=True,
         pipeline=test_pipeline,
     ),

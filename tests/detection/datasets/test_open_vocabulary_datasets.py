@@ -175,7 +175,7 @@ def without(data, key, place=None):
     [
         (without(zoo(), "categories"), "with the list 'categories'"),
         ({**zoo(), "categories": []}, "categories: the list is empty"),
-        ({**zoo(), "categories": {"cat": 1}}, "with the list 'categories'"),
+        ({**zoo(), "categories": {"cat": 1}}, "categories: expected a list, got dict"),
         (without(zoo(), "images"), "with the list 'images'"),
         ({**zoo(), "annotations": {}}, "annotations: expected a list"),
         (without(zoo(), "bbox", "annotations"), r"annotations\[0\]: missing key 'bbox'"),
@@ -261,7 +261,7 @@ def test_missing_file(tmp_path):
     [
         (["cat", "owl", "rock"], r"lacks 1 annotated categories \('dog'\).*'unused_categories'"),
         ("voc20", "'voc20' lacks 2 annotated categories"),
-        (["cat", "cat"], "several classes are called 'cat'"),
+        (["cat", "cat"], r"categories\[0\] and categories\[1\] are both 'cat'"),
         ("ov_cocoo", "unknown vocabulary 'ov_cocoo'"),
     ],
 )

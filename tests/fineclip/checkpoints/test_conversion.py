@@ -402,3 +402,182 @@ def test_a_failed_write_leaves_nothing(tiny_vit, save, tmp_path, monkeypatch, to
     with pytest.raises(OSError, match="No space left"):
         convert(start, tmp_path / dst, to=to)
     assert [path.name for path in tmp_path.iterdir()] == ["clip.pt"]
+
+
+# A missing key is the file's own, also where it is one that a format is known by.
+MISSING = {
+    "open_clip": [
+        *("logit_scale", "visual.class_embedding", "token_embedding.weight"),
+        *("visual.transformer.resblocks.0.attn.in_proj_bias", "visual.proj"),
+    ],
+    "huggingface": [
+        *("logit_scale", "vision_model.embeddings.class_embedding", "visual_projection.weight"),
+        *("text_model.encoder.layers.1.self_attn.k_proj.weight",),
+    ],
+    "eva_clip": ["visual.cls_token", "visual.blocks.1.attn.q_bias", "text.token_embedding.weight"],
+    "catseg": [
+        f"sem_seg_head.predictor.clip_model.{key}"
+        for key in (
+            "visual.class_embedding",
+            "visual.transformer.resblocks.0.attn.v_proj_weight",
+            "ln_final.bias",
+        )
+    ],
+    "fvit": ["backbone.visual.ln_post.bias", "backbone.visual.class_embedding"],
+}
+
+
+@pytest.mark.parametrize(("form", "key"), [(f, k) for f, keys in MISSING.items() for k in keys])
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_missing_key_is_named(tiny_vit, tiny_eva, save, tmp_path, form, key, prefix):
+    model = tiny_eva if form == "eva_clip" else tiny_vit
+    state = convert_source(source_from(model.state_dict(), "clip"), to=form).tensors
+    del state[key]
+    path = save({f"{prefix}{k}": v.clone() for k, v in state.items()}, tmp_path / "clip.pt")
+    with pytest.raises(CheckpointError) as caught:
+        convert(path, tmp_path / "out.pth", to="fvit")
+    assert f"1 missing key: {prefix}{key}" in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+    if form == "fvit":
+        return
+    with pytest.raises(CheckpointError, match=f"1 missing key: {prefix}{key}"):
+        DenseCLIP.create("EVA02-Ti-16" if form == "eva_clip" else "ViT-Ti-16", str(path))
+
+
+def test_a_detector_whose_heads_are_narrower_than_its_pyramid(small_release, save, tmp_path):
+    release = small_release("fvit_vitb16_ovcoco")
+    state = convert_source(source_from(release, "release"), to="fvit").tensors
+
+    def narrow(key, *axes):
+        for axis in axes:
+            state[key] = state[key].narrow(axis, 0, 8).clone()
+
+    for key in [k for k in state if k.startswith("rpn_head.rpn_conv.") and state[k].ndim]:
+        is_kernel = state[key].ndim == 4
+        narrow(key, *((0, 1) if is_kernel and ".0." not in key else (0,)))
+    for key in ("rpn_head.rpn_cls.weight", "rpn_head.rpn_reg.weight"):
+        narrow(key, 1)
+    path = save({"state_dict": state}, tmp_path / "narrow.pth")
+    report = convert(path, tmp_path / "out.pth", to="fvit")
+    assert len(report.matched) == len(state)
+    state["rpn_head.rpn_cls.weight"] = state["rpn_head.rpn_cls.weight"][:, :5].clone()
+    with pytest.raises(CheckpointError, match=r"1 wrong shape: rpn_head\.rpn_cls\.weight"):
+        convert(save({"state_dict": state}, path), tmp_path / "out.pth", to="fvit")
+
+
+@pytest.mark.parametrize("sizes", [("_16", "_64"), ("_32x32",)])
+def test_rotary_buffers_of_the_detectors_release(small_release, save, tmp_path, sizes):
+    published = small_release("fvit_vitb16_ovcoco")
+    for place in ("backbone.visual.rope.", "backbone.visual.blocks.0.attn.rope."):
+        published[f"{place}flag"] = torch.tensor(True)
+        for size in sizes:
+            cos, sin = rotary_tables(4, 16)
+            published |= {f"{place}freqs_cos{size}": cos, f"{place}freqs_sin{size}": sin.clone()}
+    start = save({"state_dict": published}, tmp_path / "release.pth")
+    report = convert(start, tmp_path / "ours.pth", to="fvit")
+    extra = {key for key in published if "rope" in key}
+    assert extra <= {key for key, _ in report.dropped}
+    assert not any("rope" in key for key in read(tmp_path / "ours.pth")["state_dict"])
+    convert(tmp_path / "ours.pth", tmp_path / "back.pth", to="fvit", published=True)
+    assert_same(read(tmp_path / "back.pth")["state_dict"], published)
+
+
+def test_a_segmenter_whose_clip_has_eva_clips_names(tiny_eva, save, tmp_path):
+    state = tiny_eva.state_dict()
+    eva = convert_source(source_from(state, "clip"), to="eva_clip").tensors
+    prefix = "sem_seg_head.predictor.clip_model."
+    path = save(
+        {"model": {f"{prefix}{k}": v for k, v in eva.items()}}, tmp_path / "model_final.pth"
+    )
+    assert identify(path) == "catseg"
+    assert_same(load(path), state)
+    report = convert(path, tmp_path / "ours.pth", to="catseg")
+    assert (
+        (f"{prefix}visual.blocks.0.attn.q_bias",),
+        f"{prefix}visual.trunk.blocks.0.attn.q_proj.bias",
+        "",
+    ) in report.renamed
+    assert_same(load(tmp_path / "ours.pth"), state)
+
+
+@pytest.mark.parametrize("with_visual", [True, False])
+@pytest.mark.parametrize(
+    ("model", "form"),
+    [("tiny_vit", "open_clip"), ("tiny_eva", "open_clip"), ("tiny_eva", "eva_clip")],
+)
+def test_an_image_tower_alone(request, save, tmp_path, model, form, with_visual):
+    clip = request.getfixturevalue(model)
+    state = convert_source(source_from(clip.state_dict(), "clip"), to=form).tensors
+    tower = {
+        key if with_visual else key.removeprefix("visual."): value
+        for key, value in state.items()
+        if key.startswith("visual.")
+    }
+    path = save(tower, tmp_path / "tower.pt")
+    name = "ViT-Ti-16" if model == "tiny_vit" else "EVA02-Ti-16"
+    with pytest.raises(CheckpointError, match=r"tower\.pt .*holds an image tower alone"):
+        DenseCLIP.create(name, str(path))
+    loaded = DenseCLIP.create(name, str(path), image_only=True).eval()
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        wanted = DenseCLIP(clip).eval().encode_image(images)
+        assert torch.equal(loaded.encode_image(images), wanted)
+    tokens = torch.zeros(1, 77, dtype=torch.int64)
+    for encode in (loaded.encode_text, loaded.encode_text_tokens):
+        with pytest.raises(ValueError, match="its text tower has no weights"):
+            encode(tokens)
+    convert(path, tmp_path / "backbone.pth", to="fvit")
+    visual = {f"backbone.{k}": v for k, v in clip.state_dict().items() if k.startswith("visual.")}
+    assert_same(read(tmp_path / "backbone.pth")["state_dict"], visual)
+    with pytest.raises(CheckpointError, match="image tower alone"):
+        convert(path, tmp_path / "clip.pt", to="open_clip")
+
+
+def test_keys_that_are_ignored_as_told(tiny_vit, save, tmp_path):
+    state = dict(tiny_vit.state_dict())
+    path = save(
+        {**state, "adapter.a": torch.ones(1), "visual.lora": torch.ones(1)}, tmp_path / "c.pt"
+    )
+    with pytest.raises(CheckpointError, match=r"2 unknown keys: adapter\.a, visual\.lora"):
+        convert(path, tmp_path / "out.pt", to="open_clip")
+    report = convert(path, tmp_path / "out.pt", to="open_clip", ignore=["adapter.*", "*.lora"])
+    assert_same(read(tmp_path / "out.pt"), state)
+    assert sorted(key for key, _ in report.dropped) == ["adapter.a", "visual.lora"]
+    with pytest.raises(CheckpointError, match=r"has no key that 'adaptor\.\*'"):
+        convert(path, tmp_path / "none.pt", to="open_clip", ignore=["adaptor.*"])
+    with pytest.raises(CheckpointError, match="nothing but keys"):
+        convert(path, tmp_path / "none.pt", to="open_clip", ignore=["*"])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_that_are_not_finite(tiny_vit, save, tmp_path, value, dtype):
+    state = {key: tensor.to(dtype) for key, tensor in tiny_vit.state_dict().items()}
+    state["visual.ln_pre.weight"] = torch.full_like(state["visual.ln_pre.weight"], value)
+    path = save(state, tmp_path / "clip.pt")
+    said = r"clip\.pt has NaN or infinite values in 1 of \d+ tensors: visual\.ln_pre\.weight"
+    with pytest.raises(CheckpointError, match=said):
+        convert(path, tmp_path / "out.pt", to="catseg")
+    with pytest.raises(CheckpointError, match=said):
+        DenseCLIP.create("ViT-Ti-16", str(path))
+    report = convert(path, tmp_path / "out.pt", to="open_clip", allow_nonfinite=True)
+    assert "NaN or infinite values in 1 tensors: visual.ln_pre.weight" in report.notes
+
+
+def test_large_weights_whose_sum_overflows_are_finite(tiny_vit, save, tmp_path):
+    state = dict(tiny_vit.state_dict())
+    state["visual.ln_pre.weight"] = torch.full_like(state["visual.ln_pre.weight"], 3e38)
+    convert(save(state, tmp_path / "clip.pt"), tmp_path / "out.pt", to="open_clip")
+
+
+def test_weights_stored_as_integers_are_refused(tiny_vit, save, tmp_path):
+    """Such as those of quantised exports, whose scales are elsewhere."""
+    state = dict(tiny_vit.state_dict())
+    key = "visual.transformer.resblocks.0.mlp.c_fc.weight"
+    state[key] = (state[key] * 100).to(torch.int8)
+    path = save(state, tmp_path / "clip.pt")
+    said = rf"1 wrong type: {key} torch\.int8 instead of torch\.float32"
+    with pytest.raises(CheckpointError, match=said):
+        convert(path, tmp_path / "out.pt", to="open_clip")
+    with pytest.raises(CheckpointError, match=said):
+        DenseCLIP.create("ViT-Ti-16", str(path))

@@ -18,7 +18,7 @@ def test_clipself_draws_from_24_grids():
     assert {(r, c) for r in range(1, 7) for c in range(1, 7) if 0.5 <= r / c <= 2} == set(shapes)
     assert grid_shapes(1) == [(1, 1)]
     assert max(grid_shapes(16)) == (16, 16)
-    with pytest.raises(ValueError, match="max_grid must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="max_grid: expected an integer from 1 on, got 0"):
         grid_shapes(0)
 
 

@@ -60,11 +60,14 @@ def test_a_part_that_never_fits_is_cut_to_the_image():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_global": 0}, "num_global and num_local must be at least 1, got 0 and 6"),
+        ({"num_global": 0}, "num_global: expected an integer from 1 on, got 0"),
         ({"local_scale": (0.4, 0.2)}, "local_scale must be"),
-        ({"global_scale": (0.4, 1.2)}, "global_scale must be"),
-        ({"flip": 2}, "flip must be a probability, got 2"),
-        ({"local_size": 0}, "size must be at least 1"),
+        (
+            {"global_scale": (0.4, 1.2)},
+            "global_scale: expected a list of 2, each a number",
+        ),
+        ({"flip": 2}, "flip: expected a number from 0 to 1, got 2"),
+        ({"local_size": 0}, "size: expected an integer from 1 on"),
     ],
 )
 def test_bad_settings_are_refused(change, message):

@@ -219,7 +219,7 @@ def test_a_stuff_segment_without_pixels_is_reported(root):
         ),
         (
             lambda d: d["annotations"][0]["segments_info"][0].update(category_id=4),
-            r"category ids \[4\] that 'categories' does not list",
+            r"segments_info\[0\]: category_id 4 is not among the file's categories",
         ),
         (lambda d: d["annotations"][0].update(image_id=99), "image_id 99 is not among 'images'"),
         (lambda d: d.update(annotations=[]), "no image has an annotated region"),

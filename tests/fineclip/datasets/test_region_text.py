@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from region_text import region_text_dataset
 
+from fineclip.annotations import read_boxes
 from fineclip.datasets import (
     AnnotationFiles,
     BoxRegions,
@@ -114,17 +115,19 @@ def test_sample_and_collate(folder):
 
 def test_what_is_left_out_is_counted(folder):
     dataset = make(folder)
-    assert dataset.problems == {"box area out of range": 1, "box empty or outside its image": 1}
+    assert dataset.problems == {"box area out of range": 1}
+    _, report = read_boxes(folder / "instances.json", labelled=False)
+    (outside,) = (finding for finding in report.findings if finding.kind == "dropped")
+    assert (outside.reason, outside.count) == ("box outside its image", 1)
 
 
-def test_malformed_boxes_are_left_out(folder):
+@pytest.mark.parametrize("box", [[1, 2, 3], None, [1, 2, "x", 4]])
+def test_malformed_boxes_are_refused(folder, box):
     data = json.loads((folder / "instances.json").read_text())
-    for annotation, box in zip(
-        data["annotations"], ([1, 2, 3], None, [1, 2, "x", 4]), strict=False
-    ):
-        annotation["bbox"] = box
+    data["annotations"][1]["bbox"] = box
     write(folder / "instances.json", data)
-    assert make(folder).problems["box that is not four numbers"] == 3
+    with pytest.raises(ValueError, match=r"instances\.json: annotations\[1\]: 'bbox' must be four"):
+        make(folder)
 
 
 def test_area_limits_apply_to_the_box(folder):
@@ -221,9 +224,13 @@ def test_only_what_is_asked_for_is_loaded(folder):
 
 
 def test_subset_is_drawn_by_seed(folder):
-    chosen = {words(make(folder, num_images=1, seed=seed)[0, 0]["texts"])[0] for seed in range(20)}
+    texts = {"fields": ("texts",)}
+    chosen = {
+        words(make(folder, num_images=1, seed=seed, **texts)[0, 0]["texts"])[0]
+        for seed in range(20)
+    }
     assert len(chosen) > 1
-    assert len(make(folder, num_images=2)) == 2
+    assert len(make(folder, num_images=2, **texts)) == 2
 
 
 def test_subsets_are_nested(folder):
@@ -271,9 +278,9 @@ def test_grid_needs_no_annotations(folder):
 
 
 def test_labels_are_places_in_the_files_categories(folder):
-    """Category ids 7 and 8 are places 0 and 1; an id the file does not list is no label."""
+    """Category ids 7 and 8 are places 0 and 1; a box without one has no label."""
     data = json.loads((folder / "instances.json").read_text())
-    data["annotations"][1]["category_id"] = 99
+    del data["annotations"][1]["category_id"]
     write(folder / "instances.json", data)
     dataset = make(folder, labels=True, fields=("boxes",), captions=None)
     batch = collate_region_text([dataset[0, i] for i in range(len(dataset))])
@@ -291,6 +298,70 @@ def test_labels_are_places_in_the_files_categories(folder):
     write(folder / "instances.json", data)
     with pytest.raises(ValueError, match="labels: missing key 'categories'"):
         make(folder, labels=True)
+
+
+def test_a_category_that_the_file_does_not_list_is_refused(folder):
+    data = json.loads((folder / "instances.json").read_text())
+    data["annotations"][1]["category_id"] = 99
+    write(folder / "instances.json", data)
+    with pytest.raises(ValueError, match=r"annotations\[1\]: category_id 99 is not among"):
+        make(folder)
+
+
+def test_nothing_trains_without_a_box(folder):
+    data = json.loads((folder / "instances.json").read_text())
+    small = {**data, "annotations": [a for a in data["annotations"] if a["id"] in (12, 13, 14)]}
+    for content in ({**data, "annotations": []}, small):
+        write(folder / "instances.json", content)
+        with pytest.raises(ValueError, match="no usable box is left in 3 images"):
+            make(folder)
+        # Captions alone are enough where no box is asked for.
+        assert len(make(folder, fields=("texts",))) == 3
+    write(folder / "instances.json", data)
+    with pytest.raises(ValueError, match=r"no usable box is left.*4 x box area out of range"):
+        make(folder, min_area=1e6, max_area=1e7)
+
+
+def test_nothing_trains_on_captions_of_other_images(folder):
+    data = json.loads((folder / "captions.json").read_text())
+    for entry in data["annotations"]:
+        entry["image_id"] += 100
+    write(folder / "captions.json", data)
+    with pytest.raises(ValueError, match=r"captions\.json: none is of .* 101 here, 1 there"):
+        make(folder)
+    for entry in data["annotations"]:
+        entry["caption"] = " "
+    write(folder / "captions.json", data)
+    with pytest.raises(ValueError, match=r"no usable image is left.*3 x image without cap"):
+        make(folder)
+    # Self-distillation asks for boxes and crops alone.
+    dataset = make(folder, fields=("boxes", "crops"))
+    assert [len(dataset[0, i]["boxes"]) for i in range(len(dataset))] == [2, 1]
+
+
+def test_nothing_trains_on_region_captions_of_other_boxes(folder):
+    captions = write(folder / "regions.json", {"9999": "furry", "z_1_2_3_4.jpg": "tall"})
+    with pytest.raises(ValueError, match=r"regions\.json: none of the 2 keys, the first '9999'"):
+        make(folder, region_captions=captions)
+    # Self-distillation needs no captions and keeps its boxes.
+    dataset = make(folder, region_captions=captions, fields=("boxes", "crops"))
+    assert [len(dataset[0, i]["boxes"]) for i in range(len(dataset))] == [2, 1]
+
+
+def test_region_captions_are_found_by_what_the_file_says(folder):
+    """Ids are renumbered and boxes cut, keys are neither."""
+    data = json.loads((folder / "instances.json").read_text())
+    for number, annotation in enumerate(data["annotations"]):
+        annotation["id"] = number
+    write(folder / "instances.json", data)
+    captions = {"0": "zero", "a_60_40_40_40.jpg": "cuts"}
+    dataset = make(folder, region_captions=write(folder / "regions.json", captions))
+    assert sorted(words(dataset[0, 0]["region_texts"])) == ["cuts", "zero"]
+    for annotation in data["annotations"]:
+        annotation["id"] = 0
+    write(folder / "instances.json", data)
+    with pytest.raises(ValueError, match=r"regions\.json: '0' is the id of several annotations"):
+        make(folder, region_captions=folder / "regions.json")
 
 
 def test_views_are_added_to_whatever_else_is_asked_for(folder):
@@ -332,12 +403,12 @@ def test_views_are_added_to_whatever_else_is_asked_for(folder):
         (
             {"regions": "GridRegions", "fields": ("boxes",), "max_grid": 0},
             ValueError,
-            "max_grid must be at least 1",
+            "max_grid: expected an integer from 1 on",
         ),
         (
             {"views": {"global_size": 8, "local_size": 8, "num_local": 0}},
             ValueError,
-            "num_local must be at least 1",
+            "num_local: expected an integer from 1 on",
         ),
         ({"min_side": 500}, ValueError, "no usable image is left of 3"),
     ],

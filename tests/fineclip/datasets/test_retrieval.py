@@ -95,10 +95,12 @@ def test_tokenizer_by_model_name(root):
         ({"images": []}, "missing key 'annotations'"),
         ({"images": [{"id": 1}], "annotations": []}, r"images\[0\]: missing key 'file_name'"),
         ({**COCO, "annotations": []}, "no image has a caption"),
+        ({**COCO, "annotations": [{"image_id": 5, "caption": " "}]}, "no image has a caption"),
+        ([{"image": "a.jpg", "caption": [""]}], "no image has a caption"),
         ({**COCO, "annotations": [{"image_id": 1, "caption": "x"}]}, "image_id 1 is not among"),
         ({**COCO, "annotations": [{"image_id": 5, "caption": 3}]}, "'caption' must be a string"),
         ([{"image": "a.jpg"}], r"captions\[0\]: missing key 'caption'"),
-        ([{"image": 3, "caption": "x"}], "expected a file name"),
+        ([{"image": 3, "caption": "x"}], "'image' must be a file name"),
     ],
 )
 def test_malformed_captions(root, captions, message):

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def files(tmp_path):
         Image.fromarray(pixels).save(root / name)
         images.append({"id": 100 - number, "file_name": name, "width": width, "height": height})
         for _ in range(0 if number == 3 else 4):
-            identity = len(annotations)
+            identity = len(annotations) + 1
             box = [*(rng.uniform(0, 20, 2)), *(rng.uniform(5, 40, 2))]
             annotations.append({"id": identity, "image_id": 100 - number, "bbox": box})
             annotations[-1] |= {"category_id": 7 + identity % 2, "segmentation": [[0.0] * 8]}
@@ -180,10 +181,16 @@ def test_shard_changed_while_training(shards):
     [
         ({"version": 2}, "expected format 'fineclip-shards', version 1, got .* version 2"),
         ({"shards": None}, "missing key 'shards'"),
-        ({"images": [[512]]}, "'images' must be pairs of offset and length"),
-        ({"annotations": [[512, 3]]}, "1 entries of 'annotations' for 4 images"),
-        ({"annotations": [[512, 10**9]] * 4}, "'annotations' lie outside of their shards"),
-        ({"extensions": ["jpg"]}, "1 extensions for 4 images"),
+        (
+            {"images": [[512]]},
+            "key 'images': expected a list of pairs of integers, offset",
+        ),
+        ({"annotations": [[512, 3]]}, "000000.tar has 1 entries of 'annotations' for 4 images"),
+        (
+            {"annotations": [[512, 10**9]] * 4},
+            "'annotations' of 000000.tar lie outside of",
+        ),
+        ({"extensions": ["jpg"]}, "000000.tar has 1 entries of 'extensions' for 4 images"),
     ],
 )
 def test_malformed_index(files, tmp_path, change, message):
@@ -199,6 +206,85 @@ def test_malformed_index(files, tmp_path, change, message):
     (tmp_path / "s" / "index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=message):
         dataset(folder=tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"captions": 1}, "index.json: key 'captions': expected True or False, got 1"),
+        ({"categories": {"a": 1}}, "key 'categories': expected a list"),
+        ({"categories": [{"id": 1, "name": None}]}, "category 0: key 'name': expected text"),
+        ({"categories": [3]}, "category 0: expected a JSON object, got 3"),
+        ({"shards": [3]}, "an entry of 'shards': expected a JSON object, got 3"),
+        ({"file": 3}, "key 'file': expected the name of a file beside the index, got 3"),
+        ({"file": "../s/000000.tar"}, "key 'file': expected the name of a file beside"),
+        ({"bytes": "9"}, "key 'bytes': expected an integer"),
+        ({"images": [["512", 3]]}, "key 'images': expected a list of pairs of integers"),
+        ({"images": [[512.0, 3]]}, "key 'images': expected a list of pairs of integers"),
+        ({"images": [[512, -3]] * 9}, "'images' of 000000.tar lie outside"),
+        ({"images": [[2**62, 2**62]] * 9}, "'images' of 000000.tar lie outside"),
+        ({"images": [[2**70, 3]] * 9}, "'images' of 000000.tar lie outside"),
+        ({"extensions": [None] * 9}, "key 'extensions': expected a list of text"),
+        ({"version": "1"}, "key 'version': expected an integer"),
+    ],
+)
+def test_types_in_the_index(files, tmp_path, change, message):
+    make_shards(tmp_path / "s", **files, samples_per_shard=9)
+    path = tmp_path / "s" / "index.json"
+    index = json.loads(path.read_text())
+    for name, value in change.items():
+        (index if name in index else index["shards"][0])[name] = value
+    path.write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        dataset(folder=tmp_path / "s")
+    assert str(path) in str(caught.value)
+
+
+def test_a_shard_is_named_once(files, tmp_path):
+    make_shards(tmp_path / "s", **files, samples_per_shard=9)
+    path = tmp_path / "s" / "index.json"
+    index = json.loads(path.read_text())
+    index["shards"] *= 2
+    path.write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"index\.json: two entries of 'shards' name the same"):
+        dataset(folder=tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b'"captions": [', b'"captions": 3, "x": [', "key 'captions': expected a list of text"),
+        (b'"width": ', b'"width":"a", "w":', "image: key 'width': expected a number from 1 on"),
+        (b'"file_name"', b'"file_nama"', "image: missing key 'file_name'"),
+        (b'"bbox": [', b'"bbox":1,"b":[', "annotation 0: key 'bbox': expected a list, got 1"),
+        (b'"annotations": [{', b'"annotations": [1,{', "annotation 0: expected a JSON object"),
+    ],
+)
+def test_types_in_a_sample(files, tmp_path, old, new, message):
+    make_shards(tmp_path / "s", **files, samples_per_shard=9)
+    shard, path = tmp_path / "s" / "000000.tar", tmp_path / "s" / "index.json"
+    index, content = json.loads(path.read_text()), shard.read_bytes()
+    offset, length = index["shards"][0]["annotations"][0]
+    record = content[offset : offset + length].replace(old, new, 1)
+    assert len(record) <= -(-length // 512) * 512, "it has to fit into the blocks of the old one"
+    size = f"{len(record):011o}\0".encode()
+    head = content[: offset - 388] + size + content[offset - 376 : offset]
+    shard.write_bytes(head + record + content[offset + len(record) :])
+    index["shards"][0]["annotations"][0][1] = len(record)
+    path.write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        dataset(folder=tmp_path / "s")
+    assert f"{shard}: 000000000.json" in str(caught.value)
+
+
+def test_an_index_that_states_another_length(files, tmp_path):
+    make_shards(tmp_path / "s", **files, samples_per_shard=9)
+    path = tmp_path / "s" / "index.json"
+    index = json.loads(path.read_text())
+    index["shards"][0]["images"][0][1] -= 1
+    path.write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"000000\.tar does not fit its index: 000000000\.jpg"):
+        dataset(folder=tmp_path / "s")[0, 0]
 
 
 def test_either_files_or_shards(files, shards):
@@ -259,7 +345,7 @@ def test_shard_sampler_mixes_few_shards_at_a_time(files, shards):
     assert [i for _, i in ShardSampler(data, shuffle=False, seed=0)] == list(range(9))
     with pytest.raises(ValueError, match="needs a data set over shards"):
         ShardSampler(dataset(**files), seed=0)
-    with pytest.raises(ValueError, match="group must be at least 1"):
+    with pytest.raises(ValueError, match="group: expected an integer from 1 on, got 0"):
         ShardSampler(data, group=0)
 
 

@@ -1,10 +1,18 @@
+import argparse
+import re
 from pathlib import Path
 
 import open_clip
 import pytest
 from mmengine.config import Config
 
-from fineclip.engine import load_config
+from fineclip.engine import (
+    OverridesAction,
+    build_runner,
+    load_config,
+    parse_overrides,
+    prepare_training,
+)
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / "configs" / "fineclip").glob("*.py"))
@@ -94,3 +102,139 @@ def test_shipped_configs_are_consistent(path):
     assert config.train_cfg.max_epochs == config.param_scheduler.end == config.max_epochs
     # Read without load_config it names no model, where it could have named another's.
     assert Config.fromfile(path).model.clip.name is ...
+
+
+SCENES = ROOT / "configs" / "fineclip" / "scenes.py"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("max_boxes=-1", "max_boxes: expected an integer from 1 on, got -1"),
+        ("num_images=-5", "num_images: expected None or an integer from 1 on, got -5"),
+        ("checkpoint_steps=-1", "checkpoint_steps: expected None or an integer from 1 on"),
+        ("batch_size=0", "batch_size: expected an integer from 1 on, got 0"),
+        ("batch_size=2.5", "batch_size: expected an integer from 1 on, got 2.5"),
+        ("batch_size=[1,2]", "batch_size: expected an integer from 1 on, got [1, 2]"),
+        ("batch_size=", "batch_size: expected an integer from 1 on, got ''"),
+        ("max_epochs=nan", "max_epochs: expected a finite number, got nan"),
+        ("betas=0.9,nan", "betas: expected a finite number, got nan"),
+        ("lr=abc", "lr: expected a number from 0 on, got 'abc'"),
+        ("seed=-1", "seed: expected None or an integer from 0"),
+        ("num_workers=-2", "num_workers: expected an integer from 0 on"),
+        ("data_root=", "data_root: expected text that is not empty"),
+        ("betas=0.9", "betas: expected a list of 2"),
+        ("backend=PIL", "backend: expected 'pil' or 'tensor'"),
+        ("chunk_sizes=3", "chunk_sizes: expected None or 'auto' or a dict"),
+        ("model=3", "model: expected a dict"),
+        ("model=clip", "model: expected a dict"),
+        ("model.clip=3", "model.clip: expected a dict"),
+        ("modle=3", "has no modle; did you mean model?"),
+        ("model.clp.name=x", "has no model.clp; did you mean clip?"),
+        ("data_root.x=1", "data_root of"),
+        ("data_root.x.y=1", "data_root of"),
+        ("load_from.x=1", "is None, which has no parts"),
+        ("custom_hooks.7=1", "custom_hooks of"),
+        ("custom_hooks.x.type=1", "is none of"),
+        ("custom_hooks.\u00b2=1", "is none of"),
+        ("model.clip.nmae=x", None),
+        ("model.chunk_size=3", "FineCLIPPretrainer has no such argument; did you mean chunk_sizes"),
+        ("model.trainable=image", "FineCLIPPretrainer expects a list of text, got 'image'"),
+        ("model.local_loss=1", "expects True or False, got 1"),
+        ("train_dataloader.batch_size=-3", "an integer from 1 on"),
+        ("train_dataloader.num_workers=-3", "an integer from 0 on"),
+        ("val_dataloader.retrieval.batch_size=0", "an integer from 1 on"),
+        ("train_dataloader.dataset.regions.max_boxes=x", "BoxRegions expects an integer"),
+        ("train_dataloader.dataset.regions.max_box=1", "did you mean max_boxes"),
+        ("train_dataloader.dataset.images.bakend=pil", "ImageReader has no such argument"),
+        ("train_dataloader.dataset.images.transform.size=x", "ImageTransform expects an integer"),
+        ("train_dataloader.dataset.fields=texts", "a list of text"),
+        ("val_dataloader.retrieval.dataset.splt=x", "did you mean split"),
+        ("custom_hooks.0.maximum=x", "ClampLogitScaleHook expects a number"),
+        ("custom_hooks.0.maximun=1", "did you mean maximum"),
+        ("optim_wrapper.optimizer.lr=x", "a number from 0 on"),
+        ("optim_wrapper.optimizer.lr=-1", "a number from 0 on"),
+        ("train_cfg.max_epochs=-1", "an integer from 1 on"),
+        ("param_scheduler.warmup_iters=-1", "an integer from 0 on"),
+        ("default_hooks.checkpoint.interval=x", "an integer from -1 on"),
+    ],
+)
+def test_values_that_make_no_sense(words, message):
+    """One line that names the key; nothing was built."""
+    options = parse_overrides([words])
+    if message is None:  # handed on to open_clip, which may know it
+        load_config(SCENES, options)
+        return
+    (key,) = options
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        load_config(SCENES, options)
+    assert str(caught.value).startswith(f"--cfg-options {key}")
+    assert "\n" not in str(caught.value)
+
+
+def test_values_of_files_are_checked_as_well(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(f'_base_ = "{SCENES}"\nbatch_size = 0\n')
+    with pytest.raises(ValueError, match=r"config .*mine\.py: batch_size: expected an integer"):
+        load_config(file)
+    with pytest.raises(ValueError, match=r"coco\.py leaves model_name, pretrained to be set"):
+        load_config(SCENES.parent / "_base_" / "coco.py")
+    for text, what in (("a = [1][2]", "index"), ("a = 1 / 0", "zero")):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=f"mine.py cannot be evaluated: .*{what}"):
+            load_config(file)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "image_size=13",
+            "dataset.images.transform.size is 13, no multiple of the model's patch, 8",
+        ),
+        ("crop_size=20", "crop_transform.size is 20, no multiple"),
+        ("train_cfg.max_epoch=3", "train_cfg.max_epoch: ResumableEpochLoop has no such argument"),
+        ("model.clip.nmae=x", "nmae"),
+        ("train_cfg.type=Lop", "train_cfg.type: there is no class 'Lop'"),
+    ],
+)
+def test_what_shows_when_it_is_built(words, message, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        prepare_training(
+            build_runner(load_config(SCENES, parse_overrides([words])), work_dir=tmp_path)
+        )
+    assert "scenes.py" in str(caught.value) or "--cfg-options" in str(caught.value)
+
+
+def test_words_of_the_command_line():
+    words = ["a=1", "b=1e-3", "c=None", "d=True", "e=[1,(2,x)]", "f=1,2", "g=a b=c", "h=", "i='q'"]
+    assert parse_overrides(words) == {
+        "a": 1,
+        "b": 0.001,
+        "c": None,
+        "d": True,
+        "e": [1, (2, "x")],
+        "f": [1, 2],
+        "g": "a b=c",
+        "h": "",
+        "i": "q",
+    }
+    for word, message in (
+        ("lr", "expected KEY=VALUE, got 'lr'"),
+        ("=3", "expected KEY=VALUE"),
+        ("lr=[1,(2", "lr: brackets of"),
+        ("lr=" + "[" * 5000 + "," + "]" * 5000, "lr: too many brackets"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            parse_overrides([word])
+
+
+def test_malformed_words_are_bad_usage(capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=OverridesAction, default={})
+    args = parser.parse_args(["--cfg-options", "a=1", "--cfg-options", "b=2", "a=3"])
+    assert args.cfg_options == {"a": 3, "b": 2}
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args(["--cfg-options", "lr"])
+    assert stopped.value.code == 2
+    assert "argument --cfg-options: expected KEY=VALUE, got 'lr'" in capsys.readouterr().err

@@ -241,9 +241,12 @@ def test_scenes_of_other_settings_are_replaced_but_foreign_files_are_not(tmp_pat
     [
         ({"rows": {}}, "rows is empty"),
         ({"rows": {"a": {"confg": "x.py"}}}, "row 'a' must be a dict with config"),
-        ({"rows": {"a/b": {"config": None}}}, "row name 'a/b' cannot name a folder"),
-        ({"workers": 0}, "workers must be at least 1, got 0"),
-        ({"threads": "2"}, "threads must be at least 1, got '2'"),
+        ({"rows": {"a/b": {"config": None}}}, "row 'a/b': its name cannot name a folder"),
+        ({"workers": 0}, "workers: expected an integer from 1 on, got 0"),
+        ({"threads": "2"}, "threads: expected None or an integer from 1 on, got '2'"),
+        ({"refinement": None}, "key 'refinement': expected a dict, got None"),
+        ({"rows": {"a": {"config": 3}}}, "row 'a': key 'config': expected None or text"),
+        ({"rows": {"a": {"config": None, "train": 1}}}, "key 'train': expected True or False"),
     ],
 )
 def test_bad_configs_are_explained(changes, message):

@@ -242,3 +242,47 @@ def test_a_vocabulary_needs_a_model():
 def test_width_of_what_is_made(weights):
     with pytest.raises(ValueError, match=r"embeddings of vocabulary: .*expected 7"):
         resolve_class_embeddings(NAMES, MODEL, weights, "plain", width=7)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ('"ab"', r"names: expected a list of class names, got 'ab'"),
+        ("{}", r"names: expected a list of class names, got \{\}"),
+        ("[]", r"names: expected a list of class names, got \[\]"),
+        ("2", r"names: expected a list of class names, got 2"),
+        ("[1, 2]", r"names: expected class names, got 1 among them"),
+        ('["cat", null]', r"names: expected class names, got None among them"),
+        ('["cat", " "]', r"names: expected class names, got ' ' among them"),
+        ("[", "names is not valid JSON"),
+    ],
+)
+def test_names_of_another_type(tmp_path, names, said):
+    path = tmp_path / "e.safetensors"
+    save_file({"embeddings": torch.eye(2)}, path, {"names": names})
+    with pytest.raises(ValueError, match=rf"e\.safetensors: {said}"):
+        read_class_embeddings(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (torch.ones(2, 3, dtype=torch.int64), r"floating-point numbers, got \(2, 3\) torch\.int64"),
+        (torch.ones(2, 0), r"floating-point numbers, got \(2, 0\)"),
+        (torch.ones(2), r"shape \(2,\) for 2 names"),
+        (torch.tensor([[1.0, 0], [0, 0]]), "a row of zeros"),
+        (torch.tensor([[1.0, 0], [0, torch.inf]]), "not finite"),
+    ],
+)
+def test_values_that_are_no_embeddings(tmp_path, values, said):
+    path = tmp_path / "e.safetensors"
+    save_file({"embeddings": values}, path, {"names": json.dumps(["a", "b"])})
+    with pytest.raises(ValueError, match=rf"e\.safetensors: .*{said}"):
+        read_class_embeddings(path)
+
+
+def test_a_background_without_a_word(tmp_path):
+    path = tmp_path / "e.safetensors"
+    save_file({"embeddings": torch.eye(2)}, path, {"names": '["a"]', "background": " "})
+    with pytest.raises(ValueError, match="background: expected a word"):
+        read_class_embeddings(path)

@@ -257,7 +257,7 @@ def test_resume_is_exact(tmp_path):
     [
         ([RegionCLIPLoss], {}, "RegionCLIPLoss: set vocabulary="),
         ([RegionCLIPLoss], {"vocabulary": "no such"}, "unknown vocabulary 'no such'"),
-        ([RegionCLIPLoss], {"vocabulary": ["cat", ""]}, "expected names of categories"),
+        ([RegionCLIPLoss], {"vocabulary": ["cat", ""]}, "'name' must be a non-empty string"),
         ([RegionCLIPLoss], {"vocabulary": NAMES, "templates": "nope"}, "unknown templates 'nope'"),
         (
             [CLIPSelfDistillation],

@@ -195,3 +195,98 @@ def test_from_coco_needs_ids_and_categories():
         Vocabulary.from_coco({"categories": [{"name": "a"}]})
     with pytest.raises(ValueError, match="categories"):
         Vocabulary.from_coco({"images": []})
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("mine.txt", b"cat\ndog\n"),
+        ("mine.names", b"# two animals\r\n\r\n  cat \r\ndog"),
+        ("mine", "\ufeffcat\n\n\ndog\n\n".encode()),
+        ("mine.txt", "cat\ndog\n".encode("utf-16")),
+        ("mine.txt", b'["cat", "dog"]'),
+        ("mine.json", '\ufeff["cat", "dog"]'.encode()),
+        ("mine.json", '{"cat": null, "dog": null}'.encode("utf-16")),
+    ],
+)
+def test_a_file_holds_json_or_a_name_a_line(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert load_vocabulary(tmp_path / name).names == ("cat", "dog")
+
+
+def test_names_of_any_script(tmp_path):
+    names = ("кошка", "猫", "قطة", "chien d'arrêt")
+    (tmp_path / "mine.txt").write_text("\n".join(names), encoding="utf-8")
+    assert load_vocabulary(tmp_path / "mine.txt").names == names
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("mine.txt", b"cat\n\ndog\ncat\n", "line 1 and line 4 are both 'cat'"),
+        ("mine.txt", b"traffic_light\nTraffic  light", "line 1, 'traffic_light', and line 2"),
+        ("mine.txt", "é\ne\u0301".encode(), "read the same in prompts"),
+        ("mine.txt", b"cat\nbackground", "line 2: 'background' is no class.*'sky'"),
+        ("mine.json", b'["cat", "__Background__"]', "'__Background__' is no class"),
+        ("mine.txt", b"cat\tanimal\ndog", "line 1: .* holds a tab"),
+        ("mine.txt", b"0: cat\n1: dog", "line 1, '0: cat', begins with a number"),
+        ("mine.txt", b"1 cat\n2 dog", "line 1, '1 cat', begins with a number"),
+        ("mine.txt", b"\n# nothing\n", "holds no names"),
+        ("mine.txt", b"_", "the name '_' is empty"),
+        ("mine.txt", b"coco", "built-in vocabulary.*--vocabulary-file coco"),
+        ("mine.json", b'["voc20"]', "built-in vocabulary.*in a config 'voc20'"),
+        ("mine.txt", b"gar\xe7on", "no text in UTF-8"),
+        ("mine.yaml", b"names: [cat, dog]", r"expected JSON, or a name a line.*\.yaml"),
+        ("mine.json", b'{"cat": 1, "cat": 2}', "the key 'cat' occurs twice"),
+        ("mine.json", b'{"names": ["cat", "dog"]}', "'names' is taken for a class"),
+        ("mine.json", b'{"nc": 2, "classes": ["cat", "dog"]}', "'classes' is taken for a class"),
+        ("mine.json", b'{"0": "cat", "1": "dog"}', "write the names as a list"),
+        ("mine.json", b"[" * 100_000, "not valid JSON"),
+        ("mine.json", b'[{"name": "a", "synonyms": 3}]', "'synonyms' must be a list"),
+        ("mine.json", b'[{"name": "a", "id": 1.5}]', "'id' must be an integer"),
+        ("mine.json", b'[{"name": "a", "frequency": 7}]', "'frequency' must be 'r', 'c' or 'f'"),
+        ("mine.json", b'[{"name": "a", "image_count": -1}]', "'image_count' must be"),
+        ("mine.json", b'{"name": ["x"], "categories": ["a"]}', "'name' must be a string"),
+        ("mine.json", b'{"notes": 5, "categories": ["a"]}', "'notes' must be a list"),
+    ],
+)
+def test_files_that_are_no_vocabulary_are_refused_with_a_hint(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        load_vocabulary(tmp_path / name)
+    assert str(tmp_path / name) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["cat", "cat"], r"categories\[0\] and categories\[1\] are both 'cat'"),
+        (["cat", "BACKGROUND"], "'BACKGROUND' is no class"),
+        (["cat", ""], "must be a non-empty string"),
+        (["scenes"], "built-in vocabulary"),
+        ([3], "expected a name or an object, got int"),
+        ({3: None}, "expected names as keys"),
+    ],
+)
+def test_lists_follow_the_same_rule(names, message):
+    with pytest.raises(ValueError, match=message):
+        as_vocabulary(names)
+    with pytest.raises(ValueError, match=r"^--vocabulary: "):
+        as_vocabulary(names, "--vocabulary")
+
+
+def test_annotations_with_one_class_may_call_it_anything():
+    assert Vocabulary.from_coco({"categories": [{"id": 1, "name": "coco"}]}).names == ("coco",)
+
+
+def test_names_without_ids_are_matched_by_name():
+    annotated = Vocabulary.from_coco(
+        {"categories": [{"id": 4, "name": "cat", "isthing": 1}, {"id": 9, "name": "sky"}]}
+    )
+    found = as_vocabulary({"heaven": ["heaven", "sky"], "owl": None, "cat": None})
+    found = found.with_ids_of(annotated)
+    assert found.names == ("heaven", "owl", "cat")
+    assert found.ids == (9, None, 4)
+    assert found.isthing == (None, None, True)
+    kept = as_vocabulary({"cat": 1})
+    assert kept.with_ids_of(annotated) is kept

@@ -1,5 +1,7 @@
 """The benchmarks in detectron2's catalogs: names, classes, folders, messages."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -209,3 +211,26 @@ def test_class_lists_that_do_not_fit_are_named():
     cfg = config(["ade20k_full_sem_seg_freq_val_all"], train_list="ade847")
     with pytest.raises(ValueError, match="marks ignored pixels with 65535"):
         check_class_lists(cfg)
+
+
+@pytest.mark.parametrize("order", ["reversed", "sorted", "two swapped"])
+def test_a_list_in_another_order_is_refused(tmp_path, order):
+    names = list(load_vocabulary("voc20").names)
+    names[3] = "a barge"  # wording is free
+    if order == "two swapped":
+        names[7], names[11] = names[11], names[7]
+    else:
+        names = names[::-1] if order == "reversed" else sorted(names, key=lambda name: name[::-1])
+    (tmp_path / "mine.json").write_text(json.dumps(names))
+    cfg = config(test=["voc_2012_test_sem_seg"], test_list=str(tmp_path / "mine.json"))
+    with pytest.raises(ValueError, match=r"mine\.json has \d+ names .* in another order") as error:
+        check_class_lists(cfg)
+    if order == "two swapped":
+        assert "'dog' is number 8 of the list and class 12" in str(error.value)
+
+
+def test_a_list_with_other_words_fits(tmp_path):
+    names = [f"a kind of {name}" for name in load_vocabulary("voc20").names]
+    names[0] = "airplane"
+    (tmp_path / "mine.txt").write_text("\n".join(names))
+    check_class_lists(config(test=["voc_2012_test_sem_seg"], test_list=str(tmp_path / "mine.txt")))

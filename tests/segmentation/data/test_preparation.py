@@ -255,7 +255,7 @@ def test_bad_label_maps_are_named(tmp_path, voc):
 def test_bad_ade20k_847(ade847):
     folder = ade847 / "ADE20K_2021_17_01/images/ADE/validation"
     (folder / "urban/street/a_seg.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"a\.jpg has no label map a_seg\.png"):
+    with pytest.raises(FileNotFoundError, match=r"a_seg\.png beside it, like 1 of 2 images"):
         preparation.prepare_ade20k_847(ade847)
     save(folder / "urban/street/a_seg.png", np.zeros((5, 4, 3), np.uint8))
     with pytest.raises(ValueError, match=r"a_seg\.png has 4 x 5 pixels, its image 2 x 3"):
@@ -297,3 +297,124 @@ def test_bad_pascal_context(context):
     (folder / "trainval_merged.json").write_text("[]")
     with pytest.raises(ValueError, match=r"trainval_merged\.json: expected a JSON object"):
         prepare_pascal_context(context, classes=[59])
+
+
+def coded(folder, change, count=8):
+    """Label maps of all ids that COCO-Stuff has, changed, in which only some pixels have each."""
+    ids = np.array(load_vocabulary("coco_stuff171").required_ids)
+    for i in range(count):
+        values = np.append(change(ids), change(ids)[:1]).reshape(4, -1)
+        save(folder / f"{i}.png", values.astype(np.uint8))
+
+
+CODINGS = {
+    "from 1": (lambda ids: ids, r"count from 1 \(0 is unlabelled\): subtract 1"),
+    "from 1, without the last": (lambda ids: np.minimum(ids, 90), "count from 1"),
+    "classes": (lambda ids: np.arange(171), r"class indices \(0 to 170\) already"),
+    "some classes": (lambda ids: np.arange(171) // 2, "class indices"),
+}
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_coco_stuff_in_another_coding_is_refused(tmp_path, coding):
+    change, message = CODINGS[coding]
+    folder = tmp_path / "coco-stuff/annotations/val2017"
+    coded(folder, change)
+    with pytest.raises(ValueError, match=message) as error:
+        preparation.prepare_coco_stuff(tmp_path, splits=["val2017"])
+    assert str(folder) in str(error.value) and "8 of 8" in str(error.value)
+    assert not (tmp_path / "coco-stuff/annotations_detectron2").exists()
+    coded(folder, lambda ids: ids - 1)
+    (prepared,) = preparation.prepare_coco_stuff(tmp_path, splits=["val2017"])
+    assert prepared.written == 8
+    assert np.unique(load(prepared.folder / "0.png")).tolist() == list(range(171))
+
+
+@pytest.mark.parametrize(
+    "place", ["coco-stuff/stuffthingmaps", "coco/stuffthingmaps", "stuffthingmaps_trainval2017"]
+)
+def test_coco_stuff_is_found_where_archives_leave_it(tmp_path, place):
+    save(tmp_path / place / "val2017/7.png", np.uint8([[0]]))
+    (prepared,) = preparation.prepare_coco_stuff(tmp_path, splits=["val2017"])
+    assert prepared.folder == tmp_path / "coco-stuff/annotations_detectron2/val2017"
+    assert prepared.written == 1
+
+
+def test_the_source_can_be_named(tmp_path, voc):
+    with pytest.raises(FileNotFoundError, match=r"looked in 7 other places\).*--source"):
+        preparation.prepare_coco_stuff(tmp_path, splits=["val2017"])
+    save(tmp_path / "else/where/val2017/7.png", np.uint8([[0]]))
+    for folder, outcome in (("else/where", (1, 0)), ("else/where/val2017", (0, 1))):
+        (prepared,) = preparation.prepare_coco_stuff(
+            tmp_path, splits=["val2017"], source=tmp_path / folder
+        )
+        assert (prepared.written, prepared.kept) == outcome
+    labels = voc / "VOCdevkit/VOC2012/SegmentationClassAug"
+    labels.rename(tmp_path / "maps")
+    with pytest.raises(FileNotFoundError, match="--source"):
+        preparation.prepare_voc20(voc)
+    assert preparation.prepare_voc20(voc, source=tmp_path / "maps")[1].written == 2
+
+
+def test_what_other_programs_put_beside_label_maps_is_left_alone(coco, tmp_path):
+    folder = coco / "coco-stuff/annotations/val2017"
+    for i in range(3):
+        save(folder / f"{i}_labelTrainIds.png", np.uint8([[9]]))
+        save(folder / f"{i}_color.png", np.zeros((2, 2, 3), np.uint8))
+    (prepared,) = preparation.prepare_coco_stuff(coco, splits=["val2017"])
+    assert listing(prepared.folder) == [f"{i}.png" for i in range(3)]
+    for i in range(3):
+        (folder / f"{i}.png").unlink()
+        (folder / f"{i}_color.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds no \*\.png of the download"):
+        preparation.prepare_coco_stuff(coco, splits=["val2017"])
+
+
+def test_images_without_a_label_map_are_counted(coco):
+    for name in ("0", "1", "2", "3", "4"):
+        save(coco / f"coco-stuff/images/val2017/{name}.jpg", np.zeros((2, 3, 3), np.uint8))
+    train, val = preparation.prepare_coco_stuff(coco)
+    assert (train.without_map, val.without_map) == (0, 2)
+    assert str(val).endswith("3 label maps written, 0 kept, 2 images lack one")
+
+
+def test_voc_s_own_label_maps_will_do(voc):
+    folder = voc / "VOCdevkit/VOC2012"
+    (folder / "SegmentationClassAug").rename(folder / "SegmentationClass")
+    objects, background = preparation.prepare_voc20(voc)
+    assert (objects.written, background.written) == (1, 2)
+    # Where one of both lacks some, the other is taken.
+    save(folder / "SegmentationClassAug/a.png", np.uint8([[5]]))
+    assert preparation.prepare_voc20(voc)[1].kept == 2
+    (folder / "SegmentationClass/b.png").unlink()
+    (folder / "SegmentationClass/a.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"Aug lacks 1 of 2 files, such as b\.png"):
+        preparation.prepare_voc20(voc)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "ADE20K_2021_17_01/ADE20K_2021_17_01/images/ADE/validation",
+        "ADE20K_2016_07_26/images/validation",
+    ],
+)
+def test_ade20k_847_in_other_places(ade847, place):
+    (ade847 / place).parent.mkdir(parents=True)
+    (ade847 / "ADE20K_2021_17_01/images/ADE/validation").rename(ade847 / place)
+    (prepared,) = preparation.prepare_ade20k_847(ade847)
+    assert listing(prepared.folder) == ["a.tif", "b.tif"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_damaged_label_maps_are_refused(coco, damage):
+    file = coco / "coco-stuff/annotations/val2017/1.png"
+    save(file, np.random.default_rng(0).integers(0, 11, (90, 90)).astype(np.uint8))
+    data = bytearray(file.read_bytes())
+    if damage == "cut":
+        del data[len(data) // 2 :]
+    else:
+        data[len(data) // 2] ^= 0xFF
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=r"val2017/1\.png: cannot be decoded"):
+        preparation.prepare_coco_stuff(coco)

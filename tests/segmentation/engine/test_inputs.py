@@ -1,10 +1,14 @@
 """Configurations and what they name are checked before anything slow begins."""
 
 import json
+import re
+import shutil
 
 import pytest
 import torch
+from PIL import Image
 
+from segmentation.data import register_datasets
 from segmentation.engine import check_inputs, evaluate, load_config, summary_table
 from segmentation.engine.config import skip_clip_weights
 from segmentation.engine.inference import evaluation_classes as classes_of
@@ -24,7 +28,7 @@ def test_unknown_keys_and_missing_files(tmp_path):
         load_config(file, ["SOLVER.LERNING", "1"])
     with pytest.raises(ValueError, match="pairs KEY VALUE"):
         load_config(file, ["SOLVER.BASE_LR"])
-    with pytest.raises(ValueError, match=r"options SOLVER\.BASE_LR fast: "):
+    with pytest.raises(ValueError, match=r"option SOLVER\.BASE_LR: expected float.*'fast'"):
         load_config(file, ["SOLVER.BASE_LR", "fast"])
     with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml does not exist"):
         load_config(tmp_path / "nowhere.yaml")
@@ -34,6 +38,42 @@ def test_unknown_keys_and_missing_files(tmp_path):
     file.write_text("MODEL: [1\n")
     with pytest.raises(ValueError, match="not valid yaml"):
         load_config(file)
+
+
+@pytest.mark.parametrize(
+    ("key", "word", "message"),
+    [
+        ("SOLVER.BASE_LT", "1", "there is no BASE_LT in SOLVER; did you mean BASE_LR"),
+        ("SOLVERS", "1", "there is no SOLVERS at the top; did you mean SOLVER"),
+        ("SOLVER.BASE_LR.X", "1", "SOLVER.BASE_LR is a value"),
+        ("OUTPUT_DIR.put", "1", "OUTPUT_DIR is a value"),
+        ("SOLVER", "1", "is a section"),
+        ("SOLVER.MAX_ITER", "-1", "an integer from 1 on, got -1"),
+        ("SOLVER.MAX_ITER", "1.5", "expected int"),
+        ("SOLVER.MAX_ITER", "None", "expected int"),
+        ("SOLVER.IMS_PER_BATCH", "0", "an integer from 1 on, got 0"),
+        ("SOLVER.BASE_LR", "-0.1", "a number from 0 on"),
+        ("SOLVER.BASE_LR", "1e999", "a number from 0 on, got inf"),
+        ("DATALOADER.NUM_WORKERS", "-2", "an integer from 0 on"),
+        ("MODEL.DEVICE", "None", "text that is not empty, got None"),
+        ("INPUT.MIN_SIZE_TRAIN", "32", "expected tuple"),
+        ("DATASETS.TRAIN", "{[1]: 2}", "expected tuple"),
+        ("TEST.SLIDING_WINDOW_CANVAS", "[640]", "a list of 2"),
+    ],
+)
+def test_values_of_options(tmp_path, key, word, message):
+    file = tmp_path / "c.yaml"
+    file.write_text("VERSION: 2\n")
+    with pytest.raises(ValueError, match=f"option {re.escape(key)}.*{re.escape(message)}"):
+        load_config(file, [key, word])
+
+
+def test_an_integer_is_a_number(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("VERSION: 2\n")
+    cfg = load_config(file, ["SOLVER.BASE_LR", "1", "DATASETS.TEST", "['a']"])
+    assert cfg.SOLVER.BASE_LR == 1.0 and isinstance(cfg.SOLVER.BASE_LR, float)
+    assert cfg.DATASETS.TEST == ("a",)
 
 
 def test_yaml_does_not_run_code(tmp_path):
@@ -114,7 +154,8 @@ def test_two_data_sets_in_one_evaluation(make_config, tmp_path):
     assert list(results) == ["scenes_val_sem_seg", "scenes_train_base_sem_seg"]
     assert json.loads((tmp_path / "out/results.json").read_text()).keys() == results.keys()
     table = summary_table(results).splitlines()
-    assert table[0].split() == ["data", "set", "mIoU", "mAcc", "fwIoU", "mIoU-seen", "mIoU-unseen"]
+    columns = ["mIoU", "mIoU-all", "mAcc", "fwIoU", "mIoU-seen", "mIoU-unseen"]
+    assert table[0].split() == ["data", "set", *columns]
     assert len(table) == 3 and table[1].split()[0] == "scenes_val_sem_seg"
 
 
@@ -136,3 +177,25 @@ def test_clip_need_not_be_read_where_a_checkpoint_holds_it(make_config, name, so
     skip_clip_weights(cfg)
     left = "none" if skipped else source
     assert left == cfg.MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS
+
+
+def test_data_without_a_labelled_pixel_are_refused(make_config, registered, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(registered, copy)
+    folder = copy / "scenes/annotations/semantic_train"
+    try:
+        register_datasets(copy)
+        # The first class is novel, so nobody trains on it.
+        for value, message in ((0, "no pixel of its 8 label maps"), (1, "are of one class")):
+            for file in folder.glob("*.png"):
+                with Image.open(file) as image:
+                    size = image.size
+                Image.new("L", size, value).save(file)
+            with pytest.raises(ValueError, match=message):
+                check_inputs(make_config())
+        test = ["DATASETS.TEST", "('scenes_train_base_sem_seg',)"]
+        weights = tmp_path / "w.pth"
+        weights.touch()
+        check_inputs(make_config(*test, "MODEL.WEIGHTS", str(weights)), train=False)
+    finally:
+        register_datasets(registered)

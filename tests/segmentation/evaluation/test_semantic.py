@@ -98,6 +98,8 @@ def test_equals_detectron2_s_evaluator(dataset, layout):
     theirs.process(records, outputs)
     expected = theirs.evaluate()["sem_seg"]
     expected["mAcc"] = expected.pop("mACC")
+    expected["mIoU-all"] = np.nansum([ours[k] for k in ours if k.startswith("IoU-")]) / classes
+    assert 0 < ours["mIoU-all"] < ours["mIoU"]
     assert 0 < ours["mIoU"] < 100
     for key, value in ours.items():
         assert value == pytest.approx(expected[key], rel=1e-12, nan_ok=True), key
@@ -267,5 +269,5 @@ def test_bad_input_is_named(dataset, tmp_path):
 def test_a_warning_where_nothing_is_labelled(dataset, caplog):
     dataset()
     results = SemanticSegmentationEvaluator(NAME).evaluate()["sem_seg"]
-    assert math.isnan(results["mIoU"])
+    assert math.isnan(results["mIoU"]) and math.isnan(results["mIoU-all"])
     assert "no labelled pixel" in caplog.text
