@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -252,7 +251,7 @@ class OpenVocabularyLVISDataset(OpenVocabularyCocoDataset, LVISV1Dataset):
 def _vocabulary_of(path: Path) -> Vocabulary:
     """The categories of an annotation file."""
     data, _ = read_boxes(path, boxes=False)
-    return replace(Vocabulary.from_coco(data), name=path.stem, source=str(path))
+    return Vocabulary.from_coco(data, path)
 
 
 def metainfo_of(vocabulary: Vocabulary) -> dict[str, Any]:

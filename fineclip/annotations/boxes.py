@@ -35,7 +35,11 @@ _LVIS_IMAGE = (
     Key("neg_category_ids", list_of_integers),
     Key("not_exhaustive_category_ids", list_of_integers),
 )
-_CATEGORY = (Key("id", integer), Key("name", name))
+_CATEGORY = (
+    Key("id", integer),
+    Key("name", name),
+    Key("isthing", flag, required=False, nullable=True),
+)
 _LVIS_CATEGORY = (Key("frequency", name),)
 _BOX = (
     Key("image_id", identifier),

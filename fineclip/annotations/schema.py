@@ -239,8 +239,11 @@ def list_of_integers(value: Any) -> list[int]:
     """A list of integers."""
     if type(value) is not list:
         raise Unfit("a list of integers")
-    right = [integer(item) for item in value]
-    return value if all(a is b for a, b in zip(right, value, strict=True)) else right
+    try:
+        right = [integer(item) for item in value]
+    except Unfit:
+        raise Unfit("a list of integers") from None
+    return value if all(map(operator.is_, value, right)) else right
 
 
 def any_list(value: Any) -> list[Any]:

@@ -58,8 +58,10 @@ class _LabelledBoxes(Dataset):
         data, report = self._read(self.annotation_file)
         announce(report)
         self.image_root = require_folder(image_root, "images")
-        in_file = Vocabulary.from_coco(data)
-        self.vocabulary = _resolve(vocabulary, in_file, self.annotation_file)
+        in_file = Vocabulary.from_coco(data, annotation_file)
+        self.vocabulary = (
+            in_file if vocabulary is None else as_vocabulary(vocabulary).with_ids_of(in_file)
+        )
         self.images = [image for image in self._parse(data) if image.regions]
         if not self.images:
             raise ValueError(f"{annotation_file}: no image has an annotated region")
@@ -200,7 +202,7 @@ class PanopticRegionDataset(_LabelledBoxes):
         ]
         if undecided:
             raise ValueError(
-                f"vocabulary {self.vocabulary.name!r} does not say whether {undecided[0]!r} is a "
+                f"vocabulary {self.vocabulary.source} does not say whether {undecided[0]!r} is a "
                 "thing: panoptic regions need 'isthing' for every category"
             )
 
@@ -327,11 +329,3 @@ def _image_infos(data: Mapping[str, Any]) -> dict[Any, tuple[Any, str, int, int]
         image["id"]: (image["id"], file_name_of(image), image["width"], image["height"])
         for image in data["images"]
     }
-
-
-def _resolve(
-    vocabulary: str | Path | Vocabulary | Sequence[str] | None, in_file: Vocabulary, file: Path
-) -> Vocabulary:
-    if vocabulary is None:
-        return Vocabulary(name=file.stem, categories=in_file.categories, source=str(file))
-    return as_vocabulary(vocabulary).with_ids_of(in_file)

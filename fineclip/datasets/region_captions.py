@@ -44,7 +44,7 @@ class RegionCaptions:
             One per annotation, None where there is none.
 
         Raises:
-            ValueError: No box has a caption, or two boxes have the id of one.
+            ValueError: No box of several has a caption, or two boxes have the id of one.
         """
         found: list[str | None] = []
         used: set[str] = set()
@@ -58,7 +58,9 @@ class RegionCaptions:
             if key is not None:
                 used.add(key)
             found.append(None if key is None else self._captions[key])
-        if self._captions and found and not used:
+        if found and not self._captions:
+            raise ValueError(f"region captions: {self.report.file}: there is no caption in it")
+        if found and not used:
             raise ValueError(
                 f"region captions: {self.report.file}: none of the {len(self._captions)} keys, "
                 f"the first {next(iter(self._captions))!r}, is of a box in {where}"

@@ -39,7 +39,7 @@ FORMAT = "fineclip-shards"
 VERSION = 1
 BLOCK = 512  # of a tar file: the header of a member comes before its content
 
-_REMEDY = "make the shards anew, or copy them and their index again"
+_REMEDY = "make the shards anew, or copy them and their index.json again"
 
 # Of millions of samples: checks by type alone are fast.
 _OBJECTS = Check("a list", lambda value: type(value) is list)  # whose items are checked later

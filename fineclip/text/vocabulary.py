@@ -213,11 +213,14 @@ class Vocabulary:
             raise ValueError(message if origin in message else f"{origin}: {message}") from None
 
     @classmethod
-    def from_coco(cls, source: str | Path | Mapping[str, Any]) -> Vocabulary:
+    def from_coco(
+        cls, source: str | Path | Mapping[str, Any], origin: str | Path = "annotations"
+    ) -> Vocabulary:
         """Takes the categories of a COCO-format annotation file, in ascending order of their ids.
 
         Args:
             source: Path of a JSON file with the key ``"categories"``, or its loaded content.
+            origin: The file of loaded content, for messages; the vocabulary takes its name.
 
         Returns:
             The vocabulary; ``isthing``, ``synonyms`` and LVIS's keys are kept where given.
@@ -227,7 +230,7 @@ class Vocabulary:
             ValueError: Not JSON, or its categories lack a name or an integer id.
         """
         if isinstance(source, Mapping):
-            return cls._from_coco(source, "annotations")
+            return cls._from_coco(source, str(origin))
         return cls._from_coco(read_json(source, "annotations"), str(source))
 
     @classmethod

@@ -311,6 +311,8 @@ def _repeated(rng: random.Random, data: Any) -> Any:
 
 def _renamed(rng: random.Random, data: Any) -> Any:
     holders = [(holder, key) for holder, key in _places(data) if isinstance(holder, dict)]
+    if not holders:  # a list of names
+        return _other_value(rng, data)
     holder, key = rng.choice(holders)
     holder[rng.choice((key.upper(), f"{key}s", key[:-1], f" {key}"))] = holder.pop(key)
     return data
