@@ -12,7 +12,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from fineclip.engine import build_runner, default_device, load_config, prepare_training
-from fineclip.engine.attention import attention_for_short_sequences
 from fineclip.engine.launch import Precision
 from fineclip.experiments.engine import Outcome
 from fineclip.experiments.measuring import peak_memory_bytes, synchronize
@@ -56,10 +55,9 @@ def train(
     runner = build_runner(settings, work_dir=work_dir, amp=amp, resume=True)
     cost = _CostHook()
     runner.register_hook(cost)
-    with attention_for_short_sequences():
-        prepare_training(runner)
-        runner.train()
-        metrics = runner.test()
+    prepare_training(runner)
+    runner.train()
+    metrics = runner.test()
     checkpoint = Path(work_dir, Path((Path(work_dir) / "last_checkpoint").read_text()).name)
     _drop_optimizer(checkpoint)
     return {
@@ -81,8 +79,7 @@ def evaluate(
     settings = load_config(config, options)
     _test_once(settings)
     runner = build_runner(settings, work_dir=work_dir, amp=amp)
-    with attention_for_short_sequences():
-        metrics = runner.test()
+    metrics = runner.test()
     return {
         "metrics": {name: float(value) for name, value in metrics.items()},
         "seconds_per_epoch": None,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import TextTransformer, text_global_pool
 from torch import Tensor, nn
+
+from fineclip.models.attention import attention_kernel
 
 
 class TextTower:
@@ -62,7 +65,7 @@ class TextTower:
         Returns:
             (B, D), raw.
         """
-        if not self.trims:
+        if not self.has_tokens:
             return self.clip_model.encode_text(tokens)
         tokens = self.trim(tokens)
         return self._project(self._pool(self._features(tokens), tokens))
@@ -120,7 +123,11 @@ class TextTower:
         mask = tower.attn_mask
         if mask is not None:
             mask = mask[:length, :length]
-        return tower.ln_final(tower.transformer(x, attn_mask=mask))
+        # Blocks that open_clip recomputes in the backward pass run outside of the choice there.
+        recomputed = tower.transformer.grad_checkpointing and torch.is_grad_enabled()
+        with nullcontext() if recomputed else attention_kernel(x):
+            x = tower.transformer(x, attn_mask=mask)
+        return tower.ln_final(x)
 
     def _pool(self, features: Tensor, tokens: Tensor) -> Tensor:
         return text_global_pool(features, tokens, self.pool_type, eos_token_id=self.eos_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fineclip.engine.attention import attention_for_short_sequences
 from fineclip.experiments.engine import Outcome
 from segmentation.data import register_datasets
 from segmentation.engine import ProgressBar, SegmentationTrainer, check_inputs, load_config
@@ -58,10 +57,9 @@ def train_segmenter(
     register_datasets(data.parent)
     try:
         check_inputs(config)
-        with attention_for_short_sequences():
-            trainer = SegmentationTrainer(config, [ProgressBar("segmenter")])
-            trainer.resume_or_load()
-            trainer.train()
+        trainer = SegmentationTrainer(config, [ProgressBar("segmenter")])
+        trainer.resume_or_load()
+        trainer.train()
     finally:
         register_datasets()
     found = trainer.last_results[DATASET]

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fineclip.models.attention import attention_kernel
 from segmentation.modeling.chunks import chunks
 from segmentation.modeling.gradients import connected
 from segmentation.modeling.guided_attention import GuidedAttention
@@ -113,7 +114,9 @@ def _full_attention(
         mask = query.new_zeros(1, 1, 1, key.shape[3])
         mask[..., -1] = math.log(copies)
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).unflatten(0, lead)
+    with attention_kernel(query):
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return mixed.unflatten(0, lead)
 
 
 class ClassAggregation(nn.Module):

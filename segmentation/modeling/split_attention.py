@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fineclip.models.attention import attention_kernel
+
 
 class SplitAttention(nn.Module):
     """``torch.nn.MultiheadAttention`` of one width, its packed weight cut in three.
@@ -77,7 +79,8 @@ class SplitAttention(nn.Module):
             F.linear(x, weight, bias).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
             for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )  # (B, heads, L, C / heads) each
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
+        with attention_kernel(query):
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), None
 
 

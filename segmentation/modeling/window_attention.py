@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fineclip.models.attention import attention_kernel
 from segmentation.modeling.chunks import chunks
 from segmentation.modeling.guided_attention import GuidedAttention
 
@@ -131,7 +132,8 @@ class WindowAttention(GuidedAttention):
         query, key, value = qkv.flatten(5, 6).flatten(2, 4)
         if mask is not None:
             mask = mask.repeat_interleave(self.num_heads, dim=0)[None]  # (1, M * A, S * S, S * S)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        with attention_kernel(query):
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         # And back: windows to their places, the roll undone, the padding cut off.
         mixed = mixed.unflatten(1, (rows, columns, -1)).unflatten(4, (window, window))
         mixed = mixed.permute(0, 1, 4, 2, 5, 3, 6)  # (B * T, rows, S, columns, S, A, C / A)

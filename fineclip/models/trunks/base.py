@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fineclip.models.attention import attention_kernel
+
 Block: TypeAlias = Any
 """A transformer block or another stage of the tower. Only the adapter knows what it holds."""
 
@@ -377,10 +379,16 @@ class TransformerTrunk(Trunk):
         if residual == "class_token" and self.num_prefix_tokens == 0:
             raise ValueError("this image tower has no class token: choose residual='own'")
 
-    def _maybe_checkpoint(self, function: Callable[..., Tensor], *args: object) -> Tensor:
+    def _maybe_checkpoint(
+        self, function: Callable[..., Tensor], block: Block, tokens: Tensor, *args: object
+    ) -> Tensor:
+        def run(tokens: Tensor) -> Tensor:
+            with attention_kernel(tokens):
+                return function(block, tokens, *args)
+
         if self.grad_checkpointing and torch.is_grad_enabled():
-            return checkpoint(function, *args, use_reentrant=False)
-        return function(*args)
+            return checkpoint(run, tokens, use_reentrant=False)
+        return run(tokens)
 
 
 def _as_map(patches: Tensor, grid: tuple[int, int]) -> Tensor:
