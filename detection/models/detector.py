@@ -127,8 +127,8 @@ class FViT(TwoStageDetector):
             self._warned_of_statistics = True
             print_log(
                 f"batch norms of {world_size()} processes each use the statistics of their own "
-                "images, which is not training on the whole batch: set sync_bn=torch on GPUs, or "
-                "norm_eval=True",
+                "images, not of the whole batch: set sync_bn=torch (GPUs), or norm_eval=True, to "
+                "keep the statistics of the start weights",
                 "current",
                 logging.WARNING,
             )

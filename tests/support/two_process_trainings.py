@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -206,7 +206,9 @@ def differences(folder: Path, names: list[str]) -> dict[str, dict[str, float]]:
         if not ended or any(worker.exitcode for worker in workers):
             for worker in workers:  # one would wait for the other
                 worker.terminate()
-            raise RuntimeError("a training failed, see its traceback above" if ended else "hangs")
+                worker.join()
+            errors = [file.read_text() for file in folder.glob("error-*")]
+            raise RuntimeError("\n".join(["a training failed or hangs", *errors]))
     found = {}
     for name in names:
         files = [folder / f"{name}-{rank}-of-{processes}.pt" for rank, processes in places]
@@ -222,7 +224,7 @@ def _loss_difference(single: dict, rank: dict) -> float:
     steps = rank["losses"] or single["losses"]  # detectron2 logs on the first process alone
     assert len(single["losses"]) == len(steps) == STEPS
     assert single["losses"][0].keys() == steps[0].keys()
-    return max(
+    return _largest(
         abs(step[name] - expected[name]) / abs(expected[name])
         for step, expected in zip(steps, single["losses"], strict=True)
         for name in expected
@@ -234,7 +236,15 @@ def _weight_difference(single: dict, rank: dict) -> float:
     assert before.keys() == after.keys() == rank["after"].keys()
     moved = {name: _size(after[name] - before[name]) for name in after}
     floor = max(moved.values()) / 1000
-    return max(_size(rank["after"][name] - after[name]) / max(moved[name], floor) for name in after)
+    assert floor > 1e-6  # steps of nothing would prove nothing
+    return _largest(
+        _size(rank["after"][name] - after[name]) / max(moved[name], floor) for name in after
+    )
+
+
+def _largest(values: Iterable[float]) -> float:
+    """Not a number if one is, unlike ``max``."""
+    return float(torch.tensor(list(values), dtype=torch.float64).max())
 
 
 def _size(values: torch.Tensor) -> float:
@@ -243,6 +253,9 @@ def _size(values: torch.Tensor) -> float:
 
 
 def _work(folder: Path, names: list[str], rank: int, processes: int) -> None:
+    with (folder / f"log-{rank}-of-{processes}").open("wb") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
     torch.set_num_threads(1)
     try:
         if processes > 1:
@@ -257,6 +270,6 @@ def _work(folder: Path, names: list[str], rank: int, processes: int) -> None:
             result = {"losses": found.losses, "before": found.before, "after": found.after}
             torch.save(result, folder / f"{name}-{rank}-of-{processes}.pt")
     except BaseException:
-        traceback.print_exc()
+        (folder / f"error-{rank}-of-{processes}").write_text(traceback.format_exc())
         os._exit(1)
     os._exit(0)  # not through what the parent registered for its own end
