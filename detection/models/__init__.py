@@ -6,6 +6,7 @@ from detection.models.detector import FViT
 from detection.models.losses import ClassMaskedCrossEntropy, class_weights
 from detection.models.roi_head import FViTRoIHead
 from detection.models.rpn_head import FViTRPNHead
+from detection.models.samplers import ImageSeededSampler
 
 __all__ = [
     "ClassMaskedCrossEntropy",
@@ -14,5 +15,6 @@ __all__ = [
     "FViTBackbone",
     "FViTRPNHead",
     "FViTRoIHead",
+    "ImageSeededSampler",
     "class_weights",
 ]

@@ -16,6 +16,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from detection.models.class_embeddings import EmbeddingSource, class_indices, head_embeddings
+from fineclip.parallel import share_of_rows
 from fineclip.text import Vocabulary, as_vocabulary
 
 
@@ -251,6 +252,25 @@ class FViTBBoxHead(ConvFCBBoxHead):
         # Autocast would compute the cosines in half precision again, under a factor of 50.
         with torch.autocast(direction.device.type, enabled=False):
             return self.temperature * (direction @ self.text_embeddings), deltas.float()
+
+    def loss(
+        self, cls_score: Tensor, bbox_pred: Tensor, rois: Tensor, *targets: Tensor, **kwargs: Any
+    ) -> dict[str, Tensor]:
+        """Mmdet's losses, as this process's shares of the means over the boxes of all processes.
+
+        Args:
+            cls_score: (R, K + 1) logits.
+            bbox_pred: (R, 4) deltas, or (R, 4 K).
+            rois: (R, 5) image index and xyxy in pixels.
+            *targets: Labels, their weights, deltas, their weights.
+            **kwargs: As for mmdet's.
+
+        Returns:
+            ``loss_cls`` and ``loss_bbox``, and ``acc`` in percent of this process.
+        """
+        losses = super().loss(cls_score, bbox_pred, rois, *targets, **kwargs)
+        share = share_of_rows(len(rois), rois.device)
+        return {name: value * share if "loss" in name else value for name, value in losses.items()}
 
     def class_probabilities(self, logits: Tensor, clip_features: Tensor | None = None) -> Tensor:
         """Scores of the classes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,13 +13,17 @@ from mmdet.models.necks import FPN
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmengine.config import ConfigDict
-from torch import Tensor
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from detection.models.backbone import FViTBackbone
 from detection.models.fusing import fuse_batch_norms, fuse_upsampling, fuse_upsampling_norm
+from detection.models.samplers import seed_sampling
 from detection.models.sparse_roi_align import SparseRoIAlign
 from fineclip.checkpoints.conversion import convert_source
 from fineclip.checkpoints.source import source_from
+from fineclip.parallel import mean_over_processes, world_size
 
 
 @MODELS.register_module()
@@ -39,6 +44,8 @@ class FViT(TwoStageDetector):
         data_preprocessor: mmdet's ``DetDataPreprocessor``; released weights want ImageNet's pixel
             mean and std and RGB. Its ``pad_size_divisor`` makes sides multiples of the patch.
         init_cfg: mmengine's initialisation.
+        norm_eval: Batch norms keep the statistics that they have, and use them while the rest
+            trains: for weights that were trained before, on batches too small for statistics.
 
     Raises:
         ValueError: Strides, channels or embedding widths of the parts that contradict each other.
@@ -54,6 +61,8 @@ class FViT(TwoStageDetector):
         test_cfg: Mapping[str, Any] | None = None,
         data_preprocessor: Mapping[str, Any] | None = None,
         init_cfg: dict | list[dict] | None = None,
+        *,
+        norm_eval: bool = False,
     ) -> None:
         super().__init__(
             backbone=backbone,
@@ -66,6 +75,8 @@ class FViT(TwoStageDetector):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
+        self.norm_eval = norm_eval
+        self._warned_of_statistics = False
         self._check_parts()
 
     def _check_parts(self) -> None:
@@ -100,6 +111,48 @@ class FViT(TwoStageDetector):
                 f"roi_head.bbox_head.fc_out_channels is {width}; it must be the width of the "
                 f"CLIP's embedding, {self.backbone.embed_dim}"
             )
+
+    def train(self, mode: bool = True) -> FViT:
+        """Training mode, except where ``norm_eval`` holds it off.
+
+        Warns, once, of batch norms that train on several processes without a common batch.
+        """
+        super().train(mode)
+        norms = [part for part in self.modules() if isinstance(part, _BatchNorm)]
+        if mode and self.norm_eval:
+            for norm in norms:
+                norm.eval()
+        separate = any(norm.training and not isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+        if separate and world_size() > 1 and not self._warned_of_statistics:
+            self._warned_of_statistics = True
+            print_log(
+                f"batch norms of {world_size()} processes each use the statistics of their own "
+                "images, not of the whole batch: set sync_bn=torch (GPUs), or norm_eval=True, to "
+                "keep the statistics of the start weights",
+                "current",
+                logging.WARNING,
+            )
+        return self
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
+        """Losses of a batch: this process's shares of those of the batch of all processes.
+
+        Args:
+            batch_inputs: (B, 3, H, W) normalised, sides multiples of the patch.
+            batch_data_samples: The images' data samples, with their annotated instances.
+
+        Returns:
+            By name (), or a list of them, one per level. Their means over processes, which
+            DistributedDataParallel takes of gradients, are the losses.
+        """
+        seed_sampling(batch_data_samples)
+        return super().loss(batch_inputs, batch_data_samples)
+
+    def parse_losses(self, losses: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        """The share of the loss that is to be differentiated, and what is logged: whole losses."""
+        total, logged = super().parse_losses(losses)
+        means = mean_over_processes(torch.stack([value.detach() for value in logged.values()]))
+        return total, dict(zip(logged, means, strict=True))
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """The neck's levels.

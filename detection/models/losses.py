@@ -12,8 +12,8 @@ from mmdet.models.losses.utils import weight_reduce_loss
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from fineclip.class_sampling import sample_classes
 from fineclip.files import read_json
+from fineclip.parallel import sample_common_classes
 from fineclip.text import Vocabulary, known_vocabularies, load_vocabulary
 
 Reduction = Literal["none", "mean", "sum"]
@@ -101,8 +101,8 @@ class ClassMaskedCrossEntropy(nn.Module):
         class_weight: Weights, see :func:`class_weights`; None: all 1, no class masked.
         bg_weight: Weight of the background where ``class_weight`` has none.
         federated_classes: In each call only so many foreground classes count: those that occur
-            among the labels, and others drawn among the classes with weight
-            (:func:`fineclip.class_sampling.sample_classes`). None: all.
+            among the labels of all processes, and others drawn among the classes with weight
+            (:func:`fineclip.parallel.sample_common_classes`). None: all.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``; ``"mean"`` without ``avg_factor`` divides by
             the number of samples (softmax) or of entries (sigmoid).
         loss_weight: Factor on the result.
@@ -228,6 +228,7 @@ def _federation(label: Tensor, weights: Tensor, number: int) -> Tensor:
     candidates = weights >= _ZERO
     candidates[background] = False
     federation = torch.zeros_like(weights)
-    federation[sample_classes(occurring[occurring != background], candidates, number)] = 1
+    foreground = occurring[occurring != background]
+    federation[sample_common_classes(foreground, candidates, number)] = 1
     federation[background] = 1
     return federation

@@ -18,6 +18,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from fineclip.models.pooling import pool_boxes
+from fineclip.parallel import share_of_rows
 
 
 @MODELS.register_module()
@@ -84,6 +85,8 @@ class FViTRoIHead(StandardRoIHead):
     ) -> dict[str, Any]:
         """Mmdet's loss of the mask head, without the boxes that have no mask.
 
+        It is this process's share of the mean over the masks of all processes.
+
         Args:
             x: Levels of the neck, (B, C, h_i, w_i).
             sampling_results: Of each image.
@@ -97,7 +100,11 @@ class FViTRoIHead(StandardRoIHead):
             with_masks_alone(result, instances)
             for result, instances in zip(sampling_results, batch_gt_instances, strict=True)
         ]
-        return super().mask_loss(x, sampling_results, bbox_feats, batch_gt_instances)
+        results = super().mask_loss(x, sampling_results, bbox_feats, batch_gt_instances)
+        loss = results["loss_mask"]["loss_mask"]
+        masks = sum(len(result.pos_priors) for result in sampling_results)
+        results["loss_mask"]["loss_mask"] = loss * share_of_rows(masks, loss.device)
+        return results
 
     def predict_bbox(
         self,

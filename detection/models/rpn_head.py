@@ -7,15 +7,20 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+import torch
 from mmcv.cnn import ConvModule
 from mmdet.models.dense_heads import RPNHead
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from fineclip.parallel import mean_over_processes, world_size
+
 
 @MODELS.register_module()
 class FViTRPNHead(RPNHead):
-    """mmdet's RPN head, whose convolutions may have norms.
+    """mmdet's RPN head, whose convolutions may have norms and whose losses are global.
+
+    The losses are means over the anchors sampled in all processes.
 
     With two convolutions or more, ``rpn_conv.{i}.conv`` has no bias and ``rpn_conv.{i}.bn`` (or
     another norm) follows it. With one, it is the stock head's biased convolution ``rpn_conv``
@@ -66,3 +71,15 @@ class FViTRPNHead(RPNHead):
         """
         scores, deltas = super().forward_single(x)
         return scores.float(), deltas.float()
+
+    def get_targets(self, *args: Any, **kwargs: Any) -> tuple:
+        """Mmdet's targets, with the mean over processes of the number of sampled anchors.
+
+        The losses are sums over this process's anchors divided by it: shares, whose mean over
+        processes is the mean over the anchors of all.
+        """
+        targets = list(super().get_targets(*args, **kwargs))
+        if world_size() > 1:
+            number = torch.tensor(targets[4], device=targets[0][0].device)
+            targets[4] = mean_over_processes(number)
+        return tuple(targets)

@@ -102,6 +102,7 @@ VARIABLES: dict[str, Check] = {
     "share": _SHARE,
     "steps": list_of(_COUNT),
     "sync_bn": _OPTIONAL_TEXT,
+    "norm_eval": FLAG,
     # ---- Ablation.
     "images": _COUNT,
     "pretrain_epochs": _COUNT,

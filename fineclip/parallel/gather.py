@@ -192,3 +192,47 @@ def sum_shares(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if world_size() == 1 or not losses:
         return dict(losses)
     return dict(zip(losses, _SumShares.apply(torch.stack(list(losses.values()))), strict=True))
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """The mean over processes of a tensor that all have in the same shape, without gradient.
+
+    A sum of this process's terms over the mean of all processes' counts is what
+    DistributedDataParallel wants: the mean of these shares over processes is the mean over all
+    terms, and its gradient the mean of their gradients.
+
+    Args:
+        values: Numbers of this process, of any shape and dtype, on a device that the process group
+            talks over.
+
+    Returns:
+        The same shape, floating point; in a single process the very same tensor.
+    """
+    if world_size() == 1:
+        return values
+    return sum_over_processes(values) / world_size()
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum over processes, otherwise as :func:`mean_over_processes`."""
+    if world_size() == 1:
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def share_of_rows(rows: int, device: torch.device) -> Tensor | float:
+    """Factor that turns a mean over this process's rows into its share of the mean over all rows.
+
+    Args:
+        rows: Rows of this process; may be 0.
+        device: One that the process group talks over.
+
+    Returns:
+        The number of rows over its mean over processes; 1 in a single process.
+    """
+    if world_size() == 1:
+        return 1.0
+    number = torch.tensor(float(rows), device=device)
+    return number / mean_over_processes(number).clamp(min=1 / world_size())

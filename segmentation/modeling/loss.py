@@ -1,5 +1,7 @@
 """CAT-Seg's training loss, over all classes or over some that are chosen for the step.
 
+Both are of the batch of all processes, however its labelled pixels are spread over them.
+
 Letters: B images, T classes, K training classes, (H, W) pixels.
 """
 
@@ -11,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fineclip.class_sampling import sample_classes
+from fineclip.parallel import mean_over_processes, sample_common_classes, world_size
 
 
 def class_loss(
@@ -30,7 +32,8 @@ def class_loss(
             not at all.
 
     Returns:
-        () the loss; zero where no pixel counts.
+        () the loss; zero where no pixel counts. On several processes the share of this one, the
+        mean of which over processes is the loss.
 
     Raises:
         ValueError: A label that is neither a class nor the ignore value.
@@ -41,21 +44,23 @@ def class_loss(
     logits = logits.float()
     picked = logits.gather(1, target.where(valid, 0)[:, None])[:, 0]
     positive = (picked * valid).sum()
-    if ignored_as_negatives:
-        return (F.softplus(logits).sum() - positive) / logits.numel()
-    negative = (F.softplus(logits) * valid[:, None]).sum()
-    return (negative - positive) / (valid.sum() * classes).clamp(min=1)
+    negative, pixels = F.softplus(logits), torch.tensor(target.numel(), device=target.device)
+    if not ignored_as_negatives:
+        negative, pixels = negative * valid[:, None], valid.sum()
+    count = mean_over_processes(pixels * classes).clamp(min=1 / world_size())
+    return (negative.sum() - positive) / count
 
 
 def choose_classes(
     labels: Sequence[Tensor], num_classes: int, number: int, *, ignore_value: int
 ) -> tuple[list[int], list[Tensor]]:
-    """Chooses classes to train with: all that occur, and others at random.
+    """Chooses classes to train with: all that occur in any process, and others at random.
 
-    Chance is drawn from the labels themselves, so that a resumed training draws the same.
+    Chance is drawn from the labels themselves: all processes choose the same, and so does a resumed
+    training.
 
     Args:
-        labels: (H, W) int64 each.
+        labels: (H, W) int64 each, of this process.
         num_classes: K.
         number: How many to choose; more where more occur.
         ignore_value: Label of pixels without a class.
@@ -72,11 +77,10 @@ def choose_classes(
             f"the ignore value {ignore_value} is one of the {num_classes} classes: it must not be "
             "where some of them are chosen for a step"
         )
-    flat = torch.cat([label.flatten() for label in labels]).cpu()
+    flat = torch.cat([label.flatten() for label in labels])
     flat = flat[flat != ignore_value]
     _check_labels(flat, num_classes, ignore_value)
-    generator = torch.Generator().manual_seed(int(flat.sum()))
-    chosen = sample_classes(flat, num_classes, number, generator).sort().values
+    chosen = sample_common_classes(flat, num_classes, number).sort().values.cpu()
     places = torch.zeros(num_classes, dtype=torch.int64)
     places[chosen] = torch.arange(len(chosen))
     mapped = []

@@ -43,7 +43,7 @@ def run_in_process(name: str, *args: object) -> subprocess.CompletedProcess[str]
     """
     argv = [str(arg) for arg in args]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        with _as_a_fresh_process(), _output_to(out, err):
+        with as_a_fresh_process(), _output_to(out, err):
             sys.argv = [str(ROOT / "tools" / name), *argv]
             try:
                 code = load_tool(name).main(argv)
@@ -88,7 +88,7 @@ def _output_to(out: io.IOBase, err: io.IOBase) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _as_a_fresh_process() -> Iterator[None]:
+def as_a_fresh_process() -> Iterator[None]:
     """Working directory, warnings, logging and the like as a new process has them, until the end.
 
     The caches of imported modules stay: sparing the imports is the point.

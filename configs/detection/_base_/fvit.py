@@ -21,9 +21,11 @@ num_proposals = 1000
 num_rois = 512  # proposals per image that train the box head
 beta = 0.8  # share of CLIP's score of novel classes
 norm_cfg = dict(type="BN")
+norm_eval = False  # batch norms keep their statistics while training
 
 model = dict(
     type="FViT",
+    norm_eval=norm_eval,
     data_preprocessor=dict(
         type="DetDataPreprocessor",
         # ImageNet's, not CLIP's: what the released detectors were trained with.
@@ -96,7 +98,7 @@ model = dict(
                 ignore_iof_thr=-1,
             ),
             sampler=dict(
-                type="RandomSampler",
+                type="ImageSeededSampler",
                 num=256,
                 pos_fraction=0.5,
                 neg_pos_ub=-1,
@@ -122,7 +124,7 @@ model = dict(
                 ignore_iof_thr=-1,
             ),
             sampler=dict(
-                type="RandomSampler",
+                type="ImageSeededSampler",
                 num=num_rois,
                 pos_fraction=0.25,
                 neg_pos_ub=-1,

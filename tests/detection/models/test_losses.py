@@ -93,10 +93,10 @@ def test_federation_holds_the_labels_and_so_many_others(use_sigmoid):
     classes = 10
     weights = [1.0] * (classes - 1) + [0.0, 0.7]  # one novel class, background last
     loss = ClassMaskedCrossEntropy(use_sigmoid, class_weight=weights, federated_classes=4)
-    label = torch.tensor([2, 5, classes])
     drawn = set()
-    for _ in range(30):
-        logits = torch.zeros(3, classes + 1, requires_grad=True)
+    for repeated in range(1, 31):  # the labels decide the draw
+        label = torch.tensor([2] * repeated + [5, classes])
+        logits = torch.zeros(len(label), classes + 1, requires_grad=True)
         loss(logits, label).backward()
         touched = logits.grad.abs().sum(dim=0).nonzero().flatten().tolist()
         assert len(touched) == 5
