@@ -24,6 +24,36 @@ from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True)
+class Chunks:
+    """How the rows of one encoder are worked on.
+
+    Attributes:
+        size: Rows of a chunk, which is encoded again in the backward pass; None: all rows are
+            encoded at once, and their activations kept.
+        kept: So many of the first rows are encoded at once and kept; chunks are of the rest.
+    """
+
+    size: int | None = None
+    kept: int = 0
+
+    def bounds(self, count: int) -> list[tuple[int, int, bool]]:
+        """Start, end and whether they are recomputed, of the parts of ``count`` rows."""
+        if self.size is None or (self.size >= count and not self.kept):
+            return [(0, count, False)]
+        kept = min(self.kept, count)
+        starts = [*range(kept, count, self.size), count]
+        parts = [(start, end, True) for start, end in itertools.pairwise(starts)]
+        return [(0, kept, False), *parts] if kept else parts
+
+
+WHOLE = Chunks()
+"""All rows at once."""
+
+_FOR_CHUNKS = 0.25
+"""Share of the budget for the chunk that is being recomputed: small ones are slow."""
+
+
+@dataclass(frozen=True)
 class EncodeJob:
     """One encoder and the rows of a batch it has to encode.
 
@@ -47,23 +77,21 @@ class EncodeJob:
     trains: bool = True
     finish: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None
 
-    def run(self, size: int | None = None) -> dict[str, Tensor]:
+    def run(self, chunks: Chunks = WHOLE) -> dict[str, Tensor]:
         """The fields by name.
 
         Args:
-            size: Rows at a time, recomputed in the backward pass; None: all at once, as usual.
+            chunks: Which rows at a time.
         """
         outputs: Sequence[Tensor]
         with torch.set_grad_enabled(self.trains and torch.is_grad_enabled()):
-            if size is None or size >= self.count:
-                outputs = self.function(*self.inputs(0, self.count))
-            else:
-                bounds = [*range(0, self.count, size), self.count]
-                chunks = [
-                    self._run_chunk(*self.inputs(start, end))
-                    for start, end in itertools.pairwise(bounds)
-                ]
-                outputs = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+            found = [
+                (self._run_chunk if again else self.function)(*self.inputs(start, end))
+                for start, end, again in chunks.bounds(self.count)
+            ]
+            outputs = found[0]
+            if len(found) > 1:
+                outputs = [torch.cat(parts) for parts in zip(*found, strict=True)]
             if self.finish is not None:
                 outputs = self.finish(outputs)
         return dict(zip(self.fields, outputs, strict=True))
@@ -85,10 +113,9 @@ class ChunkPlanner:
     """Decides how many rows each encoder takes at a time.
 
     Args:
-        sizes: Rows at a time by the name of the job; None or absent: all. "auto": as few chunks
-            as the memory budget allows. Jobs that fit are not chunked, the smallest ones first,
-            as long as they leave half of the budget to the others. What builds no graph is left
-            whole.
+        sizes: Rows at a time by the name of the job; None or absent: all. "auto": as much is kept
+            as the memory budget allows, the smallest jobs first, and the rows that do not fit are
+            recomputed. What builds no graph is left whole.
         budget: Bytes of activations that "auto" keeps for the backward pass at a time; None: half
             of the memory that is free on the device when it is first asked.
 
@@ -116,11 +143,11 @@ class ChunkPlanner:
         if self.budget is not None and self.budget < 1:
             raise ValueError(f"memory_budget must be a number of bytes, got {self.budget!r}")
 
-    def plan(self, jobs: Sequence[EncodeJob]) -> list[int | None]:
-        """Rows at a time of each job of a step, None for all."""
+    def plan(self, jobs: Sequence[EncodeJob]) -> list[Chunks]:
+        """How each job of a step is worked on."""
         if self.sizes != "auto":
-            return [(self.sizes or {}).get(job.name) for job in jobs]
-        plan: list[int | None] = [None] * len(jobs)
+            return [Chunks((self.sizes or {}).get(job.name)) for job in jobs]
+        plan = [WHOLE] * len(jobs)
         if not torch.is_grad_enabled():
             return plan
         # What is kept grows linearly with the rows, so that two measurements tell it for all.
@@ -130,19 +157,25 @@ class ChunkPlanner:
             self.budget = free_memory(jobs[0].inputs(0, 1)[0].device) / 2
         if sum(whole.values()) <= self.budget:
             return plan
-        # Activations of jobs that stay whole are alive all at once; of chunks, only those of the
-        # one being recomputed. So the budget is: all whole jobs, and the largest chunk. The
-        # smallest jobs stay whole, as chunking them would save little for a second forward pass,
-        # but half of the budget is kept for chunks: the fewer rows a chunk has, the slower it is.
-        left = self.budget
-        for i in sorted(whole, key=whole.__getitem__):
-            if left - whole[i] >= self.budget / 2:
+        # Activations of kept rows are alive all at once; of chunks, only those of the one being
+        # recomputed. So the budget is: all kept rows, and the largest chunk. The smallest jobs
+        # are kept whole; the first that does not fit keeps some rows, larger ones none.
+        for_chunks = self.budget * _FOR_CHUNKS
+        left = self.budget - for_chunks
+        order = sorted(whole, key=whole.__getitem__)
+        for i in order:
+            if left >= whole[i]:
                 left -= whole[i]
-            else:
-                per_chunk, per_row = costs[i]
-                rows = int((left - per_chunk) // max(per_row, 1))
-                # At least one row; and not all of them, for one chunk would be kept as a whole.
-                plan[i] = max(1, min(rows, jobs[i].count - 1))
+                continue
+            count, (per_chunk, per_row) = jobs[i].count, costs[i]
+            size = _rows_in(for_chunks, costs[i])
+            if i == order[-1] and all(chunks is WHOLE for chunks in plan):
+                # No other job needs chunks: they need not hold more rows than do not fit.
+                left += for_chunks - per_chunk
+                size = min(size, count - _rows_in(left, costs[i]))
+                left -= size * per_row
+            plan[i] = Chunks(max(size, 1), min(_rows_in(left, costs[i]), count - 1))
+            left = 0.0
         return plan
 
     def _cost(self, job: EncodeJob) -> tuple[int, int]:
@@ -159,6 +192,12 @@ class ChunkPlanner:
             two = one if job.count == 1 else saved_bytes(job.function, *job.inputs(0, 2))
             self._measured[key] = (max(2 * one - two, 0), max(two - one, 0))
         return self._measured[key]
+
+
+def _rows_in(memory: float, cost: tuple[int, int]) -> int:
+    """Rows of a job, with its cost by chunk and by row, that some bytes are enough for."""
+    per_chunk, per_row = cost
+    return max(int((memory - per_chunk) // max(per_row, 1)), 0)
 
 
 def saved_bytes(function: Callable[..., object], *inputs: Tensor) -> int:

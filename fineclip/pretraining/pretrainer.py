@@ -298,8 +298,8 @@ class FineCLIPPretrainer(BaseModel):
         result = Embeddings(logit_scale=self.clip.logit_scale)
         if self.clip.logit_bias is not None:
             result.logit_bias = self.clip.logit_bias
-        for job, size in zip(jobs, self.chunks.plan(jobs), strict=True):
-            for name, rows in job.run(size).items():
+        for job, chunks in zip(jobs, self.chunks.plan(jobs), strict=True):
+            for name, rows in job.run(chunks).items():
                 setattr(result, name, rows)
 
         # ---- What needs no encoder, or comes from the teacher's side.

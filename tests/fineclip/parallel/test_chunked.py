@@ -13,7 +13,14 @@ from fineclip.objectives import (
     RegionContrastive,
     SelfDistillation,
 )
-from fineclip.parallel.chunked import ChunkPlanner, EncodeJob, free_memory, saved_bytes
+from fineclip.parallel.chunked import (
+    WHOLE,
+    ChunkPlanner,
+    Chunks,
+    EncodeJob,
+    free_memory,
+    saved_bytes,
+)
 from fineclip.pretraining import FineCLIPPretrainer
 
 CHUNKS = {"images": 2, "crops": 3, "texts": 2, "views": 1}
@@ -160,7 +167,7 @@ def test_random_state_is_restored():
         return ((encode(part) * noise).exp(),)
 
     job = EncodeJob("rows", ("rows",), function, 6, lambda i, j: (rows[i:j],))
-    job.run(2)["rows"].sum().backward()
+    job.run(Chunks(2))["rows"].sum().backward()
     assert len(drawn) == 6
     assert all(torch.equal(drawn[i], drawn[5 - i]) for i in range(3))  # last chunk first
     assert not torch.equal(drawn[0], drawn[1])
@@ -270,14 +277,58 @@ def test_saved_bytes_counts_activations_alone():
 def test_auto_keeps_what_fits_and_chunks_the_rest():
     small, large = job_of(4, 8, "small"), job_of(64, 32, "large")
     # 8 rows of 16 bytes and 32 rows of 256 bytes are kept.
-    assert ChunkPlanner("auto", 8 * 16 + 32 * 256).plan([large, small]) == [None, None]
-    assert ChunkPlanner("auto", 8 * 16 + 10 * 256).plan([large, small]) == [10, None]
-    assert ChunkPlanner("auto", 200).plan([large, small]) == [1, 7]
+    fitting = 8 * 16 + 32 * 256
+    assert ChunkPlanner("auto", fitting).plan([large, small]) == [WHOLE, WHOLE]
+    # What does not fit is recomputed, in chunks no larger than that.
+    assert ChunkPlanner("auto", fitting - 1).plan([large, small]) == [Chunks(1, 30), WHOLE]
+    assert ChunkPlanner("auto", fitting - 3 * 256).plan([large, small]) == [Chunks(3, 26), WHOLE]
+    assert ChunkPlanner("auto", 8 * 16 + 10 * 256).plan([large, small]) == [Chunks(2, 8), WHOLE]
+    # Three quarters of it for rows that are kept, the rest for a chunk.
+    assert ChunkPlanner("auto", 200).plan([large, small]) == [Chunks(1), WHOLE]
+    assert ChunkPlanner("auto", 100).plan([large, small]) == [Chunks(1), Chunks(1, 4)]
     with torch.no_grad():
-        assert ChunkPlanner("auto", 1).plan([large, small]) == [None, None]
-    assert ChunkPlanner({"large": 3}).plan([large, small]) == [3, None]
-    assert ChunkPlanner("auto").plan([large, small]) == [None, None]  # half of what is free
+        assert ChunkPlanner("auto", 1).plan([large, small]) == [WHOLE, WHOLE]
+    assert ChunkPlanner({"large": 3}).plan([large, small]) == [Chunks(3), WHOLE]
+    assert ChunkPlanner("auto").plan([large, small]) == [WHOLE, WHOLE]  # half of what is free
     assert free_memory(torch.device("cpu")) > 1 << 20
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
+def test_auto_recomputes_little_more_than_does_not_fit(share):
+    """Time rises smoothly: kept rows and the largest chunk fill the budget."""
+    jobs = [job_of(128, 40, "large"), job_of(32, 30, "middle"), job_of(16, 20, "small")]
+    rows = {"large": 512, "middle": 128, "small": 64}  # bytes
+    whole = sum(rows[job.name] * job.count for job in jobs)
+    budget = share * whole
+    kept = recomputed = largest = 0
+    for job, chunks in zip(jobs, ChunkPlanner("auto", budget).plan(jobs), strict=True):
+        for start, end, again in chunks.bounds(job.count):
+            memory = rows[job.name] * (end - start)
+            kept += 0 if again else memory
+            recomputed += memory if again else 0
+            largest = max(largest, memory if again else 0)
+    assert kept + largest <= budget
+    assert kept + recomputed == whole
+    missing = whole - budget
+    assert recomputed <= missing + min(missing, 0.25 * budget) + 2 * max(rows.values())
+
+
+def test_rows_that_are_kept_and_rows_that_are_recomputed():
+    times = []
+    weight = torch.ones(3, requires_grad=True)
+    rows = torch.arange(18.0).view(6, 3)
+
+    def function(part):
+        times.append(part[:, 0].tolist())
+        return ((part * weight).square(),)
+
+    job = EncodeJob("rows", ("rows",), function, 6, lambda i, j: (rows[i:j],))
+    found = job.run(Chunks(size=2, kept=3))["rows"]
+    assert torch.equal(found, rows.square())
+    assert times == [[0, 3, 6], [9, 12], [15]]
+    found.sum().backward()
+    assert times[3:] == [[15], [9, 12]]
+    assert torch.equal(weight.grad, 2 * rows.square().sum(0))
 
 
 def test_auto_trains_within_its_budget():
