@@ -113,10 +113,11 @@ class OpenVocabularyDetector:
         # The checkpoint has the image tower and the classes of training, which are replaced.
         config.model.backbone.pretrained = None
         head.class_embeddings = None
+        trained = read_checkpoint(checkpoint, mmap=True)  # refused before anything slow
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it has no weights yet, and no classes
             self.model = init_detector(config, None, device=str(device))
-        load_trained(self.model, read_checkpoint(checkpoint, mmap=True), checkpoint)
+        load_trained(self.model, trained, checkpoint)
         found = resolve_class_embeddings(
             vocabulary,
             **source,

@@ -29,8 +29,8 @@ _FORMAT, _VERSION = "fineclip-config", 1
 _TUPLE, _PATH = "__tuple__", "__path__"  # the only key of an object that stands for one
 _SCOPES = ("fineclip", "mmdet", "mmengine")
 
-# Where each training starts, not what it trains.
-_OF_THE_START = ("load_from", "resume", "launcher", "work_dir")
+# Where and how each training starts, not what it trains: kept as if nothing had been said.
+_START = {"load_from": None, "resume": False, "launcher": "none", "work_dir": None}
 
 _NAMED_BY = ("type", "constructor", "runner_type")
 
@@ -55,7 +55,7 @@ _LIBRARY_NAMES = {
 
 
 def write_plain_config(config: Config, folder: str | Path) -> None:
-    """Writes a config as ``plain_config.json``.
+    """Writes a config as ``plain_config.json``, all but where the training started.
 
     Tuples and paths come back as such. A class or function is written as its full name, as in the
     config that mmengine leaves; it is not built from that again (:func:`read_plain_config`).
@@ -69,12 +69,12 @@ def write_plain_config(config: Config, folder: str | Path) -> None:
         OSError: The folder cannot be written to.
     """
     content = config._cfg_dict.to_dict()
-    kept = {key: value for key, value in content.items() if key not in _OF_THE_START}
+    content |= {key: value for key, value in _START.items() if key in content}
     document = {
         "format": _FORMAT,
         "version": _VERSION,
         "name": Path(config.filename or "config").stem,
-        "config": _encoded(kept, ""),
+        "config": _encoded(content, ""),
     }
     write_atomically(Path(folder) / PLAIN_CONFIG, json.dumps(document, indent=1) + "\n")
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fineclip.paths import require_regular
-
 _TEXT_SUFFIXES = ("", ".txt", ".names", ".list", ".lst")
 
 
@@ -40,7 +38,6 @@ def read_vocabulary_file(path: Path) -> VocabularyFile:
     """
     where = f"vocabulary: {path}"
     try:
-        require_regular(path)
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{where} cannot be read: {error.strerror}") from None
