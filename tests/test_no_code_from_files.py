@@ -37,6 +37,13 @@ from fineclip.models.class_embedding_files import read_class_embeddings
 from fineclip.text.vocabulary import as_vocabulary
 
 ROOT = Path(__file__).resolve().parents[1]
+OWN_LOADERS = CheckpointLoader._schemes  # of mmengine, as long as no runner was built
+
+
+@pytest.fixture(autouse=True)
+def _loaders_as_imported(monkeypatch):
+    """Building a runner registers further loaders for all that comes after it in this process."""
+    monkeypatch.setattr(CheckpointLoader, "_schemes", OWN_LOADERS.copy())
 
 
 class RunsCode:
