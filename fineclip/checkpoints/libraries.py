@@ -2,9 +2,10 @@
 
 mmengine unpickles whatever ``weights_only=True`` refuses, takes what it fetches from the network
 as it is, and executes the text of a config that a checkpoint may have in it; detectron2 unpickles
-``*.pkl``. Their readers are replaced in place, where the name is looked up at each call, so that
-``init_detector``, ``DetInferencer``, ``load_checkpoint`` and the checkpointers are safe no matter
-who imported what first. ``fineclip`` arranges that on import (:mod:`fineclip.import_hook`).
+``*.pkl``. What their modules read with (their ``torch.load``, ``pickle``, ``load_url``) is replaced
+there, where it is looked up at each call, so that ``init_detector``, ``DetInferencer``,
+``load_checkpoint`` and the checkpointers are safe no matter who imported what first. ``fineclip``
+arranges that on import (:mod:`fineclip.import_hook`).
 
 The environment variable ``TORCH_FORCE_WEIGHTS_ONLY_LOAD`` was the alternative. It would change
 every ``torch.load`` of a program that imports fineclip, also one that asks for its own objects
@@ -21,6 +22,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 
 from fineclip.checkpoints.safe import (
     CheckpointError,
@@ -120,35 +122,45 @@ def _with_a_config(build: Any) -> Any:
     return _init_model
 
 
-def _read_any(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
-    """The ``_safe_torch_load`` of mmengine, of a path or an open file."""
-    read = read_stream if hasattr(file, "read") else read_checkpoint
-    return without_program(read(file, map_location))
+class _TorchOfAReader(ModuleType):
+    """What a module that reads checkpoints has for torch: the same, but for ``load``.
+
+    Args:
+        load: Takes a path or an open file, and the place for its tensors.
+    """
+
+    def __init__(self, load: Callable[..., Any]) -> None:
+        super().__init__("torch")
+        self.load = load
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
 
 
-def _fetch(url: str, **options: Any) -> Any:
-    """The ``load_url`` of torch, as mmengine calls it."""
+def _read(file: Any, map_location: Any = None, **_: Any) -> Any:
+    return (read_stream if hasattr(file, "read") else read_checkpoint)(file, map_location)
+
+
+def _read_for_mmengine(file: Any, map_location: Any = None, **_: Any) -> Any:
+    return without_program(_read(file, map_location))
+
+
+def _fetch_for_mmengine(url: str, **options: Any) -> Any:
     return without_program(fetch_checkpoint(url, **options))
-
-
-def _load_file(self: Any, filename: str) -> Any:
-    """The ``Checkpointer._load_file`` of fvcore."""
-    return read_checkpoint(filename)
 
 
 READERS_BY_MODULE: dict[str, tuple[str, dict[str, Any]]] = {
     "mmengine.runner.checkpoint": (
         "",
-        {"_safe_torch_load": _read_any, "load_url": _fetch},
+        {"torch": _TorchOfAReader(_read_for_mmengine), "load_url": _fetch_for_mmengine},
     ),
     "mmengine.infer.infer": ("BaseInferencer", {"_init_model": _Wrapper(_with_a_config)}),
-    "fvcore.common.checkpoint": ("Checkpointer", {"_load_file": _load_file}),
+    "fvcore.common.checkpoint": ("", {"torch": _TorchOfAReader(_read)}),
     "detectron2.checkpoint.detection_checkpoint": (
         "",
-        # The two libraries that its reader calls, down to what it calls of them.
         {
-            "pickle": SimpleNamespace(load=read_array_pickle),
-            "torch": SimpleNamespace(load=read_stream),
+            "torch": _TorchOfAReader(_read),
+            "pickle": SimpleNamespace(load=read_array_pickle),  # all that it asks of it
         },
     ),
 }

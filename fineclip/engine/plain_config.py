@@ -35,12 +35,12 @@ _START = {"load_from": None, "resume": False, "launcher": "none", "work_dir": No
 _NAMED_BY = ("type", "constructor", "runner_type")
 
 # Classes of the libraries that configs of this project and near ones name, besides its own. None
-# evaluates text or calls what an argument names.
+# evaluates text, or builds what another argument than a `type` names (as EMAHook does).
 _LIBRARY_NAMES = {
     *("AdamW", "SGD", "OptimWrapper", "AmpOptimWrapper", "DefaultOptimWrapperConstructor"),
     *("ConstantLR", "CosineAnnealingLR", "LinearLR", "MultiStepLR", "PolyLR"),
     *("EpochBasedTrainLoop", "IterBasedTrainLoop", "TestLoop", "ValLoop", "CheckpointHook"),
-    *("DetVisualizationHook", "DistSamplerSeedHook", "EMAHook", "IterTimerHook", "LoggerHook"),
+    *("DetVisualizationHook", "DistSamplerSeedHook", "IterTimerHook", "LoggerHook"),
     *("ParamSchedulerHook", "RuntimeInfoHook", "DetLocalVisualizer", "LocalVisBackend"),
     *("LogProcessor", "TensorboardVisBackend", "Visualizer", "DefaultSampler", "InfiniteSampler"),
     *("AspectRatioBatchSampler", "pseudo_collate", "default_collate", "ClassBalancedDataset"),
@@ -101,7 +101,10 @@ def read_plain_config(path: str | Path) -> Config:
         raise ValueError(f"config {path}: 'config': expected an object, got {shown(content)}")
     if not isinstance(name, str) or Path(name).name != name:
         raise ValueError(f"config {path}: 'name': expected a config's name, got {shown(name)}")
-    content = _decoded(content)
+    try:
+        content = _decoded(content)
+    except RecursionError:
+        raise ValueError(f"config {path}: too many brackets within each other") from None
     _import_packages(content.get("custom_imports"), path)
     _require_known_names(content, path)
     try:

@@ -76,6 +76,14 @@ def test_malformed_files_are_refused(tmp_path, document, message):
         load_config(tmp_path / PLAIN_CONFIG)
 
 
+def test_endless_brackets_are_refused(tmp_path):
+    deep = "[" * 600 + "]" * 600
+    text = f'{{"format": "fineclip-config", "version": 1, "name": "a", "config": {{"a": {deep}}}}}'
+    (tmp_path / PLAIN_CONFIG).write_text(text)
+    with pytest.raises(ValueError, match="too many brackets"):
+        load_config(tmp_path / PLAIN_CONFIG)
+
+
 def test_overrides_are_put_into_it(tmp_path):
     write_plain_config(load_config(CONFIGS / "fineclip" / "scenes.py"), tmp_path)
     found = load_config(tmp_path / PLAIN_CONFIG, {"train_dataloader.batch_size": 3, "lr": 0.5})
