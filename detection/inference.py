@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fineclip.checkpoints import load_trained, read_checkpoint
 from fineclip.engine import explaining_errors, load_config
+from fineclip.engine.plain_config import PLAIN_CONFIG
 from fineclip.files import write_atomically
 from fineclip.models import BACKGROUND, resolve_class_embeddings
 from fineclip.text import Vocabulary
@@ -30,7 +31,7 @@ def trained_detector(path: str | Path) -> tuple[Path, Path]:
         path: Its work dir, of which the last checkpoint is meant, or a checkpoint in it.
 
     Raises:
-        FileNotFoundError: There is no checkpoint, or not the one config that training leaves.
+        FileNotFoundError: There is no checkpoint, or not the config that training leaves as data.
     """
     path = Path(path)
     checkpoint = path
@@ -41,13 +42,15 @@ def trained_detector(path: str | Path) -> tuple[Path, Path]:
         checkpoint = path / Path(pointer.read_text().strip()).name
     if not checkpoint.is_file():
         raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
-    configs = sorted(checkpoint.parent.glob("*.py"))
-    if len(configs) != 1:
+    config = checkpoint.parent / PLAIN_CONFIG
+    if not config.is_file():
+        programs = sorted(checkpoint.parent.glob("*.py"))
+        found = f", and {programs[0].name} is a program, which is not run unasked" * bool(programs)
         raise FileNotFoundError(
-            f"{checkpoint.parent} holds {len(configs)} configs (*.py); name the detector's with "
+            f"{checkpoint.parent} holds no {PLAIN_CONFIG}{found}; name the detector's config with "
             "--config"
         )
-    return configs[0], checkpoint
+    return config, checkpoint
 
 
 class Detection(TypedDict):
@@ -110,10 +113,11 @@ class OpenVocabularyDetector:
         # The checkpoint has the image tower and the classes of training, which are replaced.
         config.model.backbone.pretrained = None
         head.class_embeddings = None
+        trained = read_checkpoint(checkpoint, mmap=True)  # refused before anything slow
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it has no weights yet, and no classes
             self.model = init_detector(config, None, device=str(device))
-        load_trained(self.model, read_checkpoint(checkpoint, mmap=True), checkpoint)
+        load_trained(self.model, trained, checkpoint)
         found = resolve_class_embeddings(
             vocabulary,
             **source,

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fineclip.paths import require_regular
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -78,6 +80,7 @@ def read_json(path: str | Path, what: str) -> Any:
         ValueError: It cannot be read or is not JSON.
     """
     try:
+        require_regular(path)
         content = Path(path).read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"{what}: {path} does not exist") from None

@@ -33,6 +33,8 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from fineclip.paths import require_regular
+
 Sample = TypeVar("Sample")
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -46,6 +48,9 @@ IMAGE_SUFFIXES = frozenset(
 
 MAX_PIXELS = 128_000_000
 """Pixels of the largest image: in RGB 0.4 GB, and several times that while it is converted."""
+
+MAX_BYTES = 1 << 31
+"""Of the largest image file; no format needs more for so many pixels."""
 
 MAX_SIDE_RATIO = 100
 """Longer over shorter side of the longest image; resized, its shorter side would vanish."""
@@ -203,14 +208,22 @@ def read_bytes(path: Path) -> bytes:
     """Reads an image file as a whole: Pillow alone would do it in dozens of small pieces.
 
     Raises:
-        UnusableImageError: The file is missing or cannot be read.
+        UnusableImageError: The file is missing, cannot be read, is a pipe or device, or has more
+            than :data:`MAX_BYTES`.
     """
     try:
+        require_regular(path)
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise UnusableImageError(
+                path, f"has {size} bytes, more than the {MAX_BYTES} that an image may have"
+            )
         return path.read_bytes()
     except FileNotFoundError:
         raise UnusableImageError(path, "no such file") from None
     except OSError as error:
         raise UnusableImageError(path, f"cannot be read ({error.strerror})") from None
+    except UnusableImageError:
+        raise
     except ValueError:  # a zero byte in the name
         raise UnusableImageError(path, "is no name of a file") from None
 

@@ -5,6 +5,8 @@ Without detectron2 nothing is registered; :mod:`segmentation.modeling` is plain 
 
 from importlib.util import find_spec
 
+import fineclip  # noqa: F401 - makes checkpoint readers safe, with or without the library
+
 if find_spec("detectron2") is not None:
     from segmentation.data import register_datasets
     from segmentation.detectron2.config import add_cat_seg_config

@@ -25,6 +25,10 @@ PACKAGES = ("fineclip", "detection", "segmentation")
 
 FLOORS = (
     {
+        "fineclip.import_hook": "a call as soon as a library is imported",
+        "fineclip.paths": "file names that stay in their folder, and off pipes and devices",
+    },
+    {
         "fineclip": "the name alone",
         "fineclip.checks": "what a plain value must be, said once",
         "fineclip.class_sampling": "which classes a loss looks at",

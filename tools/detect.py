@@ -42,7 +42,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"trained weights, or the work dir of their training (default: {QUICKSTART})",
     )
     parser.add_argument(
-        "--config", metavar="C", help="config of the detector (default: the one beside the weights)"
+        "--config",
+        metavar="C",
+        help="config of the detector, a Python file that is run (default: the plain_config.json "
+        "beside the weights, read as data)",
     )
     parser.add_argument(
         "--text-pretrained",

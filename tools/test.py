@@ -20,7 +20,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         epilog="Exit code 2 and one line on standard error for bad usage or bad input.",
     )
-    parser.add_argument("config", metavar="CONFIG", help="a Python config file")
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        help="a Python config file, which is run, or the plain_config.json of a training",
+    )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of tools/train.py")
     parser.add_argument("--work-dir", metavar="D", help="where the log goes")
     parser.add_argument("--out", type=Path, metavar="F.json", help="write the metrics here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 from mmengine.fileio import get
 
-from fineclip.images import UnusableImageError, decode_rgb, naming_file
+from fineclip.images import UnusableImageError, decode_rgb, naming_file, read_bytes
 
 
 @TRANSFORMS.register_module(name="LoadImageFromFile")
@@ -59,7 +60,10 @@ class LoadOrientedImage(LoadImageFromFile):
         stated = None if width is None or height is None else (width, height)
         try:
             with naming_file(file):
-                content = get(file, backend_args=self.backend_args)
+                if self.backend_args is None and "://" not in str(file):
+                    content = read_bytes(Path(file))
+                else:
+                    content = get(file, backend_args=self.backend_args)
             rgb = decode_rgb(content, file, stated)
         except UnusableImageError:
             if self.ignore_empty:

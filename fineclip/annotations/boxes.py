@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from fineclip.annotations.schema import (
     FILE_NAME,
     Key,
     Unfit,
+    address,
     area,
     box,
     check_entry,
@@ -29,9 +30,10 @@ from fineclip.annotations.schema import (
 )
 
 _SIZED_IMAGE = (Key("id", identifier), Key("width", side), Key("height", side))
-_ADDRESS = Key("coco_url", name)
+_ADDRESS = Key("coco_url", address)
 _LVIS_IMAGE = (
     _ADDRESS,
+    replace(FILE_NAME, required=False, nullable=True),
     Key("neg_category_ids", list_of_integers),
     Key("not_exhaustive_category_ids", list_of_integers),
 )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fineclip.annotations.report import FileReport
+from fineclip.paths import leaves_folder
 
 _LARGEST = 2**53  # every integer below is a float as well
 
@@ -225,14 +226,24 @@ def name(value: Any) -> str:
 
 
 def path(value: Any) -> str:
-    """A file name, with the separators of POSIX."""
+    """A file name that stays in its folder, with the separators of POSIX."""
     try:
         found = name(value)
     except Unfit:
         found = ""
     if not found or "\0" in found:
         raise Unfit("a file name")
-    return found.replace("\\", "/") if "\\" in found else value
+    found = found.replace("\\", "/")
+    if leaves_folder(found):
+        raise Unfit("a file name that stays in the folder of its files")
+    return found if found != value else value
+
+
+def address(value: Any) -> str:
+    """An address (``coco_url``) whose last two parts, a folder and a file, name the file."""
+    found = name(value)
+    path("/".join(found.split("/")[-2:]))
+    return found
 
 
 def list_of_integers(value: Any) -> list[int]:

@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 import pickle
+import shutil
+import sys
 import warnings
 import zipfile
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from fineclip.checkpoints.bounds import ExcessiveSizeError, check_archive, check_tensors
 from fineclip.checkpoints.torchscript import is_torchscript, read_torchscript
+from fineclip.paths import require_regular
 
-# Scores that mmcv and mmengine store beside the weights are often NumPy scalars: plain data.
-_NUMPY_SCALARS = [
-    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
-    np.float64(0).__reduce__()[0],
-    np.dtype,
-    *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "?")},
-]
+
+class _LogBuffer:
+    """Stands in for mmengine's HistoryBuffer (log values) where mmengine is not in use."""
+
+    min = max = current = mean = None
+
+
+def _method(owner: Any, name: str) -> Any:
+    """What a log buffer's pickle gets by ``getattr``: its own public methods."""
+    if owner is not _log_buffer() or name.startswith("_"):
+        raise pickle.UnpicklingError(f"Unsupported attribute {name!r} of {owner!r:.80}")
+    return getattr(owner, name, None)
+
+
+def _log_buffer() -> type:
+    module = sys.modules.get("mmengine.logging.history_buffer")
+    return getattr(module, "HistoryBuffer", _LogBuffer)
+
+
+def _plain_types() -> list[Any]:
+    """Names beyond torch's own that pickles may ask for: what mmengine saves beside weights."""
+    scalar, reconstruct = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
+    return [
+        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+        *((reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+        np.dtype,
+        np.ndarray,
+        *{type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"},
+        slice,
+        (_log_buffer(), "mmengine.logging.history_buffer.HistoryBuffer"),
+        (_method, "builtins.getattr"),
+    ]
 
 
 class CheckpointError(ValueError):
@@ -49,18 +80,23 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu", *, mmap: bool =
         raise CheckpointError(f"{path} is a folder; name the checkpoint file inside it")
     if not path.exists():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
+    try:
+        require_regular(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty")
     if path.suffix == ".safetensors":
         return read_safetensors(path, map_location)[0]
     try:
-        if is_torchscript(path):
-            return read_torchscript(path)
-        # Files of before torch 1.6 cannot be mapped.
-        mmap = mmap and zipfile.is_zipfile(path)
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY_SCALARS):
-            warnings.filterwarnings("ignore", "Detected pickle protocol")
-            return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+        content = _read_pickled(path, map_location, mmap)
+        check_tensors(content, path)
+        return content
+    except ExcessiveSizeError as error:
+        raise CheckpointError(
+            f"{path} was refused: {error}, which no checkpoint does; re-save it with torch.save "
+            "where you trust its origin"
+        ) from error
     except pickle.UnpicklingError as error:
         reason = str(error).split("Please file an issue")[0].strip().splitlines()
         detail = next((line for line in reason if "Unsupported" in line or "GLOBAL" in line), "")
@@ -76,6 +112,63 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu", *, mmap: bool =
             f"{path} is damaged or no checkpoint: a file that torch.save wrote was expected; if it "
             "was downloaded or copied, compare its size with the original"
         ) from error
+
+
+def _read_pickled(path: Path, map_location: Any, mmap: bool) -> Any:
+    """What torch.save or TorchScript wrote."""
+    is_archive = zipfile.is_zipfile(path)  # files of before torch 1.6 are none, and not mapped
+    if is_archive:
+        check_archive(path)
+        if is_torchscript(path):
+            return read_torchscript(path)
+    with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_types()):
+        warnings.filterwarnings("ignore", "Detected pickle protocol")
+        return torch.load(
+            path, map_location=map_location, weights_only=True, mmap=mmap and is_archive
+        )
+
+
+def read_stream(stream: Any, map_location: Any = "cpu") -> Any:
+    """As :func:`read_checkpoint`, from an open file.
+
+    Raises:
+        CheckpointError: See there.
+    """
+    with NamedTemporaryFile(suffix=".pth") as copy:
+        shutil.copyfileobj(stream, copy)
+        copy.flush()
+        return read_checkpoint(copy.name, map_location)
+
+
+def without_program(checkpoint: Any) -> Any:
+    """A checkpoint without the text of a config, which mmengine runs when it resumes from it."""
+    meta = checkpoint.get("meta") if isinstance(checkpoint, dict) else None
+    if isinstance(meta, dict):
+        meta.pop("config", None)
+    return checkpoint
+
+
+def fetch_checkpoint(
+    url: str,
+    model_dir: str | None = None,
+    map_location: Any = None,
+    progress: bool = True,
+    check_hash: bool = False,
+    file_name: str | None = None,
+) -> Any:
+    """``torch.hub.load_state_dict_from_url`` that reads as :func:`read_checkpoint` does.
+
+    Raises:
+        CheckpointError: See there.
+        OSError: It cannot be fetched.
+    """
+    file = Path(model_dir or Path(torch.hub.get_dir(), "checkpoints"))
+    file.mkdir(parents=True, exist_ok=True)
+    file /= Path(file_name or urlparse(url).path).name
+    if not file.exists():
+        known = torch.hub.HASH_REGEX.search(file.name) if check_hash else None
+        torch.hub.download_url_to_file(url, str(file), known and known.group(1), progress)
+    return read_checkpoint(file, map_location)
 
 
 def read_safetensors(
@@ -95,24 +188,21 @@ def read_safetensors(
 
 
 def install_safe_loader() -> None:
-    """Makes mmengine's checkpoint loading safe for this process.
+    """Lets mmengine's loaders in this process find weights as all that reads checkpoints here does.
 
-    mmengine retries with full unpickling when ``weights_only=True`` fails; its loaders for local
-    files and for http(s) are replaced by ones that do not. They also find weights in other
-    containers than ``state_dict`` and drop the names of wrappers, as all that reads checkpoints
-    here does.
+    That is in other containers than ``state_dict``, and without the names of wrappers. That they
+    never unpickle is seen to when fineclip is imported (:mod:`fineclip.checkpoints.libraries`).
     """
     from mmengine.runner import CheckpointLoader  # slow to import, and converting needs none of it
 
     from fineclip.checkpoints.state_dict import as_mmengine_reads  # it raises what is defined here
 
     def load_local(filename: str, map_location: Any = None) -> Any:
-        return as_mmengine_reads(read_checkpoint(filename, map_location), filename)
+        checkpoint = without_program(read_checkpoint(filename, map_location))
+        return as_mmengine_reads(checkpoint, filename)
 
     def load_url(filename: str, map_location: Any = None) -> Any:
-        checkpoint = torch.hub.load_state_dict_from_url(
-            filename, map_location=map_location, weights_only=True
-        )
+        checkpoint = without_program(fetch_checkpoint(filename, map_location=map_location))
         return as_mmengine_reads(checkpoint, filename)
 
     CheckpointLoader.register_scheme("", load_local, force=True)

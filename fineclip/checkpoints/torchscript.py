@@ -83,6 +83,7 @@ class _ScriptUnpickler(pickle.Unpickler):
         self._path = path
         self._archive = archive
         self._storages = storages
+        self._unpacked: dict[str, np.ndarray] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
@@ -109,7 +110,10 @@ class _ScriptUnpickler(pickle.Unpickler):
         if not size:
             return torch.empty(0, dtype=dtype)
         if entry.compress_type != zipfile.ZIP_STORED:
-            data = np.frombuffer(bytearray(self._archive.read(entry)), np.uint8)[:size]
+            if name not in self._unpacked:  # however many tensors share it
+                content = bytearray(self._archive.read(entry))
+                self._unpacked[name] = np.frombuffer(content, np.uint8)
+            data = self._unpacked[name][:size]
         else:
             with self._path.open("rb") as file:
                 file.seek(entry.header_offset)

@@ -24,6 +24,7 @@ from fineclip.datasets.files import require_folder
 from fineclip.datasets.region_captions import RegionCaptions
 from fineclip.files import write_atomically
 from fineclip.images import UnusableImageError, naming_file
+from fineclip.paths import inside
 from fineclip.text.vocabulary import as_vocabulary
 
 _ORIENTATION = 274  # the EXIF tag; from 5 on, the picture is shown with its sides exchanged
@@ -148,7 +149,7 @@ def _check_images(
 ) -> None:
     found = 0
     for done, image in enumerate(images, 1):
-        path = root / file_name_of(image)
+        path = inside(root, file_name_of(image))
         stated = (image["width"], image["height"])
         try:
             size = _size_as_shown(path)

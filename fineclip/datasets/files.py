@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fineclip.images import IMAGE_SUFFIXES
+from fineclip.paths import inside
 
 
 def list_images(paths: Sequence[str | Path]) -> list[Path]:
@@ -64,7 +65,7 @@ def require_some_image(root: Path, files: Sequence[str], what: str) -> None:
     Raises:
         FileNotFoundError: None of the files exists.
     """
-    if files and not any((root / file).is_file() for file in files):
+    if files and not any(inside(root, file).is_file() for file in files):
         raise FileNotFoundError(
             f"none of the {len(files)} images that {what} lists is in {root} "
             f"(first: {files[0]}); is this the right image folder?"

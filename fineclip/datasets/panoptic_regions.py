@@ -17,6 +17,7 @@ from fineclip.datasets.evaluation_batch import Skipped
 from fineclip.datasets.files import require_folder, require_some_image
 from fineclip.datasets.transforms import ImageTransform, as_transform
 from fineclip.images import UnusableImageError, read_image
+from fineclip.paths import inside
 from fineclip.registry import DATASETS
 from fineclip.text.vocabulary import Vocabulary, as_vocabulary
 
@@ -109,17 +110,17 @@ class _LabelledBoxes(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         image = self.images[index]
         skipped: Skipped = []
-        path = self.image_root / image.file_name
+        path = inside(self.image_root, image.file_name)
         try:
             pixels = read_image(path, (image.width, image.height))
             boxes = self._boxes(image, skipped)
         except UnusableImageError as error:
             return {"skipped": [(error.file, error.reason)]}
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        inside = boxes.clip(0, [image.width, image.height] * 2)
+        clipped = boxes.clip(0, [image.width, image.height] * 2)
         # A comparison with NaN is False, so rows without a box go too.
         keep = (areas >= self.min_area) & (areas <= self.max_area)
-        outside = keep & ~(inside[:, 2:] > inside[:, :2]).all(axis=1)
+        outside = keep & ~(clipped[:, 2:] > clipped[:, :2]).all(axis=1)
         if outside.any():
             skipped.append((str(path), f"{outside.sum()} boxes lie outside the image"))
         keep &= ~outside
@@ -130,7 +131,7 @@ class _LabelledBoxes(Dataset):
         return {
             "image": self.transform(pixels),
             "boxes": self.transform.map_boxes(
-                torch.from_numpy(inside[keep]).float(), image.width, image.height
+                torch.from_numpy(clipped[keep]).float(), image.width, image.height
             ),
             "data_sample": {
                 "image_id": image.image_id,
@@ -231,7 +232,7 @@ class PanopticRegionDataset(_LabelledBoxes):
         ]
         if not stuff:
             return boxes
-        path = self.panoptic_root / image.panoptic_file
+        path = inside(self.panoptic_root, image.panoptic_file)
         rgb = np.asarray(read_image(path))
         if rgb.shape[:2] != (image.height, image.width):
             raise UnusableImageError(

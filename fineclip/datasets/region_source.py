@@ -13,6 +13,7 @@ from fineclip.datasets.packed_strings import PackedStrings
 from fineclip.datasets.region_captions import RegionCaptions
 from fineclip.files import require_keys
 from fineclip.images import read_bytes
+from fineclip.paths import inside
 from fineclip.registry import DATA_PARTS
 
 
@@ -128,7 +129,7 @@ class AnnotationFiles:
 
     def file(self, number: int) -> str:
         """Path of an image."""
-        return str(self.image_root / self._files[number])
+        return str(inside(self.image_root, self._files[number]))
 
     def read(self, number: int) -> bytes:
         """The file of an image, undecoded.
@@ -136,7 +137,7 @@ class AnnotationFiles:
         Raises:
             UnusableImageError: There is no such file.
         """
-        return read_bytes(self.image_root / self._files[number])
+        return read_bytes(inside(self.image_root, self._files[number]))
 
 
 class _AnnotationRecords:

@@ -21,6 +21,7 @@ from fineclip.annotations import (
 from fineclip.datasets.files import require_folder, require_some_image
 from fineclip.datasets.transforms import ImageTransform, as_transform
 from fineclip.images import UnusableImageError, read_image
+from fineclip.paths import inside
 from fineclip.registry import DATASETS
 from fineclip.text.tokenizers import Tokenizer, get_tokenizer
 
@@ -90,7 +91,7 @@ class RetrievalDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         image_id, file_name, captions = self.images[index]
         try:
-            pixels = read_image(self.image_root / file_name)
+            pixels = read_image(inside(self.image_root, file_name))
         except UnusableImageError as error:
             return {"skipped": [(error.file, error.reason)]}
         # Without captions the rows are cut off again; the width T stays the tokenizer's.

@@ -32,6 +32,7 @@ from fineclip.checks import (
 )
 from fineclip.datasets.region_source import ImageRecord, ReadSettings
 from fineclip.files import parse_json, read_json
+from fineclip.paths import require_regular
 from fineclip.registry import DATA_PARTS
 
 INDEX = "index.json"
@@ -65,7 +66,7 @@ _CATEGORY = {"id": _ID, "name": TEXT}
 _SHARD = {
     "file": Check(
         "the name of a file beside the index",
-        lambda value: isinstance(value, str) and Path(value).name == value != "",
+        lambda value: isinstance(value, str) and Path(value).name == value not in ("", ".."),
     ),
     "bytes": integer_from(0, 2**62),
     "extensions": _WORDS,
@@ -186,6 +187,7 @@ class Shards:
         path = self._paths[self._shard[number]]
         offset, length = span.tolist()
         try:
+            require_regular(path)
             # Unbuffered: one read of what is needed, the member's header included.
             with path.open("rb", buffering=0) as file:
                 file.seek(offset - BLOCK)

@@ -19,7 +19,9 @@ import fineclip.registry
 from fineclip.checks import is_number, nearest, shown
 from fineclip.engine.settings import sections
 
-_PACKAGES = ("fineclip", "detection")
+PACKAGES = ("fineclip", "detection")
+"""Whose classes configs name, and whose signatures are held against them."""
+
 _CALL = re.compile(
     r"(?P<callee>\w+)(?:\.__init__)?\(\) (?P<what>got an unexpected keyword argument '(?P<key>\w+)'"
     r"|missing \d+ required .*|got multiple values for .*)"
@@ -39,7 +41,7 @@ def check_arguments(config: Mapping[str, Any]) -> None:
     Raises:
         ValueError: Naming key and class, with what is expected.
     """
-    own = _own_callables()
+    own = own_callables()
     for path, section in sections(config):
         kind = section.get("type")
         name = kind.rpartition(".")[2] if isinstance(kind, str) else ""
@@ -72,7 +74,7 @@ def _holder_of(key: str, config: Mapping[str, Any]) -> str | None:
     )
 
 
-def _own_callables() -> dict[str, Callable[..., Any]]:
+def own_callables() -> dict[str, Callable[..., Any]]:
     """Registered classes and functions of this project by name."""
     todo = [
         value
@@ -93,7 +95,7 @@ def _own_callables() -> dict[str, Callable[..., Any]]:
 
 
 def _is_own(item: Any) -> bool:
-    return getattr(item, "__module__", "").split(".")[0] in _PACKAGES
+    return getattr(item, "__module__", "").split(".")[0] in PACKAGES
 
 
 def _check_call(

@@ -16,6 +16,7 @@ from mmengine.config import Config, DictAction
 
 from fineclip.checks import nearest, shown
 from fineclip.engine.arguments import check_arguments
+from fineclip.engine.plain_config import read_plain_config
 from fineclip.engine.settings import VARIABLES, checks_of, sections
 
 OPTION = "--cfg-options"
@@ -76,7 +77,8 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     Keys with dots (``model.clip.name``) are merged into the finished config, as mmengine does.
 
     Args:
-        path: A Python config file.
+        path: A Python config file, which is run, or the ``plain_config.json`` of a training, which
+            is read (:mod:`fineclip.engine.plain_config`).
         options: Overrides by key.
 
     What the result says is checked before anything is built from it: variables by
@@ -96,6 +98,10 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
         _refuse_nan(key, value)
         if key in VARIABLES:
             VARIABLES[key].require(value, f"{OPTION} {key}")
+    if path.suffix == ".json":
+        config = read_plain_config(path)
+        _override(config, options, options, path)
+        return config
     with _naming(path):
         trees = _read_chain(path.resolve())
     assigned: dict[str, ast.Assign] = {}
@@ -108,16 +114,31 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
             _require_dict(key, value)
     with _naming(path):
         config = _evaluate(path.resolve(), trees, variables)
+    merged = {key: value for key, value in options.items() if key not in variables}
+    _override(config, options, merged, path)
+    return config
+
+
+def _override(
+    config: Config, options: Mapping[str, Any], merged: dict[str, Any], path: Path
+) -> None:
+    """Puts overrides into a finished config, and checks all that it says.
+
+    Args:
+        config: Changed in place.
+        options: All overrides.
+        merged: Those that are not in it yet.
+        path: Of the config, for messages.
+    """
     for key, value in options.items():
         _require_key(config, key, value, path)
     try:
-        config.merge_from_dict({k: v for k, v in options.items() if k not in variables})
+        config.merge_from_dict(merged)
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{OPTION} {' '.join(options)}: they do not go together ({error})"
         ) from error
     _check(config, options, path)
-    return config
 
 
 @contextmanager

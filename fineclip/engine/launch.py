@@ -23,6 +23,7 @@ from fineclip.checkpoints import (
 from fineclip.engine.arguments import explain_build_error
 from fineclip.engine.hooks import PlainCheckpointHook, unwrapped
 from fineclip.engine.optim import default_device
+from fineclip.engine.plain_config import write_plain_config
 from fineclip.engine.settings import sections
 from fineclip.engine.sharding import ShardedRunner, WholeCheckpointHook
 
@@ -114,6 +115,8 @@ def _check_checkpoint(runner: Runner, path: Any, *, resume: bool) -> None:
 def prepare_training(runner: Runner) -> None:
     """Builds the data sets of a run, so that what is wrong with them shows before it starts.
 
+    Its config is kept in the work dir as data, with which its weights can be used.
+
     Raises:
         FileNotFoundError: A file or folder of the data is missing.
         ValueError: A file is malformed, there is less data than one batch, or ``load_from``
@@ -132,6 +135,8 @@ def prepare_training(runner: Runner) -> None:
             f"the {len(loader.dataset)} training images do not fill one batch of "
             f"{loader.batch_size} per process: lower batch_size"
         )
+    if runner.rank == 0:
+        write_plain_config(runner.cfg, runner.work_dir)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from fineclip.files import read_json, require_keys
+from fineclip.images import MAX_PIXELS
 from fineclip.text import load_vocabulary
 from segmentation.data.preparation_run import (
     WRITTEN,
@@ -109,11 +111,15 @@ def _convert_59(
 
 
 def _convert_459(source: Path, target: Path, *, classes: int) -> str:
-    from scipy.io import loadmat  # slow to import, and a minimal environment has no scipy
+    from scipy.io import loadmat, whosmat  # slow to import, and a minimal environment has no scipy
 
     try:
         # Reading raises whatever the bytes lead to.
-        values = loadmat(source).get("LabelMap")
+        shapes = {name: shape for name, shape, _ in whosmat(source)}  # of the headers alone
+        pixels = math.prod(shapes.get("LabelMap", (0,)))
+        if pixels > MAX_PIXELS:
+            raise ValueError(f"its LabelMap has {pixels} pixels, more than {MAX_PIXELS}")
+        values = loadmat(source, variable_names=["LabelMap"]).get("LabelMap")
     except Exception as error:
         raise ValueError(f"{source} cannot be read as a .mat file: {error}") from None
     if values is None or values.ndim != 2:

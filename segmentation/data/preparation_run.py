@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from fineclip.files import replacing
+from fineclip.paths import inside
 
 Progress = Callable[[int, int], None]
 
@@ -103,11 +104,12 @@ def find_named(places: Sequence[Path], names: Sequence[str], suffix: str, what: 
 
     Raises:
         FileNotFoundError: No folder, or a file is missing.
+        ValueError: A name leads out of the folder.
     """
     there = [place for place in places if place.is_dir()]
     if not there:
         raise FileNotFoundError(f"folder {places[0]} does not exist; {_expected(places, what)}")
-    files = {place: [place / f"{name}{suffix}" for name in names] for place in there}
+    files = {place: [inside(place, f"{name}{suffix}") for name in names] for place in there}
     missing = {
         place: [file.name for file in found if not file.is_file()] for place, found in files.items()
     }
