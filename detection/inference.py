@@ -21,6 +21,7 @@ from fineclip.files import write_atomically
 from fineclip.models import BACKGROUND, resolve_class_embeddings
 from fineclip.text import Vocabulary
 from fineclip.visualization import draw_boxes, save_png
+from fineclip.work_dirs import weights_file
 
 
 def trained_detector(path: str | Path) -> tuple[Path, Path]:
@@ -32,15 +33,7 @@ def trained_detector(path: str | Path) -> tuple[Path, Path]:
     Raises:
         FileNotFoundError: There is no checkpoint, or not the one config that training leaves.
     """
-    path = Path(path)
-    checkpoint = path
-    if path.is_dir():
-        pointer = path / "last_checkpoint"
-        if not pointer.is_file():
-            raise FileNotFoundError(f"{path} holds no checkpoint of a training (last_checkpoint)")
-        checkpoint = path / Path(pointer.read_text().strip()).name
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
+    checkpoint = weights_file(path)
     configs = sorted(checkpoint.parent.glob("*.py"))
     if len(configs) != 1:
         raise FileNotFoundError(
@@ -110,8 +103,8 @@ class OpenVocabularyDetector:
         # The checkpoint has the image tower and the classes of training, which are replaced.
         config.model.backbone.pretrained = None
         head.class_embeddings = None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it has no weights yet, and no classes
+        # That it has no weights yet, and no classes; mmdet itself sets what is shown.
+        with warnings.catch_warnings(record=True):
             self.model = init_detector(config, None, device=str(device))
         load_trained(self.model, read_checkpoint(checkpoint, mmap=True), checkpoint)
         found = resolve_class_embeddings(

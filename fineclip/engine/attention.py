@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fineclip.engine.optim import default_device
+from fineclip.devices import default_device
 
 
 @contextmanager
