@@ -16,12 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from fineclip.checkpoints import load_trained, read_checkpoint
+from fineclip.configuration.plain import PLAIN_CONFIG
 from fineclip.engine import explaining_errors, load_config
-from fineclip.engine.plain_config import PLAIN_CONFIG
 from fineclip.files import write_atomically
 from fineclip.models import BACKGROUND, resolve_class_embeddings
 from fineclip.text import Vocabulary
 from fineclip.visualization import draw_boxes, save_png
+from fineclip.work_dirs import weights_file
 
 
 def trained_detector(path: str | Path) -> tuple[Path, Path]:
@@ -33,15 +34,7 @@ def trained_detector(path: str | Path) -> tuple[Path, Path]:
     Raises:
         FileNotFoundError: There is no checkpoint, or not the config that training leaves as data.
     """
-    path = Path(path)
-    checkpoint = path
-    if path.is_dir():
-        pointer = path / "last_checkpoint"
-        if not pointer.is_file():
-            raise FileNotFoundError(f"{path} holds no checkpoint of a training (last_checkpoint)")
-        checkpoint = path / Path(pointer.read_text().strip()).name
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
+    checkpoint = weights_file(path)
     config = checkpoint.parent / PLAIN_CONFIG
     if not config.is_file():
         programs = sorted(checkpoint.parent.glob("*.py"))
@@ -114,8 +107,8 @@ class OpenVocabularyDetector:
         config.model.backbone.pretrained = None
         head.class_embeddings = None
         trained = read_checkpoint(checkpoint, mmap=True)  # refused before anything slow
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it has no weights yet, and no classes
+        # That it has no weights yet, and no classes; mmdet itself sets what is shown.
+        with warnings.catch_warnings(record=True):
             self.model = init_detector(config, None, device=str(device))
         load_trained(self.model, trained, checkpoint)
         found = resolve_class_embeddings(

@@ -124,3 +124,39 @@ def require_keys(data: Any, keys: Sequence[str], where: str) -> None:
     for key in keys:
         if key not in data:
             raise ValueError(f"{where}: missing key {key!r}")
+
+
+def require_folder(path: Path | str, what: str) -> Path:
+    """Checks that a folder exists.
+
+    Args:
+        path: The folder.
+        what: What it should hold, for the message.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: It is missing or no folder.
+    """
+    if not Path(path).is_dir():
+        raise FileNotFoundError(f"{what}: folder {path} does not exist")
+    return Path(path)
+
+
+def require_file(path: Path | str, what: str) -> Path:
+    """Checks that a file exists.
+
+    Args:
+        path: The file.
+        what: What it should hold or who names it, for the message.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: It is missing or no file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{what}: {path} does not exist")
+    return Path(path)

@@ -51,3 +51,8 @@ PARAM_SCHEDULERS = _root.Registry(
     scope="fineclip",
     locations=["fineclip.engine"],
 )
+
+# Nothing of this package's is in these. mmengine warns of every registry that a scope lacks.
+for _name in ("OPTIMIZERS", "VISUALIZERS", "VISBACKENDS", "LOG_PROCESSORS", "RUNNERS"):
+    _parent = getattr(_root, _name)
+    _root.Registry(_parent.name, parent=_parent, scope="fineclip")

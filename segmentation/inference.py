@@ -15,6 +15,7 @@ from PIL import Image
 
 from fineclip.files import write_atomically
 from fineclip.visualization import draw_label_map, save_label_map, save_png
+from fineclip.work_dirs import weights_file
 from segmentation.modeling import Segmenter, SlidingWindows, build_segmenter, load_checkpoint
 
 
@@ -63,7 +64,7 @@ def load_segmenter(
     """Builds a segmenter and fills it from a checkpoint.
 
     Args:
-        weights: The release's ``model_final.pth``, or a file of training here. None:
+        weights: The release's ``model_final.pth``, a file of training here, or its work dir. None:
             ``MODEL.WEIGHTS`` of the configuration.
         config_file: Its configuration, which only detectron2 can read. None: the network of the
             published recipes on ``model``, with sliding windows.
@@ -78,7 +79,7 @@ def load_segmenter(
     if config_file is None:
         if weights is None:
             raise ValueError("name the weights of a trained segmenter")
-        _require(weights)
+        weights = weights_file(weights)
         found = build_segmenter(
             model,
             # Every call names its own.
@@ -102,7 +103,7 @@ def load_segmenter(
     weights = weights or cfg.MODEL.WEIGHTS
     if not weights:
         raise ValueError(f"name the weights of a trained segmenter: {config_file} does not")
-    _require(weights)
+    weights = weights_file(weights)  # before a model is built: a typo should not cost minutes
     skip_clip_weights(cfg)
     cfg.MODEL.DEVICE = str(device)
     cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON = ""
@@ -147,9 +148,3 @@ def segment_images(
     content = {"names": dict(enumerate(names)), "images": done}
     write_atomically(out / "segmentation.json", json.dumps(content, indent=1) + "\n")
     return done
-
-
-def _require(weights: str | Path) -> None:
-    """Before a model is built: a typo should not cost minutes."""
-    if not Path(weights).is_file():
-        raise FileNotFoundError(f"checkpoint {weights} does not exist")

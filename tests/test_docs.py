@@ -166,7 +166,7 @@ def test_commands_are_understood(page, monkeypatch):
             pytest.importorskip("detectron2")
             from segmentation.engine import load_config
 
-            load_config(args.config_file, args.options)
+            load_config(args.config, args.options)
         elif getattr(args, "config", None):
             if "detection" in args.config:
                 pytest.importorskip("mmdet")

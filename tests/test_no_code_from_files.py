@@ -30,8 +30,8 @@ from fineclip.checkpoints import (
     load,
     read_checkpoint,
 )
+from fineclip.configuration.plain import PLAIN_CONFIG, write_plain_config
 from fineclip.engine import build_runner, load_config
-from fineclip.engine.plain_config import PLAIN_CONFIG, write_plain_config
 from fineclip.models import DenseCLIP
 from fineclip.models.class_embedding_files import read_class_embeddings
 from fineclip.text.vocabulary import as_vocabulary

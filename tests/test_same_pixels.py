@@ -9,7 +9,7 @@ from image_files import BOX, HEIGHT, ORIENTED, WIDTH, other_files, write_lossy, 
 from PIL import Image
 from region_text import region_text_dataset
 
-from fineclip.command_line import readable_images
+from fineclip.command_line.images import readable_images
 from fineclip.datasets.panoptic_regions import InstanceRegionDataset
 from fineclip.datasets.retrieval import RetrievalDataset
 from fineclip.datasets.shard_writer import make_shards

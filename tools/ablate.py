@@ -8,40 +8,45 @@ import sys
 import time
 from pathlib import Path
 
-from fineclip.command_line import report_error
-from fineclip.engine import OverridesAction
-from fineclip.experiments.ablation import Ablation, run_ablation
-from fineclip.experiments.engine import interrupt_on_sigterm
-from fineclip.experiments.results import ablation_table
+from fineclip.command_line import (
+    ToolParser,
+    add_cfg_options,
+    add_config,
+    integer_argument,
+    report_error,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         description=__doc__,
         epilog="Finished trainings are kept and interrupted ones continue from their last "
-        "checkpoint; a row whose settings changed trains afresh. results.json, results.md and "
-        "results.png in the work dir are current after every training. Exit code 2 and one line "
+        "checkpoint; a row whose\nsettings changed trains afresh. results.json, results.md and "
+        "results.png in the work dir are current\nafter every training. Exit code 2 and one line "
         "on standard error for bad usage, 1 where a training failed.",
     )
-    parser.add_argument("--config", required=True, metavar="CONFIG", help="one of configs/ablation")
+    add_config(parser, "one of configs/ablation", required=True)
     parser.add_argument(
         "--work-dir",
         type=Path,
         default=Path("work_dirs/ablation"),
         metavar="D",
-        help="default: %(default)s",
+        help="where everything goes",
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="S", help="default: 0")
+    parser.add_argument(
+        "--seeds",
+        type=integer_argument(0),
+        nargs="+",
+        default=[0],
+        metavar="S",
+        help="a table of means over them",
+    )
     parser.add_argument(
         "--rows", nargs="+", metavar="NAME", help="train only these (default: all of the config)"
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=OverridesAction,
-        default={},
-        metavar="K=V",
-        help="overrides: top-level variables (data_root=D epochs=N lr=X workers=N) or dotted keys "
+    add_cfg_options(
+        parser,
+        "overrides: top-level variables (data_root=D epochs=N lr=X workers=N) or dotted keys "
         "(rows.SILC.options.num_local=4)",
     )
     return parser.parse_args(argv)
@@ -49,6 +54,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    from fineclip.configuration.reading import read_config  # mmengine: not for --help
+
+    try:
+        read_config(args.config, args.cfg_options)
+    except (ValueError, OSError) as error:
+        return report_error(error)
+    from fineclip.experiments.ablation import Ablation, run_ablation  # torch takes seconds
+    from fineclip.experiments.engine import interrupt_on_sigterm  # the same
+    from fineclip.experiments.results import ablation_table  # matplotlib, too
+
     interrupt_on_sigterm()
     start = time.monotonic()
     try:

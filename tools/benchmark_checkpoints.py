@@ -14,19 +14,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
-
-from fineclip.experiments.checkpoint_benchmark import benchmark_conversions, conversion_table
-from fineclip.files import write_atomically
+from fineclip.command_line import ToolParser, check_out_file, positive, report_error
+from fineclip.configuration.model_names import check_model_name
+from fineclip.files import require_folder, write_atomically
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ToolParser(description=__doc__)
+    parser.add_argument("--model", default="ViT-L-14-336", metavar="M", help="open_clip name")
+    parser.add_argument("--rounds", type=positive, default=10, metavar="N", help="best of so many")
     parser.add_argument(
-        "--model", default="ViT-L-14-336", help="open_clip name (default: %(default)s)"
+        "--folder",
+        type=Path,
+        metavar="D",
+        help="where temporary files go (default: the system's place for them)",
     )
-    parser.add_argument("--rounds", type=int, default=10, metavar="N", help="default: %(default)s")
-    parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
     parser.add_argument("--out", type=Path, metavar="F.json", help="write the figures here too")
     return parser.parse_args(argv)
 
@@ -34,6 +36,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
+        check_model_name(args.model, "--model")
+        check_out_file(args.out)
+        if args.folder is not None:
+            require_folder(args.folder, "--folder")
+        import torch  # seconds
+
+        from fineclip.experiments.checkpoint_benchmark import (  # torch, too
+            benchmark_conversions,
+            conversion_table,
+        )
+
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             rows = benchmark_conversions(
                 args.model,
@@ -45,8 +58,7 @@ def main(argv: list[str] | None = None) -> int:
             report = {"model": args.model, "torch": torch.__version__, "rows": rows}
             write_atomically(args.out, json.dumps(report, indent=2) + "\n")
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return report_error(error)
     print(f"{args.model}, {rows[0]['bytes'] / 2**30:.2f} GiB, best of {args.rounds}")
     print(conversion_table(rows))
     return 0

@@ -10,96 +10,105 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 from pathlib import Path
 
-from fineclip.engine.optim import default_device
-from fineclip.files import write_atomically
-from fineclip.text import load_vocabulary
-from segmentation.experiments.inference_benchmark import (
-    MODES,
-    InferenceSettings,
-    benchmark_modes,
-    mode_table,
+from fineclip.command_line import (
+    ToolParser,
+    add_device,
+    check_out_file,
+    positive,
+    real_number,
+    report_error,
+    silence_libraries,
 )
+from fineclip.files import write_atomically
+from fineclip.text.vocabulary import load_vocabulary
 
+MODES = ("lean", "plain", "plain_text_once")
 YARDSTICKS = Path(__file__).parent / "yardsticks"  # slow twins, no part of the packages
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         description=__doc__,
-        epilog="modes: " + "; ".join(f"{name}: {what}" for name, what in MODES.items()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="modes: lean: the segmenter as it is, its vocabulary encoded beforehand; plain: "
+        "the formulas, texts\nencoded for every image; plain_text_once: the same with the "
+        "vocabulary encoded beforehand.",
     )
-    defaults = InferenceSettings()
-    parser.add_argument("--model", default=defaults.model, help="CLIP model (%(default)s)")
-    parser.add_argument(
-        "--vocabulary", default=defaults.vocabulary, metavar="F", help="class list (%(default)s)"
-    )
+    parser.add_argument("--model", default="ViT-B/16", metavar="M", help="CLIP model")
+    parser.add_argument("--vocabulary", default="ade847", metavar="F", help="class list")
     parser.add_argument(
         "--grid",
-        type=_positive,
-        default=defaults.grid,
+        type=positive,
+        default=24,
         metavar="N",
-        help="side of CLIP's input in patches (%(default)s)",
+        help="side of CLIP's input in patches",
     )
     parser.add_argument(
+        "--image-size",
         "--image",
-        type=_positive,
+        type=positive,
         nargs=2,
-        default=(defaults.height, defaults.width),
+        default=(512, 683),
         metavar=("H", "W"),
-        help=f"its size in pixels ({defaults.height} {defaults.width})",
+        help="height and width of the image in pixels",
     )
     parser.add_argument(
         "--whole-image", action="store_true", help="one input in place of sliding windows"
     )
     parser.add_argument(
-        "--memory-budget", type=float, metavar="GIB", help="of the lean mode (default: 2)"
+        "--memory-budget",
+        type=real_number(0, above=True),
+        metavar="GIB",
+        help="of the lean mode (default: 2)",
     )
     parser.add_argument(
         "--modes",
         default=",".join(MODES),
         metavar="M,M,...",
-        help="the others are compared with the first (%(default)s)",
+        help=f"out of {', '.join(MODES)}; the others are compared with the first",
     )
-    parser.add_argument("--device", default=str(default_device()), help="default: %(default)s")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads")
+    add_device(parser)
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)"
+    )
     parser.add_argument("--out", type=Path, metavar="F.json", help="write the figures here too")
     return parser.parse_args(argv)
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
-    return int(text)
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    logging.getLogger().setLevel(logging.ERROR)
-    settings = InferenceSettings(
-        model=args.model,
-        vocabulary=args.vocabulary,
-        grid=args.grid,
-        height=args.image[0],
-        width=args.image[1],
-        sliding_window=not args.whole_image,
-        memory_budget=args.memory_budget and int(args.memory_budget * 2**30),
-        device=args.device,
-        threads=args.threads,
-        yardstick=str(YARDSTICKS / "plain_inference.py"),
-    )
+    silence_libraries()
     try:
+        check_out_file(args.out)
         load_vocabulary(args.vocabulary)
+        if unknown := sorted(set(args.modes.split(",")) - set(MODES)):
+            raise ValueError(f"--modes: unknown {', '.join(unknown)}; known: {', '.join(MODES)}")
+        from fineclip.devices import usable_device  # torch takes seconds
+        from segmentation.experiments.inference_benchmark import (  # detectron2, too
+            InferenceSettings,
+            benchmark_modes,
+            mode_table,
+        )
+
+        settings = InferenceSettings(
+            model=args.model,
+            vocabulary=args.vocabulary,
+            grid=args.grid,
+            height=args.image_size[0],
+            width=args.image_size[1],
+            sliding_window=not args.whole_image,
+            memory_budget=args.memory_budget and int(args.memory_budget * 2**30),
+            device=str(usable_device(args.device)),
+            threads=args.threads,
+            yardstick=str(YARDSTICKS / "plain_inference.py"),
+        )
         result = benchmark_modes(
             settings, args.modes.split(","), lambda line: print(line, file=sys.stderr, flush=True)
         )
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     print(mode_table(result))
     if args.out:
         write_atomically(args.out, json.dumps(result, indent=2) + "\n")

@@ -11,23 +11,25 @@ import argparse
 import sys
 from pathlib import Path
 
-from fineclip.command_line import positive, progress_bar, report_error
-from fineclip.models import BACKGROUND, resolve_class_embeddings, write_class_embeddings
-from fineclip.models.class_embedding_files import (
-    CACHE_VARIABLE,
-    SUFFIX,
-    check_class_embeddings_target,
+from fineclip.command_line import (
+    ERRORS_EPILOG,
+    ToolParser,
+    add_device,
+    add_weights,
+    positive,
+    progress_bar,
+    report_error,
 )
-from fineclip.text import TEMPLATES, known_vocabularies
+from fineclip.configuration.model_names import check_model_name
+from fineclip.text.templates import TEMPLATES
+from fineclip.text.vocabulary import known_vocabularies, load_vocabulary
+from fineclip.work_dirs import check_weights
+
+BACKGROUND, SUFFIX, CACHE_VARIABLE = "background", ".safetensors", "FINECLIP_CACHE_DIR"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Exit code 2 and one line on standard error for bad usage or bad input; nothing is "
-        "written then.",
-    )
+    parser = ToolParser(description=__doc__, epilog=f"{ERRORS_EPILOG} Nothing is written then.")
     parser.add_argument(
         "vocabulary",
         metavar="VOCABULARY",
@@ -37,37 +39,35 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("out", metavar="OUT", type=Path, help=f"file to write, {SUFFIX}")
     parser.add_argument("--model", required=True, metavar="M", help="a model name open_clip knows")
-    parser.add_argument(
-        "--pretrained", required=True, metavar="P", help="open_clip tag, or path of a checkpoint"
-    )
+    add_weights(parser, "open_clip tag, a checkpoint, or the work dir of a training", required=True)
     parser.add_argument(
         "--templates",
         nargs="+",
         default=["vild"],
         metavar="T",
         help=f"one of {', '.join(TEMPLATES)}; or strings with {{}} where the name goes and, if "
-        "wanted, {article} (default: vild, the 63 templates of F-ViT, CLIPSelf and FineCLIP)",
+        "wanted, {article}; vild: the 63 templates of F-ViT, CLIPSelf and FineCLIP",
     )
     parser.add_argument(
         "--background",
         nargs="?",
         const=BACKGROUND,
         metavar="WORD",
-        help=f"add a last row for a word that means no class (plain --background: {BACKGROUND})",
+        help=f"add a last row for a word that means no class, plain --background: {BACKGROUND} "
+        "(default: none)",
     )
     parser.add_argument(
         "--synonyms", action="store_true", help="average over all names of a class, not the first"
     )
-    parser.add_argument(
-        "--batch-size", type=positive, default=256, metavar="N", help="default: 256"
-    )
-    parser.add_argument("--device", default="cpu", help="default: cpu")
+    parser.add_argument("--batch-size", type=positive, default=256, metavar="N", help="prompts")
+    add_device(parser)
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--cache-dir",
         type=Path,
         metavar="D",
-        help=f"default: ${CACHE_VARIABLE}/class_embeddings, else the user's cache folder",
+        help="where results are kept (default: class_embeddings below the folder that "
+        f"{CACHE_VARIABLE} names, else below the user's cache folder)",
     )
     group.add_argument("--no-cache", action="store_true", help="neither read nor fill the cache")
     return parser.parse_args(argv)
@@ -76,21 +76,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
-        check_class_embeddings_target(args.out)
+        check_model_name(args.model, "--model")
+        check_weights(args.weights)
         if Path(args.vocabulary).suffix == SUFFIX:
             raise ValueError(f"VOCABULARY: {args.vocabulary} holds class embeddings already")
+        load_vocabulary(args.vocabulary)
+        from fineclip.devices import usable_device  # torch takes seconds
+
+        device = usable_device(args.device)
+        from fineclip.models import resolve_class_embeddings, write_class_embeddings  # the same
+        from fineclip.models.class_embedding_files import check_class_embeddings_target  # the same
+
+        check_class_embeddings_target(args.out)
         with progress_bar("prompts", "prompt") as progress:
             result = resolve_class_embeddings(
                 args.vocabulary,
                 args.model,
-                args.pretrained,
+                args.weights,
                 args.templates[0] if len(args.templates) == 1 else args.templates,
                 background=args.background,
                 synonyms=args.synonyms,
                 cache_dir=args.cache_dir,
                 cache=not args.no_cache,
                 batch_size=args.batch_size,
-                device=args.device,
+                device=device,
                 progress=progress,
             )
         write_class_embeddings(args.out, result)

@@ -7,18 +7,16 @@ import json
 import sys
 from pathlib import Path
 
-from fineclip.command_line import ERRORS_EPILOG, progress_bar, report_error
-from fineclip.datasets.checking import check_data
-from fineclip.files import write_atomically
+from fineclip.command_line import ToolParser, check_out_file, progress_bar, report_error
+from fineclip.files import require_file, require_folder, write_atomically
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         description=(
             "Say what is wrong with the files of a data set: what is mended when they are read, "
             "what is left out, what is refused. Exit code 0: clean, or mended aloud; 2: refused."
         ),
-        epilog=ERRORS_EPILOG,
     )
     parser.add_argument(
         "--annotations",
@@ -47,6 +45,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
+        for option in ("annotations", "captions", "region_captions", "panoptic"):
+            if (file := getattr(args, option)) is not None:
+                require_file(file, f"--{option.replace('_', '-')}")
+        if args.image_root is not None:
+            require_folder(args.image_root, "--image-root")
+        check_out_file(args.fix, "--fix")
+        check_out_file(args.json, "--json")
+        from fineclip.datasets.checking import check_data  # torch takes seconds
+
         with progress_bar("images", "image") as progress:
             checked = check_data(
                 args.annotations,

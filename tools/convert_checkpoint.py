@@ -11,20 +11,25 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
-from fineclip.checkpoints import convert
-from fineclip.checkpoints.conversion import TARGETS
-from fineclip.command_line import report_error
+from fineclip.command_line import ERRORS_EPILOG, ToolParser, positive, report_error
+from fineclip.work_dirs import resolved
+
+TARGETS = ("open_clip", "eva_clip", "huggingface", "fvit", "catseg")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Unknown keys and shapes that do not fit are errors that list them. Exit code 2 and "
-        "one line on standard error for bad usage or bad input; nothing is written then.",
+        epilog="Unknown keys and shapes that do not fit are errors that list them.\n"
+        f"{ERRORS_EPILOG} Nothing is written then.",
     )
-    parser.add_argument("src", metavar="SRC", help="checkpoint file, or a Hugging Face folder")
+    parser.add_argument(
+        "src",
+        metavar="SRC",
+        help="checkpoint file, the work dir of a training, or a Hugging Face folder",
+    )
     parser.add_argument(
         "dst",
         metavar="DST",
@@ -40,7 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--image-size",
-        type=int,
+        type=positive,
         metavar="N",
         help="resample the absolute position table to N x N pixels (default: leave it alone)",
     )
@@ -74,8 +79,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
+        if not Path(args.src).exists():
+            raise FileNotFoundError(f"{args.src} does not exist")
+        from fineclip.checkpoints import convert  # torch takes seconds
+
         report = convert(
-            args.src,
+            resolved(args.src),
             args.dst,
             to=args.to,
             image_size=args.image_size,

@@ -2,9 +2,9 @@
 r"""Detects in images what a vocabulary names, with a trained F-ViT.
 
 python tools/detect.py photos/ --vocabulary cat "a red umbrella" --out found/ \
-      --checkpoint work_dirs/ov-coco_eva02-b-16
+      --weights work_dirs/ov-coco_eva02-b-16
 
-Without --checkpoint it is the tiny detector of the quickstart, which knows the built-in scenes.
+Without --weights it is the tiny detector of the quickstart, which knows the built-in scenes.
 """
 
 from __future__ import annotations
@@ -14,42 +14,38 @@ import sys
 from pathlib import Path
 
 from fineclip.command_line import (
+    ToolParser,
+    add_cfg_options,
+    add_config,
+    add_device,
     add_images_and_names,
-    asked_names,
-    quickstart_result,
-    readable_images,
+    add_weights,
+    real_number,
     report_error,
-    report_unusable,
     silence_libraries,
 )
-from fineclip.datasets.files import list_images
-from fineclip.engine import OverridesAction, default_device
-from fineclip.images import UnusableImageError
+from fineclip.work_dirs import quickstart_result, weights_file
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/detection/fineclip")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(description=__doc__)
     add_images_and_names(parser)
-    parser.add_argument(
-        "--checkpoint",
-        "--weights",
+    add_weights(
+        parser,
+        f"trained weights, or the work dir of their training (default: {QUICKSTART})",
         type=Path,
-        metavar="W",
-        help=f"trained weights, or the work dir of their training (default: {QUICKSTART})",
+    )
+    add_config(
+        parser,
+        "config of the detector, a Python file that is run (default: the plain_config.json beside "
+        "the weights, read as data)",
     )
     parser.add_argument(
-        "--config",
-        metavar="C",
-        help="config of the detector, a Python file that is run (default: the plain_config.json "
-        "beside the weights, read as data)",
-    )
-    parser.add_argument(
+        "--text-weights",
         "--text-pretrained",
-        metavar="T",
+        metavar="W",
         help="weights of the text tower (default: those the config names)",
     )
     parser.add_argument(
@@ -57,50 +53,52 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         default=Path("detections"),
         metavar="DIR",
-        help="where drawn images and detections.json go (default: %(default)s)",
+        help="where drawn images and detections.json go",
     )
     parser.add_argument(
         "--score-threshold",
-        type=float,
+        type=real_number(0, 1),
         default=0.2,
         metavar="S",
-        help="leave out what is less certain (default: %(default)s)",
+        help="leave out what is less certain",
     )
-    parser.add_argument("--device", default=str(default_device()), help="default: %(default)s")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=OverridesAction,
-        default={},
-        metavar="K=V",
-        help="overrides",
-    )
+    add_device(parser)
+    add_cfg_options(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     silence_libraries()
-    from detection.inference import detect_images, load_detector  # mmdet takes 10 s: --help is fast
+    from fineclip.command_line import images as asked  # NumPy and Pillow: not for --help
+    from fineclip.configuration.reading import read_config  # mmengine: the same
 
     try:
-        files = list_images(args.images)
-        vocabulary = asked_names(args)
+        files = asked.asked_images(args)
+        vocabulary = asked.asked_names(args)
+        weights = weights_file(args.weights or quickstart_result(QUICKSTART))
+        if args.config:
+            read_config(args.config, args.cfg_options)
+        from fineclip.devices import usable_device  # torch takes seconds
+
+        device = usable_device(args.device)
+        from detection.inference import detect_images, load_detector  # mmdet takes 10 s
+
         detector = load_detector(
-            args.checkpoint or quickstart_result(QUICKSTART),
+            weights,
             vocabulary,
             config_file=args.config,
             options=args.cfg_options,
-            text_pretrained=args.text_pretrained,
-            device=args.device,
+            text_pretrained=args.text_weights,
+            device=device,
         )
     except (ValueError, OSError) as error:
         return report_error(error)
-    unusable: list[UnusableImageError] = []
-    images = readable_images(files, unusable)
+    unusable: list[asked.UnusableImageError] = []
+    images = asked.readable_images(files, unusable)
     results = detect_images(detector, images, args.out, args.score_threshold)
     print(f"{len(results)} objects in {len(files) - len(unusable)} images: {args.out}")
-    return report_unusable(unusable)
+    return asked.report_unusable(unusable)
 
 
 if __name__ == "__main__":

@@ -8,29 +8,39 @@ import json
 import sys
 from pathlib import Path
 
-from fineclip.command_line import candidate_classes
-from fineclip.evaluation.folder import evaluate_folder, format_table
-from fineclip.evaluation.tasks import TASKS
-from fineclip.files import write_atomically
+from fineclip.command_line import (
+    ToolParser,
+    add_device,
+    add_weights,
+    check_out_file,
+    integer_argument,
+    positive,
+    report_error,
+)
+from fineclip.configuration.model_names import check_model_name
+from fineclip.files import require_file, require_folder, write_atomically
 from fineclip.text.templates import TEMPLATES
 from fineclip.text.vocabulary import known_vocabularies
+from fineclip.work_dirs import check_weights
+
+TASKS = ("box_classification", "retrieval")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="Exit code 2 and one line on standard error for bad usage or bad input.",
-    )
-    parser.add_argument("--model", required=True, help="open_clip model name, such as ViT-B-16")
+    parser = ToolParser(description=__doc__)
     parser.add_argument(
-        "--pretrained",
-        help="open_clip tag (openai), a checkpoint file in any known format, or one of this "
-        "package's training runs; left out: random weights",
+        "--model", required=True, metavar="M", help="open_clip model name, such as ViT-B-16"
+    )
+    add_weights(
+        parser,
+        "open_clip tag (openai), a checkpoint file in any known format, or the work dir of a "
+        "training (default: random weights)",
     )
     parser.add_argument(
         "--data-root",
         required=True,
         type=Path,
+        metavar="D",
         help="folder with SPLIT/ (images) and annotations/ (panoptic_SPLIT.json and its PNG "
         "folder, or instances_SPLIT.json; captions_SPLIT.json)",
     )
@@ -42,18 +52,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="TASK",
         help=f"any of {', '.join(TASKS)} (default: both)",
     )
-    parser.add_argument("--split", help="default: val2017 if there is such a folder, else val")
+    parser.add_argument(
+        "--split",
+        metavar="S",
+        help="its part to evaluate on (default: val2017 if there is such a folder, else val)",
+    )
     parser.add_argument(
         "--annotations",
         nargs="+",
         type=Path,
         default=[],
         metavar="JSON",
-        help="annotation files to use instead of those found; the kind follows from the content",
+        help="annotation files, whose kind follows from the content (default: those found)",
     )
     parser.add_argument(
         "--image-size",
-        type=int,
+        type=positive,
         metavar="N",
         help="side of the network input in pixels (default: the model's own)",
     )
@@ -62,13 +76,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         choices=("squash", "pad"),
         default="squash",
         help="squash: to a square, bilinear (FineCLIP's protocol); pad: longer side to N, "
-        "bicubic, black at the right and bottom (CLIPSelf's dense protocol) (default: %(default)s)",
+        "bicubic, black at the right and bottom (CLIPSelf's dense protocol)",
     )
     parser.add_argument(
         "--templates",
         default="vild",
-        help=f"prompts: {', '.join(TEMPLATES)}, or a string with {{}} for the class name "
-        "(default: %(default)s)",
+        metavar="T",
+        help=f"prompts: {', '.join(TEMPLATES)}, or a string with {{}} for the class name",
     )
     parser.add_argument(
         "--vocabulary",
@@ -77,36 +91,43 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="candidate classes: " + ", ".join(known_vocabularies()) + "; or a file (JSON, or text "
         "with a name a line); or several names (default: the categories of the annotation file)",
     )
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images")
     parser.add_argument(
-        "--batch-size", type=int, default=32, metavar="N", help="images (default: %(default)s)"
+        "--workers", type=integer_argument(0), default=2, metavar="N", help="processes that load"
     )
+    add_device(parser)
     parser.add_argument(
-        "--workers",
-        type=int,
-        default=2,
-        metavar="N",
-        help="processes that load (default: %(default)s)",
+        "--amp", choices=("bf16", "fp16"), help="mixed precision (default: float32)"
     )
-    parser.add_argument("--device", help="default: the accelerator if there is one")
-    parser.add_argument("--amp", choices=("bf16", "fp16"), help="default: full precision")
-    parser.add_argument("--out", type=Path, metavar="F.json", help="write the results here too")
+    parser.add_argument("--out", type=Path, metavar="F.json", help="write the results here, too")
     args = parser.parse_args(argv)
-    for name, least in (("batch_size", 1), ("workers", 0), ("image_size", 1)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            parser.error(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
     args.tasks = list(dict.fromkeys(args.tasks))
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    from fineclip.command_line.images import candidate_classes  # NumPy and Pillow: not for --help
+
     try:
-        if args.out and not args.out.resolve().parent.is_dir():
-            raise FileNotFoundError(f"--out: folder {args.out.resolve().parent} does not exist")
+        check_out_file(args.out)
+        check_model_name(args.model, "--model")
+        check_weights(args.weights)
+        for file in args.annotations:
+            require_file(file, "--annotations")
+        require_folder(args.data_root, "--data-root")
+        vocabulary = args.vocabulary and candidate_classes(args.vocabulary)
+        from fineclip.devices import usable_device  # torch takes seconds
+
+        usable_device(args.device)
+        from mmengine.logging import MMLogger
+
+        MMLogger.get_instance("mmengine", log_level="WARNING")  # notes are check_data.py's
+        from fineclip.evaluation.folder import evaluate_folder, format_table  # open_clip, too
+
         report = evaluate_folder(
             args.model,
-            args.pretrained,
+            args.weights,
             args.data_root,
             tasks=args.tasks,
             split=args.split,
@@ -114,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
             image_size=args.image_size,
             resize=args.resize,
             templates=args.templates,
-            vocabulary=args.vocabulary and candidate_classes(args.vocabulary),
+            vocabulary=vocabulary,
             batch_size=args.batch_size,
             workers=args.workers,
             device=args.device,
@@ -125,8 +146,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.out:
             write_atomically(args.out, json.dumps(report, indent=2) + "\n")
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return report_error(error)
     return 0
 
 

@@ -7,12 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-from fineclip.command_line import progress_bar, report_error
-from fineclip.scenes import make_scenes
+from fineclip.command_line import ToolParser, integer_argument, positive, progress_bar, report_error
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         description=(
             "Write synthetic scenes to OUT: train/ and val/ images, annotations/ (COCO instances, "
             "captions, region captions, panoptic, semantic maps, LVIS) and vocabulary.json. "
@@ -21,27 +20,31 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
     parser.add_argument(
-        "--images", metavar="N", type=int, default=3000, help="training images (default: 3000)"
+        "--images", metavar="N", type=positive, default=3000, help="training images"
     )
     parser.add_argument(
-        "--val-images", metavar="M", type=int, help="validation images (default: N / 6, at least 1)"
+        "--val-images",
+        metavar="M",
+        type=positive,
+        help="validation images (default: N / 6, at least 1)",
     )
     parser.add_argument(
-        "--seed", metavar="S", type=int, default=0, help="seed of the world (default: 0)"
+        "--seed", metavar="S", type=integer_argument(0), default=0, help="seed of the world"
     )
     parser.add_argument(
+        "--image-size",
         "--size",
         metavar="PX",
-        type=int,
+        type=positive,
         default=128,
-        help="side of the images in pixels (default: 128)",
+        help="side of the images in pixels",
     )
     parser.add_argument(
         "--workers",
         metavar="W",
-        type=int,
+        type=positive,
         default=min(4, os.cpu_count() or 1),
-        help="processes (default: number of cores, at most 4)",
+        help="processes",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace other scenes in OUT")
     return parser.parse_args(argv)
@@ -49,6 +52,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    from fineclip.scenes import make_scenes  # NumPy and Pillow, which --help need not load
+
     try:
         with progress_bar("scenes", "image") as progress:
             statistics = make_scenes(
@@ -56,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
                 images=args.images,
                 val_images=args.val_images,
                 seed=args.seed,
-                size=args.size,
+                size=args.image_size,
                 workers=args.workers,
                 overwrite=args.overwrite,
                 progress=progress,

@@ -6,12 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from fineclip.command_line import progress_bar, report_error
-from fineclip.datasets.shard_writer import make_shards
+from fineclip.command_line import ToolParser, positive, progress_bar, report_error
+from fineclip.files import require_file, require_folder
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         description=(
             "Write OUT/000000.tar, OUT/000001.tar, ... in WebDataset's format (image file and "
             "JSON per sample) and OUT/index.json, by which training reads them in any order. "
@@ -19,7 +19,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         )
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
-    parser.add_argument("--image-root", required=True, type=Path, help="folder of the images")
+    parser.add_argument(
+        "--image-root", required=True, type=Path, metavar="D", help="folder of the images"
+    )
     parser.add_argument(
         "--annotations",
         required=True,
@@ -35,7 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="captions of the boxes, by annotation id or by NAME_x_y_w_h.jpg",
     )
     parser.add_argument(
-        "--samples-per-shard", type=int, default=5000, metavar="N", help="(default: 5000)"
+        "--samples-per-shard", type=positive, default=5000, metavar="N", help="images of a file"
     )
     parser.add_argument(
         "--skip-missing", action="store_true", help="leave out images whose file is missing"
@@ -47,6 +49,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
+        require_folder(args.image_root, "--image-root")
+        for option in ("annotations", "captions", "region_captions"):
+            if (file := getattr(args, option)) is not None:
+                require_file(file, f"--{option.replace('_', '-')}")
+        from fineclip.datasets.shard_writer import make_shards  # torch takes seconds
+
         with progress_bar("shards", "image") as progress:
             counts = make_shards(
                 args.out,

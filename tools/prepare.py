@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fineclip.command_line import ERRORS_EPILOG, positive, progress_bar, report_error
+from fineclip.command_line import ERRORS_EPILOG, ToolParser, positive, progress_bar, report_error
 
 COCO_STUFF = """Label maps of COCO-Stuff, 171 classes.
 
@@ -79,19 +79,23 @@ No box of a rare category is left; validation uses lvis_v1_val.json as it is.
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=ERRORS_EPILOG)
+    parser = ToolParser(description=__doc__)
     tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
     ov_coco = add_annotations(tasks, "ov-coco", OV_COCO, "instances_{train,val}2017.json")
-    ov_coco.add_argument("--splits", nargs="+", choices=("train", "val"), help="default: both")
+    ov_coco.add_argument(
+        "--splits", nargs="+", choices=("train", "val"), help="only these (default: both)"
+    )
     add_annotations(tasks, "ov-lvis", OV_LVIS, "lvis_v1_train.json")
     coco_stuff = add_label_maps(tasks, "coco-stuff", COCO_STUFF)
     coco_stuff.add_argument(
-        "--splits", nargs="+", choices=("train2017", "val2017"), help="default: both"
+        "--splits", nargs="+", choices=("train2017", "val2017"), help="only these (default: both)"
     )
     add_label_maps(tasks, "ade20k-150", ADE20K_150)
     add_label_maps(tasks, "ade20k-847", ADE20K_847)
     context = add_label_maps(tasks, "pascal-context", PASCAL_CONTEXT)
-    context.add_argument("--classes", nargs="+", type=int, choices=(59, 459), help="default: both")
+    context.add_argument(
+        "--classes", nargs="+", type=int, choices=(59, 459), help="only these (default: both)"
+    )
     add_label_maps(tasks, "voc20", VOC20)
     return parser.parse_args(argv)
 
@@ -116,16 +120,16 @@ def add_label_maps(
     kept = "What is there already is kept, so an interrupted run goes on where it stopped."
     parser = add_task(tasks, name, text, f"{kept}\n{ERRORS_EPILOG}")
     parser.add_argument(
+        "--data-root",
         "--root",
         type=Path,
+        metavar="ROOT",
         help="folder of data sets (default: $DETECTRON2_DATASETS, or datasets)",
     )
     parser.add_argument(
-        "--source", metavar="DIR", type=Path, help="folder of what is needed, if it lies elsewhere"
+        "--source", metavar="DIR", type=Path, help="folder of what is needed (default: in ROOT)"
     )
-    parser.add_argument(
-        "--workers", metavar="N", type=positive, default=1, help="processes (default: 1)"
-    )
+    parser.add_argument("--workers", metavar="N", type=positive, default=1, help="processes")
     parser.set_defaults(run=prepare_label_maps)
     return parser
 
@@ -138,7 +142,6 @@ def add_task(
         help=text.split(".\n")[0],
         description=text,
         epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
@@ -153,7 +156,7 @@ def prepare_label_maps(args: argparse.Namespace) -> None:
     from segmentation.data.preparation import PREPARATIONS  # the same
 
     prepare = PREPARATIONS[args.task]
-    root = args.root or default_root()
+    root = args.data_root or default_root()
     with progress_bar("label maps", "file") as progress:
         folders = prepare(root, workers=args.workers, progress=progress, **parts(args))
     for folder in folders:

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from fineclip.command_line import ToolParser, integer_argument, positive, report_error
 from fineclip.experiments.engine import interrupt_on_sigterm
 from fineclip.experiments.quickstart import (
     STAGES,
@@ -31,7 +32,7 @@ TASKS = ("detection", "segmentation")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         description=__doc__,
         epilog="Finished stages are kept: a second run prints its table at once, an interrupted "
         "one continues. Delete the work dir to start again.",
@@ -41,9 +42,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         default=Path("work_dirs/quickstart"),
         metavar="D",
-        help="default: %(default)s",
+        help="where everything goes",
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="S", help="default: 0")
+    parser.add_argument(
+        "--seeds",
+        type=integer_argument(0),
+        nargs="+",
+        default=[0],
+        metavar="S",
+        help="a table of means over them",
+    )
     parser.add_argument(
         "--stages",
         nargs="+",
@@ -54,24 +62,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     defaults = QuickstartSettings()
     sizes = {
-        "images": defaults.images,
-        "val_images": defaults.val_images,
-        "pretrain_epochs": defaults.pretrain_epochs,
-        "epochs": defaults.epochs,
-        "detection_epochs": 2,
-        "segmentation_steps": 300,
+        "images": (defaults.images, "training scenes"),
+        "val_images": (defaults.val_images, "validation scenes"),
+        "pretrain_epochs": (defaults.pretrain_epochs, "of the first CLIP"),
+        "epochs": (defaults.epochs, "of its continuations"),
+        "detection_epochs": (2, "of the detectors"),
+        "segmentation_steps": (300, "of the segmenters"),
     }
     group = parser.add_argument_group("size of the experiment")
-    for name, default in sizes.items():
+    for name, (default, text) in sizes.items():
         flag = "--" + name.replace("_", "-")
-        group.add_argument(
-            flag, type=int, default=default, metavar="N", help="default: %(default)s"
-        )
-    args = parser.parse_args(argv)
-    for name in sizes:
-        if getattr(args, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1")
-    return args
+        group.add_argument(flag, type=positive, default=default, metavar="N", help=text)
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -96,8 +98,7 @@ def main(argv: list[str] | None = None) -> int:
                 report=lambda line: print(line, flush=True),
             )
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from the last epoch", file=sys.stderr)
         return 130

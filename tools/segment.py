@@ -2,11 +2,10 @@
 r"""Segments images into what a vocabulary names, with a trained CAT-Seg.
 
 python tools/segment.py photos/ --vocabulary cat sofa "wooden floor" --out found/ \
-      --weights model_final.pth --model ViT-B/16
-python tools/segment.py photos/ --vocabulary-file ade150 \
-      --config-file configs/segmentation/coco-stuff_vit-b-16.yaml --weights W.pth
+      --weights work_dirs/coco-stuff_vit-b-16
+python tools/segment.py photos/ --vocabulary-file ade150 --weights model_final.pth --model ViT-B/16
 
-Without both it is the tiny segmenter of the quickstart, which knows the built-in scenes.
+Without --weights it is the tiny segmenter of the quickstart, which knows the built-in scenes.
 """
 
 from __future__ import annotations
@@ -16,87 +15,87 @@ import sys
 from pathlib import Path
 
 from fineclip.command_line import (
+    ToolParser,
+    add_config,
+    add_device,
     add_images_and_names,
-    asked_names,
-    quickstart_result,
-    readable_images,
+    add_key_values,
+    add_weights,
     report_error,
-    report_unusable,
     silence_libraries,
 )
-from fineclip.datasets.files import list_images
-from fineclip.engine.optim import default_device
-from fineclip.images import UnusableImageError
+from fineclip.work_dirs import config_beside, quickstart_result, weights_file
 
-QUICKSTART = Path("work_dirs/quickstart/seed0/segmentation/fineclip/model_final.pth")
-QUICKSTART_CONFIG = Path(__file__).parents[1] / "configs" / "segmentation" / "scenes_vit-ti-8.yaml"
+QUICKSTART = Path("work_dirs/quickstart/seed0/segmentation/fineclip")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(description=__doc__)
     add_images_and_names(parser)
-    parser.add_argument(
-        "--weights",
-        "--checkpoint",
-        metavar="W",
-        help="of the trained segmenter (default: those the config names, without one "
-        f"{QUICKSTART})",
+    add_weights(
+        parser,
+        "trained weights, or the work dir of their training (default: those that --config names, "
+        f"without it {QUICKSTART})",
+        type=Path,
+    )
+    add_config(
+        parser,
+        "configuration of the segmenter, for which detectron2 is needed (default: config.yaml "
+        "beside the weights; without one, the network of the published recipes on --model)",
     )
     parser.add_argument(
-        "--config-file",
-        metavar="C",
-        help="its configuration, for which detectron2 is needed (default: the network of the "
-        "published recipes on --model)",
-    )
-    parser.add_argument(
-        "--model", default="ViT-B/16", help="its CLIP, where there is no config (%(default)s)"
+        "--model",
+        metavar="M",
+        help="its CLIP, for the published recipes in place of a config (default: ViT-B/16)",
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("segmentations"),
         metavar="DIR",
-        help="where overlays, label maps and segmentation.json go (default: %(default)s)",
+        help="where overlays, label maps and segmentation.json go",
     )
-    parser.add_argument("--device", default=str(default_device()), help="default: %(default)s")
-    parser.add_argument(
-        "--options",
-        nargs="+",
-        default=[],
-        metavar="KEY VALUE",
-        help="overrides of the config, such as TEST.SLIDING_WINDOW False",
-    )
+    add_device(parser)
+    add_key_values(parser, "overrides of the config, such as TEST.SLIDING_WINDOW=False")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     silence_libraries()
-    from segmentation.inference import (  # detectron2 takes 10 s: --help is fast
-        load_segmenter,
-        segment_images,
-    )
+    from fineclip.command_line import images as asked  # NumPy and Pillow: not for --help
 
     try:
-        files = list_images(args.images)
-        names = asked_names(args).names
-        if args.weights is None and args.config_file is None:
-            args.weights, args.config_file = quickstart_result(QUICKSTART), QUICKSTART_CONFIG
+        files = asked.asked_images(args)
+        names = asked.asked_names(args).names
+        weights, config = args.weights, args.config
+        if weights is None and config is None:
+            weights = quickstart_result(QUICKSTART)
+        if weights is not None:
+            weights = weights_file(weights)
+        if config is None and args.model is None:
+            config = config_beside(weights)
+        if config is not None and not Path(config).is_file():
+            raise FileNotFoundError(f"configuration {config} does not exist")
+        from fineclip.devices import usable_device  # torch takes seconds
+
+        device = usable_device(args.device)
+        from segmentation.inference import load_segmenter, segment_images  # detectron2 takes 10 s
+
         segmenter = load_segmenter(
-            args.weights,
-            config_file=args.config_file,
-            options=args.options,
-            model=args.model,
-            device=args.device,
+            weights,
+            config_file=config,
+            options=args.cfg_options,
+            model=args.model or "ViT-B/16",
+            device=device,
         )
     except (ValueError, OSError) as error:
         return report_error(error)
-    unusable: list[UnusableImageError] = []
-    done = segment_images(segmenter, readable_images(files, unusable), names, args.out)
+    unusable: list[asked.UnusableImageError] = []
+    images = asked.readable_images(files, unusable)
+    done = segment_images(segmenter, images, names, args.out)
     print(f"{len(done)} images segmented into {len(names)} names: {args.out}")
-    return report_unusable(unusable)
+    return asked.report_unusable(unusable)
 
 
 if __name__ == "__main__":

@@ -8,52 +8,61 @@ import json
 import sys
 from pathlib import Path
 
-from fineclip.checkpoints import CheckpointError
-from fineclip.command_line import report_error
-from fineclip.engine import OverridesAction, build_runner, explaining_errors, load_config
+from fineclip.command_line import (
+    ToolParser,
+    add_cfg_options,
+    add_launcher,
+    check_launcher,
+    check_out_file,
+    report_error,
+)
 from fineclip.files import write_atomically
-from fineclip.images import UnusableImageError
+from fineclip.work_dirs import weights_file
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="Exit code 2 and one line on standard error for bad usage or bad input.",
-    )
+    parser = ToolParser(description=__doc__)
     parser.add_argument(
         "config",
         metavar="CONFIG",
         help="a Python config file, which is run, or the plain_config.json of a training",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of tools/train.py")
-    parser.add_argument("--work-dir", metavar="D", help="where the log goes")
-    parser.add_argument("--out", type=Path, metavar="F.json", help="write the metrics here")
-    parser.add_argument("--launcher", choices=("none", "pytorch"), default="none")
     parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=OverridesAction,
-        default={},
-        metavar="K=V",
-        help="overrides",
+        "weights", metavar="WEIGHTS", help="a checkpoint of tools/train.py, or its work dir"
     )
+    parser.add_argument(
+        "--work-dir", metavar="D", help="where the log goes (default: as in training)"
+    )
+    parser.add_argument("--out", type=Path, metavar="F.json", help="write the metrics here")
+    add_launcher(parser)
+    add_cfg_options(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    from fineclip.configuration.mistakes import read_sound_config  # mmengine: not for --help
+
     try:
-        if args.out and not args.out.resolve().parent.is_dir():
-            raise FileNotFoundError(f"--out: folder {args.out.resolve().parent} does not exist")
-        config = load_config(args.config, args.cfg_options)
+        check_launcher(args.launcher)
+        check_out_file(args.out)
+        weights = weights_file(args.weights)
+        config = read_sound_config(args.config, args.cfg_options, ("test",))
         if config.get("test_cfg") is None:
             raise ValueError(f"{args.config} has no test_cfg, so there is nothing to test")
-        config.load_from = args.checkpoint
-        runner = build_runner(config, work_dir=args.work_dir, launcher=args.launcher)
+        from fineclip.engine import build_runner, explaining_errors, load_config  # torch: seconds
+        from fineclip.engine.console import start_console  # the same
+
+        config = load_config(args.config, args.cfg_options)
+        config.load_from = str(weights)
+        runner = build_runner(config, work_dir=args.work_dir, launcher=args.launcher, quiet=True)
         with explaining_errors(config):
             _ = runner.test_loop
-    except (CheckpointError, ValueError, FileNotFoundError, NotADirectoryError) as error:
+        start_console(runner, training=False)
+    except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         return report_error(error)
+    from fineclip.images import UnusableImageError  # NumPy and Pillow, which --help need not load
+
     try:
         metrics = runner.test()
     except UnusableImageError as error:

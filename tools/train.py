@@ -6,16 +6,24 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fineclip.command_line import report_error
-from fineclip.engine import OverridesAction, build_runner, load_config, prepare_training
-from fineclip.images import UnusableImageError
+from fineclip.command_line import (
+    ERRORS_EPILOG,
+    ToolParser,
+    add_cfg_options,
+    add_launcher,
+    check_launcher,
+    report_error,
+)
+from fineclip.work_dirs import weights_file
+
+BACKENDS = ("tensorboard", "wandb", "mlflow", "clearml", "neptune", "dvclive", "aim")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         description=__doc__,
         epilog="Several processes: torchrun --nproc-per-node N tools/train.py CONFIG --launcher "
-        "pytorch. Exit code 2 and one line on standard error for bad usage or bad input.",
+        f"pytorch.\n{ERRORS_EPILOG}",
     )
     parser.add_argument("config", metavar="CONFIG", help="a Python config file")
     parser.add_argument(
@@ -29,42 +37,66 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="?",
         const=True,
         default=False,
-        metavar="CHECKPOINT",
-        help="continue from the last checkpoint of the work dir, or from CHECKPOINT",
+        metavar="W",
+        help="continue from the last checkpoint of the work dir, or from W, a checkpoint or "
+        "another work dir (default: start anew)",
     )
     parser.add_argument(
         "--amp",
         nargs="?",
         const="bf16",
         choices=("bf16", "fp16"),
-        help="mixed precision (plain --amp: bf16)",
+        help="mixed precision, plain --amp: bf16 (default: float32)",
     )
-    parser.add_argument("--launcher", choices=("none", "pytorch"), default="none")
+    add_launcher(parser)
     parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=OverridesAction,
-        default={},
-        metavar="K=V",
-        help="overrides: top-level variables of the config (data_root=D model_name=M "
-        "batch_size=N), from which the rest is recomputed, or any dotted key of the finished one",
+        "--log-to",
+        nargs="*",
+        choices=BACKENDS,
+        metavar="B",
+        help=f"where curves go beside scalars.json: any of {', '.join(BACKENDS)}; plain --log-to: "
+        "nowhere (default: what the config says, tensorboard)",
+    )
+    add_cfg_options(
+        parser,
+        "overrides: top-level variables of the config (data_root=D model_name=M batch_size=N), "
+        "from which the rest is recomputed, or any dotted key of the finished one",
     )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    from fineclip.configuration.backends import send_curves_to  # mmengine: not for --help
+    from fineclip.configuration.mistakes import read_sound_config  # the same
+
     try:
+        check_launcher(args.launcher)
+        if isinstance(args.resume, str):
+            args.resume = str(weights_file(args.resume))
+        sound = read_sound_config(args.config, args.cfg_options, ("train", "val"))
+        if args.log_to is not None:
+            send_curves_to(sound, args.log_to)  # once more below: here it is told at once
+        from fineclip.engine import build_runner, load_config, prepare_training  # torch: seconds
+        from fineclip.engine.console import start_console  # the same
+
+        config = load_config(args.config, args.cfg_options)
+        if args.log_to is not None:
+            send_curves_to(config, args.log_to)
         runner = build_runner(
-            load_config(args.config, args.cfg_options),
+            config,
             work_dir=args.work_dir,
             resume=args.resume,
             amp=args.amp,
             launcher=args.launcher,
+            quiet=True,
         )
         prepare_training(runner)
+        start_console(runner)
     except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         return report_error(error)
+    from fineclip.images import UnusableImageError  # NumPy and Pillow, which --help need not load
+
     try:
         runner.train()
     except UnusableImageError as error:

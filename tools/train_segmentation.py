@@ -1,9 +1,12 @@
 #!/usr/bin/env python
 r"""Trains CAT-Seg on detectron2's trainer, or evaluates it.
 
-python tools/train_segmentation.py --config-file configs/segmentation/coco-stuff_vit-b-16.yaml \
-      --num-gpus 4 OUTPUT_DIR work_dirs/catseg
-python tools/train_segmentation.py --config-file ... --eval-only MODEL.WEIGHTS model_final.pth
+python tools/train_segmentation.py --config configs/segmentation/coco-stuff_vit-b-16.yaml \
+      --num-gpus 4 --work-dir work_dirs/catseg
+python tools/train_segmentation.py --config ... --eval-only --weights work_dirs/catseg
+
+Data sets lie below the folder DETECTRON2_DATASETS (default: datasets). Without a CUDA device
+everything runs on the CPU.
 """
 
 from __future__ import annotations
@@ -11,53 +14,90 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+from fineclip.command_line import (
+    ToolParser,
+    add_config,
+    add_key_values,
+    add_weights,
+    integer_argument,
+    positive,
+    report_error,
+)
+from fineclip.work_dirs import weights_file
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Data sets lie below the folder DETECTRON2_DATASETS (default: datasets). Without a "
-        "CUDA device everything\nruns on the CPU. Exit code 2 and one line on standard error for "
-        "bad usage or bad input.",
-    )
-    parser.add_argument("--config-file", required=True, metavar="F", help="a yaml configuration")
+    parser = ToolParser(description=__doc__)
+    add_config(parser, "a yaml configuration", required=True)
     parser.add_argument(
-        "--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST"
+        "--work-dir",
+        metavar="D",
+        help="where logs and checkpoints go (default: OUTPUT_DIR of the config)",
+    )
+    add_weights(
+        parser,
+        "a trained segmenter, or the work dir of its training, to evaluate or to start from "
+        "(default: MODEL.WEIGHTS of the config)",
+    )
+    parser.add_argument(
+        "--eval-only", action="store_true", help="evaluate the weights on DATASETS.TEST"
     )
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue from the last checkpoint of OUTPUT_DIR if there is one",
+        help="continue from the last checkpoint of the work dir if there is one",
     )
-    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="on this machine")
-    parser.add_argument("--num-machines", type=int, default=1, metavar="N")
-    parser.add_argument("--machine-rank", type=int, default=0, metavar="I")
+    parser.add_argument(
+        "--num-gpus", type=positive, default=1, metavar="N", help="processes on this machine"
+    )
+    parser.add_argument("--num-machines", type=positive, default=1, metavar="N", help="machines")
+    parser.add_argument(
+        "--machine-rank", type=integer_argument(0), default=0, metavar="I", help="which one this is"
+    )
     parser.add_argument(
         "--dist-url",
         default="auto",
         metavar="URL",
-        help="where processes meet, tcp://HOST:PORT (default: a free port of this machine)",
+        help="where processes meet, tcp://HOST:PORT (default: auto, a free port of this machine)",
     )
+    add_key_values(parser, "overrides of the config")
     parser.add_argument(
-        "options", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides of the config"
+        "options",
+        nargs=argparse.REMAINDER,
+        metavar="KEY VALUE",
+        help="overrides, too, as detectron2's own tools take them; at the end",
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if len(args.options) % 2:
+        parser.error(f"KEY VALUE come in pairs, the last of {args.options} has no value")
+    if args.work_dir is not None:
+        args.cfg_options += ["OUTPUT_DIR", args.work_dir]
+    args.options = [*args.cfg_options, *args.options]
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        from torch.multiprocessing import ProcessRaisedException
+        if not Path(args.config).is_file():
+            raise FileNotFoundError(f"configuration {args.config} does not exist")
+        if args.weights is not None:
+            args.options += ["MODEL.WEIGHTS", str(weights_file(args.weights))]
+    except OSError as error:
+        return report_error(error)
+    if find_spec("detectron2") is None:
+        return report_error("training needs detectron2, which is not installed")
+    from torch.multiprocessing import ProcessRaisedException
 
-        from segmentation.engine import check_inputs, load_config  # detectron2: --help needs none
-        from segmentation.engine.launch import run  # the same
-    except ModuleNotFoundError as error:
-        print(f"error: {error}; training needs detectron2", file=sys.stderr)
-        return 2
+    from segmentation.engine import check_inputs, load_config  # detectron2: --help needs none
+    from segmentation.engine.launch import run  # the same
+
     try:
-        cfg = load_config(args.config_file, args.options)
+        cfg = load_config(args.config, args.options)
         check_inputs(
             cfg,
             train=not args.eval_only,
@@ -75,8 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     except (ValueError, OSError, ProcessRaisedException) as error:
         # Of what a worker raised, the last line is the error itself.
-        print(f"error: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
-        return 2
+        return report_error(str(error).strip().splitlines()[-1])
     return 0
 
 

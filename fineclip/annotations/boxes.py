@@ -11,7 +11,7 @@ from typing import Any
 from fineclip.annotations.masks import mend_mask
 from fineclip.annotations.matching import by_id, convert_ids, refuse_unmatched
 from fineclip.annotations.reading import read_audited
-from fineclip.annotations.report import FileReport
+from fineclip.annotations.report import FileReport, Kind
 from fineclip.annotations.schema import (
     FILE_NAME,
     Key,
@@ -251,6 +251,9 @@ def _check_boxes(
     """The usable annotations, mended but for what depends on the image's size."""
     keys = (*_BOX, _LABEL if labelled else Key("category_id", integer, required=False))
     image_places = {id_: image.place for id_, image in images.items()}
+    proposals = not categories and not any(
+        isinstance(entry, dict) and entry.get("segmentation") for entry in annotations
+    )
     for index, entry in enumerate(annotations):
         place = f"annotations[{index}]"
         if isinstance(entry, dict) and "segments_info" in entry:
@@ -271,7 +274,8 @@ def _check_boxes(
             if not lvis:  # whose format has no such key
                 report.add("mended", "iscrowd missing, set to 0", place)
         if entry.get("segmentation") is None:
-            report.add("mended", "segmentation missing or null, left empty", place)
+            kind: Kind = "noted" if proposals else "mended"  # which have no masks by nature
+            report.add(kind, "segmentation missing or null, left empty", place)
         yield index, entry
 
 

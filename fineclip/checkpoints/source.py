@@ -17,6 +17,7 @@ from fineclip.checkpoints.compare import Misfit
 from fineclip.checkpoints.rules import Renamed, Rule, their_names, to_open_clip
 from fineclip.checkpoints.safe import CheckpointError, read_checkpoint
 from fineclip.checkpoints.state_dict import plain_names, raw_state_dict
+from fineclip.work_dirs import resolved
 
 PUBLISHED_ONLY = "published_only"
 QUICK_GELU = "quick_gelu"
@@ -132,7 +133,7 @@ class Source:
 
 
 def read_source(path: str | Path, *, mmap: bool = False, ignore: Collection[str] = ()) -> Source:
-    """Reads a checkpoint file, or a Hugging Face folder.
+    """Reads a checkpoint file, the last one of a work dir, or a Hugging Face folder.
 
     Args:
         path: The file or folder.
@@ -143,7 +144,7 @@ def read_source(path: str | Path, *, mmap: bool = False, ignore: Collection[str]
         FileNotFoundError: The path does not exist.
         CheckpointError: It cannot be read, its format is unknown, or reading it would run code.
     """
-    path = Path(path).expanduser()
+    path = Path(resolved(Path(path).expanduser()))
     if path.is_dir():
         tensors, config = huggingface.read_folder(path, mmap=mmap)
         source = source_from(tensors, path, ignore=ignore)
@@ -170,7 +171,7 @@ def format_of(path: str | Path) -> str:
         FileNotFoundError: The path does not exist.
         CheckpointError: As :func:`read_source`.
     """
-    path = Path(path).expanduser()
+    path = Path(resolved(Path(path).expanduser()))
     if path.is_dir():
         tensors, _ = huggingface.read_folder(path, mmap=True)
     else:

@@ -20,9 +20,8 @@ from fineclip.annotations import (
     audit_panoptic,
     file_name_of,
 )
-from fineclip.datasets.files import require_folder
 from fineclip.datasets.region_captions import RegionCaptions
-from fineclip.files import write_atomically
+from fineclip.files import require_folder, write_atomically
 from fineclip.images import UnusableImageError, naming_file
 from fineclip.paths import inside
 from fineclip.text.vocabulary import as_vocabulary

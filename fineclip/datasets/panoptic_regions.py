@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 
 from fineclip.annotations import FileReport, announce, file_name_of, read_boxes, read_panoptic
 from fineclip.datasets.evaluation_batch import Skipped
-from fineclip.datasets.files import require_folder, require_some_image
+from fineclip.datasets.files import require_some_image
 from fineclip.datasets.transforms import ImageTransform, as_transform
+from fineclip.files import require_folder
 from fineclip.images import UnusableImageError, read_image
 from fineclip.paths import inside
 from fineclip.registry import DATASETS

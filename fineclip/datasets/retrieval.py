@@ -18,8 +18,9 @@ from fineclip.annotations import (
     audit_captions,
     read_audited,
 )
-from fineclip.datasets.files import require_folder, require_some_image
+from fineclip.datasets.files import require_some_image
 from fineclip.datasets.transforms import ImageTransform, as_transform
+from fineclip.files import require_folder
 from fineclip.images import UnusableImageError, read_image
 from fineclip.paths import inside
 from fineclip.registry import DATASETS

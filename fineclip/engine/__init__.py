@@ -1,6 +1,8 @@
 """Training on mmengine's Runner: config loading, optimizer, hooks."""
 
+from fineclip.devices import default_device
 from fineclip.engine.config import OverridesAction, load_config, parse_overrides
+from fineclip.engine.curves import CurvesHook
 from fineclip.engine.hooks import (
     ClampLogitScaleHook,
     EMATeacherHook,
@@ -12,7 +14,6 @@ from fineclip.engine.logits import InitialLogitsHook
 from fineclip.engine.optim import (
     AutocastOptimWrapper,
     CLIPOptimWrapperConstructor,
-    default_device,
     parameter_groups,
 )
 from fineclip.engine.progress import ProgressBarHook
@@ -23,6 +24,7 @@ __all__ = [
     "AutocastOptimWrapper",
     "CLIPOptimWrapperConstructor",
     "ClampLogitScaleHook",
+    "CurvesHook",
     "EMATeacherHook",
     "InitialLogitsHook",
     "OverridesAction",

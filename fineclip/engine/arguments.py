@@ -17,7 +17,7 @@ from mmengine.registry import Registry
 
 import fineclip.registry
 from fineclip.checks import is_number, nearest, shown
-from fineclip.engine.settings import sections
+from fineclip.configuration.settings import sections
 
 PACKAGES = ("fineclip", "detection")
 """Whose classes configs name, and whose signatures are held against them."""

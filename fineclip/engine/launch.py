@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +20,12 @@ from fineclip.checkpoints import (
     load_trained,
     read_checkpoint,
 )
+from fineclip.configuration.mistakes import check_sizes
+from fineclip.configuration.plain import write_plain_config
+from fineclip.devices import default_device
 from fineclip.engine.arguments import explain_build_error
+from fineclip.engine.console import with_quiet_console
 from fineclip.engine.hooks import PlainCheckpointHook, unwrapped
-from fineclip.engine.optim import default_device
-from fineclip.engine.plain_config import write_plain_config
-from fineclip.engine.settings import sections
 from fineclip.engine.sharding import ShardedRunner, WholeCheckpointHook
 
 Precision = Literal["bf16", "fp16"]
@@ -37,6 +38,7 @@ def build_runner(
     resume: bool | str = False,
     amp: Precision | None = None,
     launcher: str = "none",
+    quiet: bool = False,
 ) -> Runner:
     """Builds mmengine's Runner with safe checkpoint loading, on any device.
 
@@ -53,6 +55,8 @@ def build_runner(
             dynamically.
         launcher: "none", or "pytorch" under ``torchrun``; without an accelerator its processes
             talk through gloo.
+        quiet: The console gets warnings alone; environment, settings and steps go to the log file
+            (:mod:`fineclip.engine.console`).
 
     Raises:
         FileNotFoundError: The checkpoint to load or to resume from does not exist.
@@ -88,8 +92,10 @@ def build_runner(
             config.train_dataloader.pin_memory = False  # there is no device to copy to
         init_default_scope(config.get("default_scope", "fineclip"))
         sharded = config.get("fully_sharded", False)
-        runner = (ShardedRunner if sharded else Runner).from_cfg(config)
-        _check_sizes(config, unwrapped(runner))
+        kind = ShardedRunner if sharded else Runner
+        runner = (with_quiet_console(kind) if quiet else kind).from_cfg(config)
+        patch = getattr(getattr(unwrapped(runner), "clip", None), "patch_size", None)
+        check_sizes(config, patch and max(patch))
         runner.register_hook(PlainCheckpointHook())
         if sharded:
             runner.register_hook(WholeCheckpointHook())
@@ -160,30 +166,6 @@ def explaining_errors(config: Config) -> Iterator[None]:
     ) as error:
         reason = explain_build_error(error, config._cfg_dict)
         raise ValueError(f"config {config.filename}: {reason}") from error
-
-
-def _check_sizes(config: Config, model: Any) -> None:
-    """Images, crops and views have to be of whole patches."""
-    patch = getattr(getattr(model, "clip", None), "patch_size", None)
-    if patch is None:
-        return
-    for path, dataset in sections(config._cfg_dict.to_dict()):
-        if path[-1] != "dataset":
-            continue
-        keys = ["transform", "images.transform", "views.global", "views.local"]
-        if "crops" in dataset.get("fields", ("crops",)):
-            keys.append("images.crop_transform")
-        for key in keys:
-            key += "_size" if key.startswith("views") else ".size"
-            size: Any = dataset
-            for name in key.split("."):
-                size = size.get(name) if isinstance(size, Mapping) else None
-            if size is not None and any(size % side for side in patch):
-                raise ValueError(
-                    f"config {config.filename}: {'.'.join(path)}.{key} is {size}, no multiple of "
-                    f"the model's patch, {patch[0]} x {patch[1]} pixels: change image_size, "
-                    "crop_size or local_size"
-                )
 
 
 def _refuse_stale_teacher(runner: Runner) -> None:

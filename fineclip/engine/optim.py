@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIMIZERS
 from torch import nn
 
+from fineclip.devices import default_device
 from fineclip.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 
@@ -98,9 +99,3 @@ class AutocastOptimWrapper(OptimWrapper):
         stack.enter_context(super().optim_context(model))
         stack.enter_context(torch.autocast(self.device_type, dtype=torch.bfloat16))
         return stack
-
-
-def default_device() -> torch.device:
-    """The accelerator of this machine, else the CPU."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator or torch.device("cpu")

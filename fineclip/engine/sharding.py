@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from fineclip.engine.optim import default_device
+from fineclip.devices import default_device
 from fineclip.registry import MODEL_WRAPPERS
 
 

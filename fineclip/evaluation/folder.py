@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from fineclip.datasets.coco_layout import find_files, use_annotations
 from fineclip.datasets.evaluation_batch import collate_evaluation
 from fineclip.datasets.transforms import ImageTransform, Resize
-from fineclip.engine import default_device
+from fineclip.devices import usable_device
 from fineclip.evaluation.runner import Amp, evaluate, join_results
 from fineclip.evaluation.tasks import TASKS, build_task
 from fineclip.models import DenseCLIP
@@ -66,7 +66,7 @@ def evaluate_folder(
         FileNotFoundError: A file or folder is missing.
     """
     # Everything is looked up and built before anything runs: what is missing shows at once.
-    place = _usable_device(device)
+    place = usable_device(device)
     files = use_annotations(find_files(Path(data_root), split), annotations)
     clip = _load(model, pretrained)
     size = _checked_size(clip, model, image_size)
@@ -148,16 +148,3 @@ def _checked_size(clip: DenseCLIP, model: str, size: int | None) -> int:
             f"image size {size} is not a multiple of the patch size {clip.patch_size[0]} of {model}"
         )
     return size
-
-
-def _usable_device(name: str | None) -> torch.device:
-    """The device to run on; ValueError if it cannot be used here."""
-    if name is None:
-        return default_device()
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    # torch raises AssertionError where it was built without the device's support.
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name}: {str(error).splitlines()[0]}") from None
-    return device

@@ -12,11 +12,11 @@ from mmengine.evaluator import Evaluator
 from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from fineclip.evaluation.prediction import predictor
 from fineclip.images import SkippedImages
 from fineclip.models import DenseCLIP
+from fineclip.progress import track
 
 Amp = Literal["bf16", "fp16"]
 _Step = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
@@ -49,7 +49,7 @@ def evaluate(
         dataloader: Yields the batches of
             :func:`fineclip.datasets.evaluation_batch.collate_evaluation`.
         evaluator: The metrics; they get the data set's ``metainfo``.
-        progress: Show a progress bar on the main process, if standard error is a terminal.
+        progress: Show the progress, on the main process.
         amp: Autocast type of the forward passes, None for full precision.
         before_batch: Called before each batch.
         after_batch: Called after each batch.
@@ -70,11 +70,10 @@ def evaluate(
             for metric in evaluator.metrics:
                 if hasattr(metric, "prepare"):
                     metric.prepare(clip)
-        # disable=None hides the bar where standard error is a file or a pipe.
         used = 0
         skipped: list[tuple[str, str]] = []
-        hidden = None if progress and is_main_process() else True
-        for index, batch in enumerate(tqdm(dataloader, "evaluating", leave=False, disable=hidden)):
+        hidden = not (progress and is_main_process())
+        for index, batch in enumerate(track(dataloader, "evaluating", "batch", disable=hidden)):
             if before_batch:
                 before_batch(index, batch, None)
             outputs: list[dict[str, Any]] = []

@@ -27,23 +27,13 @@ from fineclip.experiments.measuring import (
     start_memory,
     synchronize,
 )
+from fineclip.experiments.step_modes import MODES
 from fineclip.models import DenseCLIP
 from fineclip.objectives import GlobalContrastive, RegionContrastive, SelfDistillation
 from fineclip.pretraining import FineCLIPPretrainer
 
 _CAPTION_TOKENS = (8, 24)  # shortest and longest, start and end included
 _REGION_CAPTION_TOKENS = (5, 14)
-
-MODES = {
-    "plain": "shared trunk, trimmed text, packed crops: all activations are kept",
-    "chunked": "the same, encoded chunk by chunk and once more in the backward pass",
-    "auto": "the same, chunked as little as the memory budget allows",
-    "checkpointing": "plain, every transformer block recomputed in the backward pass",
-    "detach_teacher": "plain, crops are a fixed target of the self-distillation",
-    "compiled": "plain, transformer blocks through torch.compile",
-    "chunked_compiled": "chunked, transformer blocks through torch.compile",
-    "padded": "image encoded twice, crops padded to the box limit, texts to the full context",
-}
 
 
 @dataclass(frozen=True)

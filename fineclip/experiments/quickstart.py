@@ -23,7 +23,6 @@ from fineclip.experiments.results import (
     plot_losses,
     summarize,
 )
-from fineclip.experiments.scenes import renew_scenes
 
 RUNS = ("clip", "clip_continued", "fineclip")
 STAGES = ("scenes", *RUNS)
@@ -204,6 +203,8 @@ def run_quickstart(
         report(f"seed {seed}: {stage}: {text}")
 
     if "scenes" in stages:
+        from fineclip.experiments.scenes import renew_scenes  # NumPy, which --help need not load
+
         start = time.monotonic()
         made = renew_scenes(
             data, images=settings.images, val_images=settings.val_images, seed=seed, workers=2

@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from fineclip.files import replacing, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 METRICS = ("box_top1", "box_top5", "i2t_r1", "t2i_r1")
 COSTS = ("seconds_per_epoch", "peak_memory_bytes")
@@ -118,7 +119,7 @@ def plot_ablation(rows: Sequence[Mapping[str, Any]], out: str | Path) -> None:
         rows: Rows of :func:`summarize_row`, at least one.
         out: PNG file to write.
     """
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = _new_figure(11, 4.5)
     bars, points = figure.subplots(1, 2)
     names = [row["name"] for row in rows]
     colors = [f"C{index % 10}" for index in range(len(rows))]
@@ -152,7 +153,7 @@ def plot_losses(runs: Mapping[str, Path], losses: Mapping[str, str], out: str | 
         losses: Titles of the panels by name of the logged loss.
         out: PNG file to write.
     """
-    figure = Figure(figsize=(10, 3.5), layout="constrained")
+    figure = _new_figure(10, 3.5)
     panels = figure.subplots(1, len(losses), squeeze=False)[0]
     for axis, (key, title) in zip(panels, losses.items(), strict=True):
         for index, (name, folder) in enumerate(runs.items()):
@@ -162,6 +163,13 @@ def plot_losses(runs: Mapping[str, Path], losses: Mapping[str, str], out: str | 
                 axis.legend()
         axis.set(title=title, xlabel="step", ylabel="loss")
     _save(figure, out, panels)
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches."""
+    from matplotlib.figure import Figure  # a second, which tables need not take
+
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _save(figure: Figure, out: str | Path, axes: Iterable[Any]) -> None:

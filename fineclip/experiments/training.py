@@ -11,7 +11,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from fineclip.engine import build_runner, default_device, load_config, prepare_training
+from fineclip.devices import default_device
+from fineclip.engine import build_runner, load_config, prepare_training
 from fineclip.engine.launch import Precision
 from fineclip.experiments.engine import Outcome
 from fineclip.experiments.measuring import peak_memory_bytes, synchronize

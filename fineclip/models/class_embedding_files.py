@@ -15,6 +15,7 @@ from torch import Tensor
 from fineclip.checkpoints.safe import read_safetensors
 from fineclip.checkpoints.write import write_safetensors
 from fineclip.files import parse_json
+from fineclip.work_dirs import resolved
 
 SUFFIX = ".safetensors"
 CACHE_VARIABLE = "FINECLIP_CACHE_DIR"
@@ -228,7 +229,7 @@ def weights_identity(model: str, pretrained: str | Path) -> str:
     Returns:
         A string that differs where the weights differ.
     """
-    path = Path(pretrained)
+    path = Path(resolved(pretrained))
     if not path.exists():
         return f"{model}/{pretrained}"
     digest = hashlib.sha256()

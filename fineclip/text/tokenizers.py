@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # vocabularies and templates need no torch
+    from torch import Tensor
 
-Tokenizer = Callable[[list[str]], Tensor]
+Tokenizer = Callable[[list[str]], "Tensor"]
 """Maps n strings to (n, T) int64 token ids."""
 
 

@@ -9,11 +9,13 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup, launch
 from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
 
+from fineclip.progress import print_plan
 from segmentation.engine.checkpointer import SafeCheckpointer
 from segmentation.engine.config import skip_clip_weights
+from segmentation.engine.console import plan_of, set_up_loggers
 from segmentation.engine.inference import evaluate
+from segmentation.engine.progress import ProgressBar
 from segmentation.engine.trainer import SegmentationTrainer
 
 
@@ -60,8 +62,8 @@ def _work(cfg: CfgNode, eval_only: bool, resume: bool) -> None:
         # What open_clip says of random weights would mislead here.
         logging.getLogger().setLevel(logging.ERROR)
     cfg.freeze()
+    set_up_loggers(cfg.OUTPUT_DIR)
     default_setup(cfg, _Arguments(eval_only))
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="segmentation")
     # The recipes' matrix products; nothing changes on a CPU.
     torch.set_float32_matmul_precision("high")
     if eval_only:
@@ -69,8 +71,10 @@ def _work(cfg: CfgNode, eval_only: bool, resume: bool) -> None:
         SafeCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
         evaluate(cfg, model)
         return
-    trainer = SegmentationTrainer(cfg)
+    trainer = SegmentationTrainer(cfg, [ProgressBar()])
     trainer.resume_or_load(resume)
+    if comm.is_main_process():
+        print_plan(plan_of(cfg, trainer))
     trainer.train()
 
 

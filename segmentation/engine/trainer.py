@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from typing import Any
 
@@ -12,10 +11,12 @@ from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.modeling import build_model
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from torch import nn
 
 from segmentation.detectron2.solver import build_optimizer
 from segmentation.engine.checkpointer import SafeCheckpointer
+from segmentation.engine.curves import GroupedCurves
 from segmentation.engine.inference import evaluate
 from segmentation.engine.loader import build_train_loader
 from segmentation.engine.step import StepTrainer
@@ -65,14 +66,7 @@ class SegmentationTrainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """The model alone, on its device, with CLIP's weights in it."""
-        model = build_model(cfg)
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        logging.getLogger(__name__).info(
-            "%.1f M parameters, %.1f M of them trained",
-            sum(p.numel() for p in model.parameters()) / 1e6,
-            trained / 1e6,
-        )
-        return model
+        return build_model(cfg)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -97,6 +91,11 @@ class SegmentationTrainer(DefaultTrainer):
         if comm.is_main_process():
             found.append(hooks.PeriodicWriter(self.build_writers()))
         return found
+
+    def build_writers(self) -> list[EventWriter]:
+        """detectron2's, with curves in groups."""
+        printer, metrics, _ = super().build_writers()
+        return [printer, metrics, GroupedCurves(self.cfg.OUTPUT_DIR, self.cfg.DATASETS.TEST)]
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Loads the last checkpoint, with all that belongs to it, or ``MODEL.WEIGHTS``.

@@ -216,6 +216,23 @@ def _register_segmentation_datasets() -> None:
         register()
 
 
+def opens_with_ten_lines_and_warns_of_nothing(
+    done: subprocess.CompletedProcess[str], but: str = "no warning at all"
+) -> None:
+    """Holds that a healthy training says what it does in ten lines and warns of nothing ``but``."""
+    lines = done.stdout.splitlines()
+    titles = [line.split(maxsplit=1)[0] for line in lines[:10]]
+    assert titles[:3] + titles[5:] == [
+        *("model", "start", "data"),
+        *("device", "precision", "memory", "results", "log"),
+    ]
+    assert titles[3] in ("objective", "objectives") and titles[4] == "schedule"
+    said = [line for line in (done.stdout + done.stderr).splitlines() if but not in line]
+    text = "\n".join(said).lower()
+    assert "warning" not in text and "deprecated" not in text, text
+    assert "environment info" not in text and "system environment" not in text
+
+
 def run_as_process(name: str, *args: object) -> subprocess.CompletedProcess[str]:
     """Runs ``tools/<name>`` in a process of its own, where that is what is tested."""
     return subprocess.run(

@@ -117,4 +117,4 @@ def test_a_vocabulary_that_lacks_categories(run_tool, folder):
 def test_what_is_not_there(run_tool, folder):
     done = run_tool("check_data.py", "--annotations", folder / "no.json")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: annotations: {folder}/no.json does not exist\n"
+    assert done.stderr == f"error: --annotations: {folder}/no.json does not exist\n"

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from PIL import Image
+from tool_runs import opens_with_ten_lines_and_warns_of_nothing
 
 pytest.importorskip("mmdet")
 
@@ -24,6 +25,7 @@ def checkpoint(run_tool, options, tmp_path_factory):
     folder = tmp_path_factory.mktemp("detector")
     done = run_tool("train.py", CONFIG, "--work-dir", folder, *options)
     assert done.returncode == 0, done.stderr
+    opens_with_ten_lines_and_warns_of_nothing(done, but="come from random weights")
     return folder / "epoch_1.pth"
 
 
@@ -70,10 +72,11 @@ def test_names_are_found_and_drawn(run_tool, checkpoint, options, scenes, tmp_pa
 def test_the_config_lies_beside_the_weights(run_tool, checkpoint, scenes, tmp_path):
     image = sorted((scenes / "val").iterdir())[0]
     done = run_tool(
-        *["detect.py", image, "--vocabulary", "a red ring", "--checkpoint", checkpoint.parent],
+        *["detect.py", "--vocabulary", "a red ring", image, "--weights", checkpoint.parent],
         *["--out", tmp_path / "out"],
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
     assert (tmp_path / "out/detections.json").is_file()
 
 

@@ -134,7 +134,7 @@ def test_bad_input_is_one_line_and_exit_code_2(root, capsys, more, message):
 
 def test_missing_data(root, tmp_path, capsys):
     assert call(tmp_path / "nowhere") == 2
-    assert "nowhere is not a folder" in capsys.readouterr().err
+    assert "nowhere does not exist" in capsys.readouterr().err
     (root / "annotations" / "captions_val.json").unlink()
     assert call(root, "--tasks", "retrieval") == 2
     assert "retrieval needs captions_val.json" in capsys.readouterr().err

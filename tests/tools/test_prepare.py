@@ -105,7 +105,7 @@ def test_missing_annotations(run_tool, tmp_path, task):
 def test_usage(run_tool, tmp_path):
     done = run_tool("prepare.py", "voc20", "--root", tmp_path, "--workers", 0)
     assert done.returncode == 2
-    assert "must be at least 1" in done.stderr
+    assert "--workers: expected an integer from 1 on" in done.stderr
     done = run_tool("prepare.py", "voc2012")
     assert done.returncode == 2
     for task in (*LABEL_MAPS, "ov-coco", "ov-lvis"):

@@ -1,6 +1,7 @@
 """A segmenter names the pixels of pictures, through the command line."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -68,6 +69,23 @@ def test_pixels_are_named_and_drawn(run_tool, weights, scenes, tmp_path):
         assert entry["shares"] == pytest.approx(shares, abs=1e-6)
         overlay = Image.open(tmp_path / f"{number:04d}_{file.stem}.png")
         assert overlay.width == labels.width and overlay.height > labels.height
+
+
+def test_the_config_lies_beside_the_weights(run_tool, weights, scenes, tmp_path):
+    """As a training leaves both; its work dir stands for them."""
+    pytest.importorskip("detectron2")
+    from segmentation.engine import load_config
+
+    shutil.copy(weights, tmp_path)
+    (tmp_path / "config.yaml").write_text(load_config(CONFIG, SMALL).dump())
+    (tmp_path / "last_checkpoint").write_text(weights.name)
+    image, out = sorted((scenes / "val").iterdir())[0], tmp_path / "out"
+    for given in (tmp_path, tmp_path / weights.name):
+        command = ["--vocabulary", "red ring", "zebra", image, "--weights", given, "--out", out]
+        done = run_tool("segment.py", *command)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"1 images segmented into 2 names: {out}\n"
+        assert json.loads((out / "segmentation.json").read_text())["names"]["1"] == "zebra"
 
 
 def test_more_than_255_names_need_16_bit(run_tool, weights, scenes, tmp_path):

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tool_runs import opens_with_ten_lines_and_warns_of_nothing
 
 from fineclip.checkpoints.conversion import convert_source
 from fineclip.checkpoints.source import source_from
@@ -57,6 +59,15 @@ def test_trains_resumes_to_the_same_losses_and_tests(run_tool, coco_folder, tmp_
     done = run_tool("train.py", COCO, "--work-dir", whole, *options(coco_folder))
     assert done.returncode == 0, done.stderr[-2000:]
     assert sorted(losses(whole)) == [1, 2, 3, 4, 5, 6]
+    opens_with_ten_lines_and_warns_of_nothing(done)
+    assert "epoch 2 of 2: loss " in done.stdout and "evaluation: box_top1 " in done.stdout
+    (log,) = whole.glob("*/*.log")
+    assert "System environment" in log.read_text() and "Epoch(train)" in log.read_text()
+    # Validations stand at their training steps, in a group of their own.
+    events = EventAccumulator(str(next(whole.glob("*/vis_data")))).Reload()
+    assert {tag.split("/")[0] for tag in events.Tags()["scalars"]} == {"train", "val"}
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in events.Scalars("val/box_top1")] == [3, 6]
 
     # Cut off after the first epoch, then resumed.
     resumed = tmp_path / "resumed"
@@ -71,7 +82,7 @@ def test_trains_resumes_to_the_same_losses_and_tests(run_tool, coco_folder, tmp_
     done = run_tool(
         "test.py",
         COCO,
-        whole / "epoch_2.pth",
+        whole,  # its last checkpoint
         "--work-dir",
         tmp_path / "test",
         "--out",
@@ -79,6 +90,7 @@ def test_trains_resumes_to_the_same_losses_and_tests(run_tool, coco_folder, tmp_
         *options(coco_folder),
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    assert f"start      weights of {whole / 'epoch_2.pth'}" in done.stdout
     metrics = json.loads(out.read_text())
     assert {"box_top1", "box_top5", "i2t_r1", "t2i_r1"} <= metrics.keys()
 
@@ -111,10 +123,12 @@ def test_less_data_than_a_batch_is_explained(run_tool, coco_folder, tmp_path):
 
 
 def test_amp_runs_on_cpu_and_fp16_is_refused(run_tool, coco_folder, tmp_path):
-    arguments = [*options(coco_folder), "max_epochs=1", "num_images=4"]
+    arguments = ["--log-to", *options(coco_folder), "max_epochs=1", "num_images=4"]
     done = run_tool("train.py", COCO, "--amp", "--work-dir", tmp_path / "w", *arguments)
     assert done.returncode == 0, done.stderr[-2000:]
-    done = run_tool("train.py", COCO, "--amp", "fp16", "--work-dir", tmp_path / "w")
+    assert "precision   bfloat16" in done.stdout
+    assert not list(tmp_path.glob("w/*/vis_data/events*"))  # plain --log-to: scalars.json alone
+    done = run_tool("train.py", COCO, "--amp", "fp16", "--work-dir", tmp_path / "w", *arguments)
     assert done.returncode == 2
     assert "error: --amp fp16 needs a GPU" in done.stderr
 

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tool_runs import opens_with_ten_lines_and_warns_of_nothing
 
 pytest.importorskip("detectron2")
 
@@ -33,16 +35,25 @@ def test_train_evaluate_resume(run_tool, tmp_path):
     done = run(run_tool, tmp_path / "a")
     assert done.returncode == 0, done.stderr
     assert "mIoU-unseen" in done.stdout and "red circle" in done.stdout
+    opens_with_ten_lines_and_warns_of_nothing(done)
+    events = EventAccumulator(str(tmp_path / "a")).Reload()
+    tags = events.Tags()["scalars"]
+    assert {tag.split("/")[0] for tag in tags} == {"train", "val"}
+    assert {"train/total_loss", "val/scenes_val_sem_seg/mIoU"} <= set(tags)
+    assert "Running with full config" in (tmp_path / "a/log.txt").read_text()
     results = json.loads((tmp_path / "a/results.json").read_text())["scenes_val_sem_seg"]
     assert {"mIoU", "mAcc", "fwIoU", "mIoU-seen"} <= results.keys()
     weights = tmp_path / "a/model_final.pth"
-    done = run(run_tool, tmp_path / "b", "--eval-only", options=["MODEL.WEIGHTS", weights])
+    # As in detectron2, and in our words with the work dir for its last checkpoint.
+    done = run(run_tool, tmp_path / "c", "--eval-only", options=["MODEL.WEIGHTS", weights])
+    assert done.returncode == 0, done.stderr
+    done = run(run_tool, tmp_path / "b", "--eval-only", "--weights", tmp_path / "a")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "b/results.json").read_text())["scenes_val_sem_seg"] == results
     assert not (tmp_path / "b/model_final.pth").exists()
     done = run(run_tool, tmp_path / "a", "--resume", options=["SOLVER.MAX_ITER", "3"])
     assert done.returncode == 0, done.stderr
-    assert "Starting training from iteration 2" in done.stdout
+    assert "resumed at step 2" in done.stdout
 
 
 def test_two_processes(run_tool, run_tool_process, tmp_path):
@@ -73,7 +84,7 @@ def test_two_processes(run_tool, run_tool_process, tmp_path):
         (["--eval-only"], [], "set MODEL.WEIGHTS"),
         (["--eval-only"], ["MODEL.WEIGHTS", "no.pth"], "no.pth does not exist"),
         ([], ["MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS", "no/clip.pt"], "no/clip.pt does not exist"),
-        (["--num-gpus", "0"], [], "--num-gpus and --num-machines must be at least 1"),
+        (["--num-gpus", "0"], [], "--num-gpus: expected an integer from 1 on"),
     ],
 )
 def test_bad_input(run_tool, tmp_path, args, options, message):

@@ -7,7 +7,7 @@ checkpoint_steps = None  # save every so many steps, resumable within an epoch; 
 
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=log_interval),
+    logger=dict(type="CurvesHook", interval=log_interval),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(
         type="CheckpointHook",

@@ -1,74 +1,76 @@
-"""What command line tools share: errors, progress, and images that are asked about names."""
+"""Images that are asked about names: what the command line says of both."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
-from fineclip.images import UnusableImageError, read_image
+from fineclip.command_line.reporting import report_error
+from fineclip.images import IMAGE_SUFFIXES, UnusableImageError, read_image
+from fineclip.progress import track
 from fineclip.text.vocabulary import Vocabulary, as_vocabulary, check_names, load_vocabulary
 from fineclip.visualization import undrawable
 
-ERRORS_EPILOG = "Exit code 2 and one line on standard error for bad usage or bad input."
 
+def asked_images(args: argparse.Namespace) -> list[Path]:
+    """The images of the arguments that ``add_images_and_names`` adds, taken from its names, too.
 
-def report_error(error: Exception | str) -> int:
-    """Prints what went wrong as one line on standard error.
+    Args:
+        args: ``vocabulary`` loses the words that are images.
 
-    Returns:
-        The exit code for it, 2.
+    Raises:
+        FileNotFoundError: A path does not exist.
+        ValueError: No images, or a folder without any.
     """
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
+    words = args.vocabulary or []
+    among = [word for word in words if _means_images(word)]
+    if among:
+        args.vocabulary = [word for word in words if word not in among]
+        if not args.vocabulary:
+            raise ValueError(f"--vocabulary: {' '.join(among)}: images alone, without a name")
+    if not (paths := [*args.images, *among]):
+        raise ValueError("no images: name files or folders (IMAGE), before the options or after --")
+    return list_images(paths)
 
 
-@contextmanager
-def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Gives a function that shows (done, in all) as a bar; it starts anew when ``done`` falls.
+def _means_images(word: str) -> bool:
+    """Whether a word of ``--vocabulary`` is no name but a file of images or a folder."""
+    return Path(word).suffix.lower() in IMAGE_SUFFIXES or ("/" in word and Path(word).is_dir())
 
-    The bar appears only once something is done: an error, or nothing to do, needs none.
+
+def list_images(paths: Sequence[str | Path]) -> list[Path]:
+    """Image files, those of folders in alphabetical order.
+
+    Args:
+        paths: Files of any name, and folders, of which those with
+            :data:`fineclip.images.IMAGE_SUFFIXES` count.
+
+    Raises:
+        FileNotFoundError: A path does not exist.
+        ValueError: A folder without images.
     """
-    with tqdm(desc=title, unit=unit, mininterval=1, delay=0.1) as bar:
-
-        def show(done: int, total: int) -> None:
-            if done < bar.n:
-                bar.reset()
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show
-
-
-def positive(text: str) -> int:
-    """An argument's type: an integer from 1 on."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-def add_images_and_names(parser: argparse.ArgumentParser) -> None:
-    """Adds ``IMAGE...`` and either ``--vocabulary NAME...`` or ``--vocabulary-file F``."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files or folders of them")
-    names = parser.add_mutually_exclusive_group(required=True)
-    names.add_argument("--vocabulary", nargs="+", metavar="NAME", help="what to look for")
-    names.add_argument(
-        "--vocabulary-file",
-        metavar="F",
-        help="file of names (a name a line, or JSON), or the name of a built-in vocabulary",
-    )
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+            if not inside:
+                raise ValueError(
+                    f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))} are looked for)"
+                )
+            files.extend(inside)
+        elif path.exists():
+            files.append(path)
+        else:
+            raise FileNotFoundError(f"{path} does not exist")
+    return files
 
 
 def asked_names(args: argparse.Namespace) -> Vocabulary:
-    """The vocabulary of the arguments that :func:`add_images_and_names` adds.
+    """The vocabulary of the arguments that ``add_images_and_names`` adds.
 
     Letters that cannot be drawn on the machine are mentioned on standard error.
 
@@ -124,29 +126,10 @@ def _spelled_out(words: Sequence[str]) -> Vocabulary:
     return as_vocabulary(list(words), option)
 
 
-def quickstart_result(path: Path) -> Path:
-    """What the quickstart has trained, for tools that are asked without weights.
-
-    Raises:
-        FileNotFoundError: It was not run yet.
-    """
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} does not exist: run bash tools/quickstart.sh, or name trained weights"
-        )
-    return path
-
-
-def silence_libraries() -> None:
-    """Hides warnings and log messages, which say nothing to whoever asks about a few images."""
-    logging.getLogger().setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
-
-
 def readable_images(
     files: Sequence[Path], unusable: list[UnusableImageError]
 ) -> Iterator[tuple[int, Path, Image.Image]]:
-    """Opens images one after the other, with a progress bar for several.
+    """Opens images one after the other, and shows the progress of several.
 
     Args:
         files: The image files.
@@ -155,7 +138,7 @@ def readable_images(
     Yields:
         The file's number, counted from 1, the file and the image in RGB.
     """
-    for number, file in enumerate(tqdm(files, unit="image", disable=len(files) == 1), 1):
+    for number, file in enumerate(track(files, "images", "image", disable=len(files) == 1), 1):
         try:
             image = read_image(file)
         except UnusableImageError as error:

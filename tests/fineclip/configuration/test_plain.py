@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from fineclip.configuration.plain import PLAIN_CONFIG, read_plain_config, write_plain_config
 from fineclip.engine import load_config
-from fineclip.engine.plain_config import PLAIN_CONFIG, read_plain_config, write_plain_config
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 DETECTION = [pytest.param(f, id=f.stem) for f in sorted((CONFIGS / "detection").glob("*.py"))]

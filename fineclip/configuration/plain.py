@@ -2,24 +2,19 @@
 
 A config file of mmengine is a program. Whoever passes weights on passes their config on with them,
 so what is found beside weights is not run: it is the JSON that :func:`write_plain_config` makes,
-with everything that model and test are built from. Reading it builds nothing yet, and what it
-names is held against a list: mmengine imports and calls any function whose dotted name is a
-``type``, and some classes of its family evaluate their arguments.
+with everything that model and test are built from. Reading it builds nothing yet.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from fineclip.checks import shown
-from fineclip.engine.arguments import PACKAGES, own_callables
-from fineclip.engine.settings import sections
 from fineclip.files import read_json, write_atomically
 
 PLAIN_CONFIG = "plain_config.json"
@@ -27,38 +22,16 @@ PLAIN_CONFIG = "plain_config.json"
 
 _FORMAT, _VERSION = "fineclip-config", 1
 _TUPLE, _PATH = "__tuple__", "__path__"  # the only key of an object that stands for one
-_SCOPES = ("fineclip", "mmdet", "mmengine")
 
 # Where and how each training starts, not what it trains: kept as if nothing had been said.
 _START = {"load_from": None, "resume": False, "launcher": "none", "work_dir": None}
-
-_NAMED_BY = ("type", "constructor", "runner_type")
-
-# Classes of the libraries that configs of this project and near ones name, besides its own. None
-# evaluates text, or builds what another argument than a `type` names (as EMAHook does).
-_LIBRARY_NAMES = {
-    *("AdamW", "SGD", "OptimWrapper", "AmpOptimWrapper", "DefaultOptimWrapperConstructor"),
-    *("ConstantLR", "CosineAnnealingLR", "LinearLR", "MultiStepLR", "PolyLR"),
-    *("EpochBasedTrainLoop", "IterBasedTrainLoop", "TestLoop", "ValLoop", "CheckpointHook"),
-    *("DetVisualizationHook", "DistSamplerSeedHook", "IterTimerHook", "LoggerHook"),
-    *("ParamSchedulerHook", "RuntimeInfoHook", "DetLocalVisualizer", "LocalVisBackend"),
-    *("LogProcessor", "TensorboardVisBackend", "Visualizer", "DefaultSampler", "InfiniteSampler"),
-    *("AspectRatioBatchSampler", "pseudo_collate", "default_collate", "ClassBalancedDataset"),
-    *("ConcatDataset", "RepeatDataset", "MMDistributedDataParallel", "FilterAnnotations"),
-    *("LoadAnnotations", "PackDetInputs", "Pad", "RandomChoice", "RandomChoiceResize"),
-    *("RandomCrop", "RandomFlip", "RandomResize", "Resize", "Caffe2Xavier", "Constant", "Kaiming"),
-    *("Normal", "Pretrained", "TruncNormal", "Uniform", "Xavier", "BN", "GELU", "GN", "LN", "ReLU"),
-    *("SyncBN", "AnchorGenerator", "CrossEntropyLoss", "DeltaXYWHBBoxCoder", "DetDataPreprocessor"),
-    *("FCNMaskHead", "FPN", "L1Loss", "MaxIoUAssigner", "RandomSampler", "RoIAlign"),
-    *("SingleRoIExtractor", "SmoothL1Loss", "nms", "soft_nms"),
-}
 
 
 def write_plain_config(config: Config, folder: str | Path) -> None:
     """Writes a config as ``plain_config.json``, all but where the training started.
 
     Tuples and paths come back as such. A class or function is written as its full name, as in the
-    config that mmengine leaves; it is not built from that again (:func:`read_plain_config`).
+    config that mmengine leaves; it is not built from that again.
 
     Args:
         config: A finished config.
@@ -82,12 +55,14 @@ def write_plain_config(config: Config, folder: str | Path) -> None:
 def read_plain_config(path: str | Path) -> Config:
     """Reads what :func:`write_plain_config` wrote, and runs nothing of it.
 
+    What it names has not been looked at: :func:`fineclip.engine.load_config` does so.
+
     Args:
         path: The file.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no such file, or names what is not known to be harmless.
+        ValueError: It is no such file.
     """
     document = read_json(path, "config")
     if not isinstance(document, Mapping) or document.get("format") != _FORMAT:
@@ -105,8 +80,6 @@ def read_plain_config(path: str | Path) -> Config:
         content = _decoded(content)
     except RecursionError:
         raise ValueError(f"config {path}: too many brackets within each other") from None
-    _import_packages(content.get("custom_imports"), path)
-    _require_known_names(content, path)
     try:
         # By this name its run is called; mmengine writes it there as the program that it was.
         file = Path(path).with_name(f"{name}.py")
@@ -146,36 +119,3 @@ def _decoded(value: Any) -> Any:
     if value.keys() == {_PATH} and isinstance(value[_PATH], str):
         return Path(value[_PATH])
     return {key: _decoded(item) for key, item in value.items()}
-
-
-def _import_packages(named: Any, path: str | Path) -> None:
-    """Imports what registers the classes of a config, of this project's packages alone."""
-    modules = (named.get("imports") if isinstance(named, Mapping) else None) or []
-    for module in [modules] if isinstance(modules, str) else modules:
-        if module not in PACKAGES:
-            raise _unknown(f"custom_imports: module {shown(module)}", path)
-        import_module(module)
-
-
-def _require_known_names(content: Mapping[str, Any], path: str | Path) -> None:
-    known = _LIBRARY_NAMES | own_callables().keys()
-    for keys, section in sections({"": content}):
-        for key in (*_NAMED_BY, "_scope_", "default_scope"):
-            name = section.get(key)
-            if name is None:
-                continue
-            where = ".".join((*keys[1:], key))
-            if not isinstance(name, str):
-                raise ValueError(f"config {path}: {where}: expected a name, got {shown(name)}")
-            scope, _, plain = name.rpartition(".")
-            is_scope = key not in _NAMED_BY
-            known_scope = (name if is_scope else scope) in (*_SCOPES, *([] if is_scope else [""]))
-            if not known_scope or not (is_scope or plain in known):
-                raise _unknown(f"{where}: {shown(name)}", path)
-
-
-def _unknown(what: str, path: str | Path) -> ValueError:
-    return ValueError(
-        f"config {path}: {what} is not known to be harmless, and this file is data that may come "
-        "from anybody: where you trust it, name the Python config that it was made from (--config)"
-    )

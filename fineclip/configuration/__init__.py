@@ -1,0 +1,1 @@
+"""Configs of mmengine, read and checked before anything heavy is imported."""

@@ -1,0 +1,42 @@
+"""Where the curves of a run go beside ``scalars.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from mmengine.config import Config, ConfigDict
+
+BACKENDS = {
+    "tensorboard": ("TensorboardVisBackend", "tensorboard"),
+    "wandb": ("WandbVisBackend", "wandb"),
+    "mlflow": ("MLflowVisBackend", "mlflow"),
+    "clearml": ("ClearMLVisBackend", "clearml"),
+    "neptune": ("NeptuneVisBackend", "neptune"),
+    "dvclive": ("DVCLiveVisBackend", "dvclive"),
+    "aim": ("AimVisBackend", "aim"),
+}
+"""mmengine's class, and the package that it needs, by the word of the command line."""
+
+
+def send_curves_to(config: Config, names: Sequence[str]) -> None:
+    """Names the backends of a config's visualizer; ``scalars.json`` is written in any case.
+
+    Args:
+        config: Changed in place.
+        names: Keys of :data:`BACKENDS`; empty: none.
+
+    Raises:
+        ValueError: A package is missing.
+    """
+    chosen = [ConfigDict(type="LocalVisBackend")]
+    for name in names:
+        backend, package = BACKENDS[name]
+        if find_spec(package) is None:
+            raise ValueError(
+                f"--log-to {name}: the package {package} is not installed (pip install {package})"
+            )
+        chosen.append(ConfigDict(type=backend))
+    visualizer = config.get("visualizer") or ConfigDict(type="Visualizer")
+    visualizer.vis_backends = chosen
+    config.visualizer = visualizer

@@ -1,0 +1,12 @@
+"""How a pretraining step can be taken: what the benchmark of steps measures."""
+
+MODES = {
+    "plain": "shared trunk, trimmed text, packed crops: all activations are kept",
+    "chunked": "the same, encoded chunk by chunk and once more in the backward pass",
+    "auto": "the same, chunked as little as the memory budget allows",
+    "checkpointing": "plain, every transformer block recomputed in the backward pass",
+    "detach_teacher": "plain, crops are a fixed target of the self-distillation",
+    "compiled": "plain, transformer blocks through torch.compile",
+    "chunked_compiled": "chunked, transformer blocks through torch.compile",
+    "padded": "image encoded twice, crops padded to the box limit, texts to the full context",
+}

@@ -1,0 +1,88 @@
+"""What a training leaves in its work dir."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+POINTER = "last_checkpoint"
+"""File that names the newest checkpoint, of mmengine's runs and detectron2's."""
+
+_SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
+
+
+def is_work_dir(path: str | Path) -> bool:
+    """Whether a folder is one that a training has left checkpoints in."""
+    return (Path(path) / POINTER).is_file()
+
+
+def last_checkpoint(work_dir: str | Path) -> Path:
+    """The newest checkpoint of a training.
+
+    The pointer may name the place where the work dir was when it was written: what counts is the
+    file beside it.
+
+    Raises:
+        FileNotFoundError: There is no pointer, or not the file that it names.
+    """
+    pointer = Path(work_dir) / POINTER
+    if not pointer.is_file():
+        raise FileNotFoundError(
+            f"{work_dir} holds no checkpoint of a training ({POINTER}); name a file of weights"
+        )
+    name = Path(pointer.read_text().strip()).name
+    if not name or not (pointer.parent / name).is_file():
+        raise FileNotFoundError(f"{pointer} names {name!r}, which is not there; name another file")
+    return pointer.parent / name
+
+
+def weights_file(path: str | Path) -> Path:
+    """The file of weights that is meant by it or by the work dir of its training.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return last_checkpoint(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist")
+    return path
+
+
+def resolved(weights: str | Path) -> str:
+    """A work dir's last checkpoint; anything else (a file, a tag, another folder) as it is."""
+    return str(last_checkpoint(weights) if is_work_dir(weights) else weights)
+
+
+def is_file_name(weights: str) -> bool:
+    """Whether weights are a path, and no tag of open_clip's and no address."""
+    return "://" not in weights and ("/" in weights or Path(weights).suffix in _SUFFIXES)
+
+
+def check_weights(weights: str | None, option: str = "--weights") -> None:
+    """Refuses weights that are a path where there is nothing; a tag may be anything else.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+    """
+    if weights is not None and is_file_name(weights) and not Path(weights).exists():
+        raise FileNotFoundError(f"{option}: checkpoint {weights} does not exist")
+
+
+def config_beside(weights: str | Path) -> Path | None:
+    """The configuration that a training of detectron2's has written beside its weights."""
+    file = Path(weights).parent / "config.yaml"
+    return file if file.is_file() else None
+
+
+def quickstart_result(path: Path) -> Path:
+    """What the quickstart has trained, for tools that are asked without weights.
+
+    Raises:
+        FileNotFoundError: It was not run yet.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist: run bash tools/quickstart.sh, or name trained --weights"
+        )
+    return path
