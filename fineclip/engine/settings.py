@@ -57,6 +57,7 @@ VARIABLES: dict[str, Check] = {
     "regions": one_of("boxes", "grid"),
     "max_boxes": _COUNT,
     "betas": list_of(_SHARE, 2),
+    "eps": _RATE,
     "weight_decay": _RATE,
     "accumulate": _COUNT,
     "chunk_sizes": either(NOTHING, one_of("auto"), table(_OPTIONAL_COUNT)),

@@ -182,6 +182,20 @@ def test_clipself_recipe_uses_patches_at_its_own_resolution():
     assert boxes.train_dataloader.dataset.regions.type == "BoxRegions"
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "betas", "eps"),
+    [
+        ("coco_eva02-b-16", {}, (0.9, 0.999), 1e-8),
+        ("coco_vit-b-16", {}, (0.9, 0.98), 1e-6),
+        ("coco_eva02-b-16", {"model_name": "ViT-B-16-quickgelu"}, (0.9, 0.98), 1e-6),
+        ("coco_vit-b-16", {"betas": (0.8, 0.9)}, (0.8, 0.9), 1e-6),
+    ],
+)
+def test_the_optimizer_follows_the_name_of_the_model(name, options, betas, eps):
+    optimizer = load_config(FILES[name], options).optim_wrapper.optimizer
+    assert (tuple(optimizer.betas), optimizer.eps) == (betas, eps)
+
+
 def test_vocabulary_option_reaches_the_model():
     options = {"method": "regionclip"}
     assert load_config(FILES["coco_vit-b-16"], options).model.vocabulary == "lvis_v1"
