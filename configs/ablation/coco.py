@@ -1,4 +1,4 @@
-"""The paper's tables of losses and of competitors, SILC and sigmoid losses, on COCO.
+"""The paper's tables of losses and of competitors, SILC, sigmoids and token losses, on COCO.
 
 Source: FineCLIP (NeurIPS 2024), EVA02-CLIP-B/16, COCO train2017 with the release's boxes and region
 captions, 8 GPUs x 32, evaluated on val2017: box Top1 of FineCLIP 48.4, of L_GC 42.3 (the other
@@ -62,4 +62,11 @@ rows = {
     "FineCLIP": row("fineclip"),
     "SILC": row("silc"),
     "SigLIP-FineCLIP": row("siglip-fineclip"),
+    "SigLIP-SILC": row("siglip-silc"),
+    "RegionCLIP-concepts": row("regionclip-concepts"),
+    "FILIP": row("filip"),
+    "SPARC": row("sparc"),
+    "PACL": row("pacl"),
+    "GLoRIA": row("gloria"),
+    "MGCA": row("mgca"),
 }

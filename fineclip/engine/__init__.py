@@ -4,6 +4,7 @@ from fineclip.engine.config import OverridesAction, load_config, parse_overrides
 from fineclip.engine.hooks import (
     ClampLogitScaleHook,
     EMATeacherHook,
+    FrozenPrototypesHook,
     PlainCheckpointHook,
     SkippedSamplesHook,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "CLIPOptimWrapperConstructor",
     "ClampLogitScaleHook",
     "EMATeacherHook",
+    "FrozenPrototypesHook",
     "InitialLogitsHook",
     "OverridesAction",
     "PlainCheckpointHook",

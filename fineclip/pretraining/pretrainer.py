@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -51,13 +52,14 @@ class FineCLIPPretrainer(BaseModel):
       after the teacher was copied and changes the student alone.
     - ``student_prototypes`` and ``teacher_prototypes`` (SILC): a trained :class:`PrototypeHead` on
       the raw image embedding and an :class:`EMATeacher`, both in the checkpoints. The student sees
-      local views, the teacher global ones, and the image-text losses the plain image. The
-      teacher moves by :class:`fineclip.engine.EMATeacherHook`, or :meth:`start_ema_teacher` and
+      local views and the teacher global ones. The teacher moves by
+      :class:`fineclip.engine.EMATeacherHook`, or :meth:`start_ema_teacher` and
       :meth:`update_ema_teacher` in a loop of one's own.
 
     Args:
         clip: The model, or its config.
-        objectives: Objectives or their configs; their losses are summed.
+        objectives: Objectives or their configs; their losses are summed. Parameters of theirs
+            (the prototypes of MGCA) always train.
         trainable: Which parts train, out of "image", "text" and "logit_scale" (the bias of
             sigmoid losses included). The default is FineCLIP's: the text tower is frozen and
             stays in eval mode.
@@ -116,7 +118,10 @@ class FineCLIPPretrainer(BaseModel):
         # To a type checker, a ModuleList holds modules of any kind.
         self.objectives = cast(
             Sequence[Objective],
-            nn.ModuleList(OBJECTIVES.build(o) if isinstance(o, dict) else o for o in objectives),
+            nn.ModuleList(
+                _build_objective(o, clip.embed_dim) if isinstance(o, dict) else o
+                for o in objectives
+            ),
         )
         self.needs = needed_fields(self.objectives)
         self.trainable = tuple(trainable)
@@ -290,7 +295,12 @@ class FineCLIPPretrainer(BaseModel):
             *image_jobs(self.clip, batch, self.needs, trains=image_trains),
             *crop_jobs(self.clip, self.teacher, batch, self.needs, trains=crop_trains),
             *view_jobs(
-                self.clip, self.prototype_head, self.ema_teacher, batch, trains=image_trains
+                self.clip,
+                self.prototype_head,
+                self.ema_teacher,
+                batch,
+                self.needs,
+                trains=image_trains,
             ),
         ]
 
@@ -338,6 +348,14 @@ class FineCLIPPretrainer(BaseModel):
         """Moves the EMA teacher, after each optimizer step; ``momentum`` is the share it keeps."""
         assert self.ema_teacher is not None and self.prototype_head is not None
         self.ema_teacher.update(self.clip, self.prototype_head, momentum)
+
+
+def _build_objective(config: dict[str, Any], embed_dim: int) -> Objective:
+    """One from its config, with the size of the embeddings where its prototypes ask for it."""
+    built = OBJECTIVES.get(config["type"])
+    if built is not None and "embed_dim" in inspect.signature(built).parameters:
+        config = {"embed_dim": embed_dim, **config}
+    return OBJECTIVES.build(config)
 
 
 def _part_of(parameter_name: str) -> str:

@@ -19,18 +19,33 @@ ROWS = {
     "gc-sd": ["GlobalContrastive", "SelfDistillation"],
     "rc": ["RegionContrastive"],
     "fineclip": ["GlobalContrastive", "RegionContrastive", "SelfDistillation"],
-    "silc": ["GlobalContrastive", "LocalToGlobalDistillation"],
+    "regionclip-concepts": ["GlobalContrastive", "RegionConceptMatching"],
+    "filip": ["FILIP"],
+    "sparc": ["SPARC"],
+    "pacl": ["PACL"],
+    "gloria": ["GLoRIA"],
+    "mgca": ["MGCA"],
+    "silc": ["ViewContrastive", "LocalToGlobalDistillation"],
+    "siglip-silc": ["SigmoidViewContrastive", "LocalToGlobalDistillation"],
     "siglip-fineclip": ["SigmoidGlobalContrastive", "SigmoidRegionContrastive", "SelfDistillation"],
 }
 LOSSES = {
-    "GlobalContrastive": "loss_global",
-    "RegionContrastive": "loss_region",
-    "SelfDistillation": "loss_distill",
-    "CLIPSelfDistillation": "loss_clipself",
-    "RegionCLIPLoss": "loss_regionclip",
-    "LocalToGlobalDistillation": "loss_local_to_global",
-    "SigmoidGlobalContrastive": "loss_global",
-    "SigmoidRegionContrastive": "loss_region",
+    "GlobalContrastive": {"loss_global"},
+    "RegionContrastive": {"loss_region"},
+    "SelfDistillation": {"loss_distill"},
+    "CLIPSelfDistillation": {"loss_clipself"},
+    "RegionCLIPLoss": {"loss_regionclip"},
+    "RegionConceptMatching": {"loss_concept_distill", "loss_concept_contrast"},
+    "LocalToGlobalDistillation": {"loss_local_to_global"},
+    "ViewContrastive": {"loss_global"},
+    "SigmoidViewContrastive": {"loss_global"},
+    "SigmoidGlobalContrastive": {"loss_global"},
+    "SigmoidRegionContrastive": {"loss_region"},
+    "FILIP": {"loss_filip"},
+    "SPARC": {"loss_sparc_global", "loss_sparc_local"},
+    "PACL": {"loss_pacl"},
+    "GLoRIA": {"loss_gloria_global", "loss_gloria_local"},
+    "MGCA": {"loss_mgca_instance", "loss_mgca_token", "loss_mgca_prototype"},
 }
 # What the row's data need beyond an image: no caption is tokenized, no crop cut for nothing.
 FIELDS = {
@@ -39,7 +54,15 @@ FIELDS = {
     "SelfDistillation": {"boxes", "crops"},
     "CLIPSelfDistillation": {"boxes", "crops"},
     "RegionCLIPLoss": {"boxes", "crops"},
+    "RegionConceptMatching": {"boxes", "crops"},
     "LocalToGlobalDistillation": set(),
+    **{
+        name: {"texts"}
+        for name in (
+            *("FILIP", "SPARC", "PACL", "GLoRIA", "MGCA"),
+            *("ViewContrastive", "SigmoidViewContrastive"),
+        )
+    },
     "SigmoidGlobalContrastive": {"texts"},
     "SigmoidRegionContrastive": {"boxes", "region_texts"},
 }
@@ -54,7 +77,7 @@ NAMES = {
     "scenes",
 }
 # Patches have no captions: the methods that need none of regions.
-ON_PATCHES = ("clip", "clipself", "regionclip", "sd", "gc-sd", "silc")
+ON_PATCHES = tuple(m for m in ROWS if m not in ("fineclip", "rc", "siglip-fineclip"))
 PAIRS = [(n, m) for n in FILES for m in (ON_PATCHES if "patches" in n else ROWS)]
 PATCHES = [("coco-patches_eva02-b-16", method) for method in ("clipself", "gc-sd")]
 # A tiny model; where there is a choice, few names and few prototypes.
@@ -115,7 +138,7 @@ def test_row_trains_on_what_its_data_hold(name, method, scenes):
         model.start_ema_teacher()
     losses = model(**model.data_preprocessor(batch), mode="loss")
     names = {key for key in losses if key.startswith("loss")}
-    assert names == {LOSSES[objective] for objective in types}
+    assert names == set().union(*(LOSSES[objective] for objective in types))
     model.parse_losses(losses)[0].backward()
     gradients = [p.grad for p in model.clip.clip.visual.parameters() if p.grad is not None]
     assert sum(gradient.abs().sum() for gradient in gradients) > 0
@@ -165,9 +188,22 @@ def test_rows_differ_from_fineclip_in_objectives_and_data_only():
 def test_sigmoid_rows_do_not_start_from_published_logits():
     """open_clip fills a missing bias with 0, whatever init_logit_bias says."""
     for name, path in FILES.items():
-        config = load_config(path, {"method": "siglip-fineclip"})
-        restarts = "InitialLogitsHook" in {hook.type for hook in config.custom_hooks}
-        assert restarts == (name != "scenes")  # whose weights are ours
+        for method in ("siglip-fineclip", "siglip-silc"):
+            config = load_config(path, {"method": method})
+            restarts = "InitialLogitsHook" in {hook.type for hook in config.custom_hooks}
+            assert restarts == (name != "scenes")  # whose weights are ours
+
+
+@pytest.mark.parametrize(
+    ("method", "objective"),
+    [("silc", "GlobalContrastive"), ("siglip-silc", "SigmoidGlobalContrastive")],
+)
+def test_silc_follows_its_paper_and_takes_the_plain_image_on_request(method, objective):
+    config = load_config(FILES["coco_eva02-b-16"], {"method": method, "contrast": "image"})
+    assert config.model.objectives[0].type == objective
+    hooks = {hook.type: hook for hook in config.custom_hooks}
+    assert hooks["EMATeacherHook"] == {"type": "EMATeacherHook", "momentum": 0.996}
+    assert hooks["FrozenPrototypesHook"].epochs == 1
 
 
 def test_clipself_recipe_uses_patches_at_its_own_resolution():

@@ -24,7 +24,8 @@ TINY = {
 }
 NAMES = (
     *("pretrained", "CLIP", "RegionCLIP", "CLIPSelf", "L_SD", "L_GC", "L_GC+L_SD", "L_RC"),
-    *("FineCLIP", "SILC", "SigLIP-FineCLIP"),
+    *("FineCLIP", "SILC", "SigLIP-FineCLIP", "SigLIP-SILC", "RegionCLIP-concepts"),
+    *("FILIP", "SPARC", "PACL", "GLoRIA", "MGCA"),
 )
 
 

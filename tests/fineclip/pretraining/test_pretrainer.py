@@ -47,9 +47,9 @@ class Recorder:
             self.calls.append(("text", len(tokens)))
             return encode_text(tokens)
 
-        def record_tokens(tokens):
+        def record_tokens(tokens, normalize=True):
             self.calls.append(("text tokens", len(tokens)))
-            return encode_text_and_tokens(tokens)
+            return encode_text_and_tokens(tokens, normalize)
 
         monkeypatch.setattr(clip, "encode_visual", record_visual)
         monkeypatch.setattr(clip, "encode_text", record_text)

@@ -13,6 +13,7 @@ from fineclip.registry import OBJECTIVES
 
 OPTIONS = {
     "RegionCLIPLoss": {"vocabulary": ["cat", "dog"], "templates": "plain"},
+    "RegionConceptMatching": {"vocabulary": ["cat", "dog"], "templates": "plain"},
     "LocalToGlobalDistillation": {
         "prototype_head": {"num_prototypes": 7, "hidden_dim": 8, "bottleneck_dim": 4}
     },
@@ -37,6 +38,7 @@ def make_batch():
 
 def make_model(objective, name="ViT-Ti-16", **options):
     clip = {"type": "DenseCLIP", "name": name}
+    torch.manual_seed(0)
     if "Sigmoid" in objective:
         clip.update(SIGMOID)
     model = FineCLIPPretrainer(
@@ -58,7 +60,8 @@ def test_each_objective_trains_from_configs(objective):
     names = set()
     for _ in range(2):
         losses = {k: v for k, v in model(**batch, mode="loss").items() if k.startswith("loss_")}
-        assert all(torch.isfinite(loss) and loss > 0 for loss in losses.values())
+        assert all(torch.isfinite(loss) and loss >= 0 for loss in losses.values())
+        assert sum(losses.values()) > 0
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()
@@ -70,7 +73,10 @@ def test_each_objective_trains_from_configs(objective):
 
 
 @pytest.mark.parametrize("name", ["EVA02-Ti-16", "Sigmoid-Ti-16", "RN-Ti"])
-@pytest.mark.parametrize("objective", ["FILIP", "SPARC", "PACL", "LocalToGlobalDistillation"])
+@pytest.mark.parametrize(
+    "objective",
+    ["FILIP", "SPARC", "PACL", "GLoRIA", "MGCA", "ViewContrastive", "LocalToGlobalDistillation"],
+)
 def test_token_and_view_objectives_train_other_trunks(name, objective):
     model = make_model(objective, name)
     if model.ema_teacher is not None:
