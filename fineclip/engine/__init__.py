@@ -10,6 +10,7 @@ from fineclip.engine.hooks import (
 )
 from fineclip.engine.launch import build_runner, explaining_errors, prepare_training
 from fineclip.engine.logits import InitialLogitsHook
+from fineclip.engine.mixing import MixedWeightsHook
 from fineclip.engine.optim import (
     AutocastOptimWrapper,
     CLIPOptimWrapperConstructor,
@@ -27,6 +28,7 @@ __all__ = [
     "EMATeacherHook",
     "FrozenPrototypesHook",
     "InitialLogitsHook",
+    "MixedWeightsHook",
     "OverridesAction",
     "PlainCheckpointHook",
     "ProgressBarHook",

@@ -49,6 +49,8 @@ VARIABLES: dict[str, Check] = {
     # ---- Pretraining.
     "method": TEXT,
     "trainable": _WORDS,
+    "unlocked_groups": _OPTIONAL_COUNT,
+    "alpha": _SHARE,
     "templates": either(TEXT, _WORDS),
     "checkpoint_steps": _OPTIONAL_COUNT,
     "fully_sharded": FLAG,
@@ -68,6 +70,7 @@ VARIABLES: dict[str, Check] = {
     "backend": one_of("pil", "tensor"),
     "num_images": _OPTIONAL_COUNT,
     "val_root": TEXT,
+    "flickr_root": _OPTIONAL_TEXT,
     "shards": _OPTIONAL_TEXT,
     "annotations": TEXT,
     "captions": _OPTIONAL_TEXT,
@@ -116,6 +119,7 @@ VARIABLES: dict[str, Check] = {
     "threads": _OPTIONAL_COUNT,
     "amp": either(NOTHING, one_of("bf16", "fp16")),
     "start": _OPTIONAL_TEXT,
+    "metrics": table(TEXT),
 }
 """By the name of a config's top-level variable."""
 

@@ -63,6 +63,10 @@ class FineCLIPPretrainer(BaseModel):
         trainable: Which parts train, out of "image", "text" and "logit_scale" (the bias of
             sigmoid losses included). The default is FineCLIP's: the text tower is frozen and
             stays in eval mode.
+        unlocked_groups: Train only so many last blocks of the image tower (of a ResNet: stages),
+            as CLIPSelf does with all of them: patch embedding, class token, positions, final norm
+            and projection are frozen then. None: the whole tower. open_clip's ``lock`` counts other
+            groups: the first of its groups is the projection.
         teacher: The frozen teacher or its config, where one is needed; None: a copy of ``clip``
             as constructed.
         vocabulary: Categories of RegionCLIP: a vocabulary, its name or JSON file, or a list of
@@ -86,8 +90,8 @@ class FineCLIPPretrainer(BaseModel):
             model's own mean and std.
 
     Raises:
-        ValueError: For an unknown part in ``trainable``, or where the objectives need something
-            that the arguments do not provide.
+        ValueError: For an unknown part in ``trainable``, more blocks than there are, or where the
+            objectives need something that the arguments do not provide.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class FineCLIPPretrainer(BaseModel):
         objectives: Sequence[Objective | dict[str, Any]],
         *,
         trainable: Sequence[str] = ("image", "logit_scale"),
+        unlocked_groups: int | None = None,
         teacher: DenseCLIP | dict[str, Any] | None = None,
         vocabulary: str | Path | Vocabulary | Sequence[str] | None = None,
         templates: str | Sequence[str] | Template = "vild",
@@ -140,8 +145,27 @@ class FineCLIPPretrainer(BaseModel):
             )
         self.teacher = self._build_teacher(teacher, vocabulary, templates)
         self.prototype_head, self.ema_teacher = self._build_prototypes(prototype_head)
+        locked = self._locked(unlocked_groups)
         for name, parameter in self.clip.clip.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and _part_of(name) in trainable)
+            trains = _part_of(name) in trainable and id(parameter) not in locked
+            parameter.requires_grad_(parameter.requires_grad and trains)
+
+    def _locked(self, unlocked_groups: int | None) -> set[int]:
+        """Ids of the image tower's parameters that are not of its last blocks."""
+        if unlocked_groups is None:
+            return set()
+        blocks = self.clip.trunk.stages
+        if not 1 <= unlocked_groups <= len(blocks):
+            raise ValueError(
+                f"unlocked_groups must be from 1 to {len(blocks)}, the blocks of the image tower, "
+                f"got {unlocked_groups}"
+            )
+        unlocked = {
+            id(parameter)
+            for block in blocks[len(blocks) - unlocked_groups :]
+            for parameter in block.parameters()
+        }
+        return {id(parameter) for parameter in self.clip.clip.visual.parameters()} - unlocked
 
     def _build_teacher(
         self, teacher: Any, vocabulary: Any, templates: str | Sequence[str] | Template

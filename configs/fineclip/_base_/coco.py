@@ -41,6 +41,7 @@ seed = 0
 
 data_root = "data/coco"
 val_root = data_root
+flickr_root = None  # folder with images/ and flickr30k_test.json, on which is tested as well
 shards = None  # folder of tools/make_shards.py to train on in place of the files below
 annotations = "annotations/instances_train2017.json"  # boxes; below data_root
 captions = "annotations/captions_train2017.json"
@@ -148,6 +149,22 @@ val_evaluator = dict(
     retrieval=dict(type="RetrievalMetric"),
 )
 val_cfg = dict(type="MultiTaskValLoop")
-test_dataloader = val_dataloader
-test_evaluator = val_evaluator
+flickr30k = dict(
+    batch_size=batch_size,
+    num_workers=num_workers,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=dict(type="fineclip.collate_evaluation"),
+    dataset=dict(
+        type="RetrievalDataset",
+        captions=f"{flickr_root}/flickr30k_test.json",
+        image_root=f"{flickr_root}/images",
+        transform=dict(size=image_size),
+        tokenizer=model_name,
+    ),
+)
+test_dataloader = dict(**val_dataloader, **(dict(flickr30k=flickr30k) if flickr_root else {}))
+test_evaluator = dict(
+    **val_evaluator, **(dict(flickr30k=dict(type="RetrievalMetric")) if flickr_root else {})
+)
+del flickr30k
 test_cfg = dict(type="MultiTaskTestLoop")

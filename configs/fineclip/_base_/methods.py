@@ -10,6 +10,8 @@ image_size = ...
 vocabulary = ...  # nouns of the methods that classify regions: a name, or a JSON file
 templates = "vild"  # prompts of the nouns
 trainable = ("image", "logit_scale")  # unless the method trains less
+unlocked_groups = None  # last blocks of the image tower that train; None: all of the tower
+alpha = 1.0  # share of the trained weights in what is saved and evaluated; the rest is the start's
 restart_logits = True  # sigmoids: start from SigLIP's scale and bias, not those of the weights
 contrast = "views"  # silc: text against each global view; or "image": against the plain image
 momentum = 0.996  # silc: share of itself that the teacher keeps at every step
@@ -61,7 +63,7 @@ methods = {
     ),
     # CLIPSelf (Wu et al., ICLR 2024): regions imitate crops seen by the start weights. As in
     # FineCLIP's table, data and schedule are those of all methods and regions are proposals;
-    # CLIPSelf's own recipe is coco-patches_eva02-b-16.py.
+    # CLIPSelf's own recipe is configs/clipself.
     "clipself": dict(
         model=dict(objectives=[dict(type="CLIPSelfDistillation")], trainable=("image",)),
         dataset=dict(fields=("boxes", "crops")),
@@ -143,9 +145,15 @@ methods = {
 if method not in methods:
     raise ValueError(f"unknown method {method!r}; known: {', '.join(methods)}")
 
-model = {"trainable": trainable, **methods[method]["model"]}
+model = {
+    "trainable": trainable,
+    "unlocked_groups": unlocked_groups,
+    **methods[method]["model"],
+}
 train_dataloader = dict(dataset=methods[method].get("dataset", {}))
-custom_hooks = methods[method].get("hooks", hooks)
+custom_hooks = list(methods[method].get("hooks", hooks))
+if alpha < 1:
+    custom_hooks.append(dict(type="MixedWeightsHook", alpha=alpha))
 
 del methods, hooks, global_contrast, region_contrast, distillation, captioned, views
 del sigmoid_logits, local_to_global, prototype_head, averaged_teacher

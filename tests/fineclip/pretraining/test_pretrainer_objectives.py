@@ -124,3 +124,19 @@ def test_checkpoints_with_an_ema_teacher_load_as_clip(tmp_path):
     model = make_model("LocalToGlobalDistillation")
     torch.save({"meta": {}, "state_dict": model.state_dict()}, tmp_path / "epoch_1.pth")
     assert load(tmp_path / "epoch_1.pth").keys() == model.clip.clip.state_dict().keys()
+
+
+@pytest.mark.parametrize("name", ["ViT-Ti-16", "EVA02-Ti-16", "RN-Ti"])
+def test_unlocked_groups_train_the_last_blocks_alone(name):
+    model = make_model("CLIPSelfDistillation", name, trainable=("image",), unlocked_groups=1)
+    last = {id(p) for p in model.clip.trunk.stages[-1].parameters()}
+    trains = {id(p) for p in model.parameters() if p.requires_grad}
+    assert trains
+    assert trains <= last
+    whole = make_model("CLIPSelfDistillation", name, trainable=("image",))
+    count = len(whole.clip.trunk.stages)
+    blocks = make_model("CLIPSelfDistillation", name, trainable=("image",), unlocked_groups=count)
+    training = [[p for p in m.parameters() if p.requires_grad] for m in (blocks, whole)]
+    assert len(trains) < len(training[0]) < len(training[1])
+    with pytest.raises(ValueError, match=f"unlocked_groups must be from 1 to {count}"):
+        make_model("CLIPSelfDistillation", name, unlocked_groups=count + 1)
