@@ -13,6 +13,7 @@ from fineclip.experiments.ablation import Ablation
 
 CONFIG = "configs/ablation/scenes.py"
 COCO = "configs/ablation/coco.py"
+RETRIEVAL = "configs/ablation/retrieval.py"
 TINY = [
     "--cfg-options",
     "images=8",
@@ -57,6 +58,32 @@ def coco(scenes, tmp_path):
             file = scenes / "annotations" / f"{kind}_{split}.json"
             shutil.copy(file, root / "annotations" / f"{kind}_{split}2017.json")
     return root
+
+
+def test_the_retrieval_table_has_both_data_sets(run_tool, coco, scenes, tmp_path):
+    """Its first row, the start weights as they are, with a released list of captions."""
+    flickr = tmp_path / "flickr30k"
+    flickr.mkdir()
+    (flickr / "images").symlink_to(scenes / "val")
+    entries = [{"image": f.name, "caption": ["a", "b"]} for f in sorted((scenes / "val").iterdir())]
+    (flickr / "flickr30k_test.json").write_text(json.dumps(entries))
+    options = ["start=None", "model_name=EVA02-Ti-16", "image_size=32", "crop_size=32", "amp=None"]
+    options += [f"data_root={coco}", f"val_root={coco}", f"flickr_root={flickr}", "data=coco"]
+    options += ["batch_size=4", "refinement.num_workers=0", "refinement.templates=plain"]
+    with jobs_in_process():
+        done = run_tool(
+            *("ablate.py", "--config", RETRIEVAL, "--work-dir", tmp_path / "w"),
+            *("--rows", "pretrained", "--cfg-options", *options),
+        )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    head, _, row = (tmp_path / "w/results.md").read_text().splitlines()
+    assert head.startswith("| row | Flickr30k I2T R@1 | Flickr30k I2T R@5 | Flickr30k I2T R@10 |")
+    assert "| COCO T2I R@10 | s / epoch" in head
+    assert "-" not in row.split("|")[2:14]
+    assert list(Ablation.from_config(RETRIEVAL).rows) == [
+        *("pretrained", "SPARC", "PACL", "GLoRIA", "MGCA", "FILIP"),
+        *("CLIP", "RegionCLIP", "CLIPSelf", "FineCLIP"),
+    ]
 
 
 def test_every_row_on_given_data_from_given_start_weights(run_tool, coco, tmp_path, monkeypatch):
