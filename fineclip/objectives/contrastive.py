@@ -129,7 +129,7 @@ class ViewContrastive(Objective):
 
     SILC's image-text loss (Naeem et al., ECCV 2024, Sec. 3.1): the mean over the global views, the
     very ones that the teacher sees, of CLIP's loss. Takes the place, and the name, of
-    :class:`GlobalContrastive`, whose image is the plain one. No training code of SILC is public.
+    :class:`GlobalContrastive`, whose image is the plain one. Public re-implementations do the same.
     """
 
     needs = frozenset({"global_view", "text", "logit_scale"})

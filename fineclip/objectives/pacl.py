@@ -58,8 +58,8 @@ class PACL(Objective):
 
     The paper's compatibility function (Sec. 3) has no factor f. As cosines are at most 1, the
     softmax over some 200 patches is then nearly a mean: a tenth of matching patches gets an eighth
-    of the weight, and with f = 10 half of it. The authors' code is not public; re-implementations
-    take sigmoid(10 s) of raw patches, and pool each image with the weights of its own caption.
+    of the weight, and with f = 10 half of it. Public code takes sigmoid(10 s) of raw patches, and
+    pools each image with the weights of its own caption alone.
 
     The paper trains an embedder of the patches on frozen encoders; what is trained is the
     pretrainer's choice here.

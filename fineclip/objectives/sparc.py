@@ -55,10 +55,10 @@ class SPARC(Objective):
     with f = exp(logit_scale). Negatives of L_f are the other tokens of the same caption, so its
     cost grows with the batch, not with its square; gradients flow through the weights.
 
-    Its equations' L_f is a mean over captions of means over tokens, as here; its
-    pseudo-code (appendix), which public re-implementations follow, takes the mean over all tokens
-    of the batch, and groups patches as the encoder gives them, so that longer ones count for more.
-    ``mean="tokens"`` and ``unit_patches=False`` are that code.
+    In its equations, as here, L_f is a mean over captions of means over tokens. Its pseudo-code
+    (appendix), which public re-implementations follow, takes the mean over all tokens of the batch
+    and groups patches as the encoder gives them, so that longer ones count for more:
+    ``mean="tokens"`` and ``unit_patches=False``.
 
     Departure: L_g contrasts ``image`` and ``text``, the model's own global embeddings, where the
     paper mean-pools patches and tokens.

@@ -376,7 +376,7 @@ class FineCLIPPretrainer(BaseModel):
 
 def _build_objective(config: dict[str, Any], embed_dim: int) -> Objective:
     """One from its config, with the size of the embeddings where its prototypes ask for it."""
-    built = OBJECTIVES.get(config["type"])
+    built = OBJECTIVES.get(str(config.get("type")))
     if built is not None and "embed_dim" in inspect.signature(built).parameters:
         config = {"embed_dim": embed_dim, **config}
     return OBJECTIVES.build(config)

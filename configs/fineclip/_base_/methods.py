@@ -93,7 +93,7 @@ methods = {
     ),
     # FILIP (Yao et al., ICLR 2022), SPARC (Bica et al., ICML 2024), PACL (Mukhoti et al., CVPR
     # 2023), GLoRIA (Huang et al., ICCV 2021), MGCA (Wang et al., NeurIPS 2022): captions against
-    # patches. PACL's factor is that of its re-implementations; without one it is a mean pool.
+    # patches. PACL's factor is that of public code; without one it is nearly a mean pool.
     "filip": dict(model=dict(objectives=[dict(type="FILIP")]), dataset=captioned),
     "sparc": dict(model=dict(objectives=[dict(type="SPARC")]), dataset=captioned),
     "pacl": dict(model=dict(objectives=[dict(type="PACL", factor=10.0)]), dataset=captioned),
