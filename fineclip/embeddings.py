@@ -73,6 +73,7 @@ class Embeddings:
         vocabulary: (K, D) category embeddings, the same on all processes.
         student_prototypes: (V_s, B, P) prototype logits of the model's views of each image.
         teacher_prototypes: (V_t, B, P) prototype logits of the EMA teacher's views.
+        global_view: (V_t, B, D) the model's own embeddings of the teacher's views.
         patches: (B, N, D) embeddings of the image's patches, in the joint space with text.
         text_tokens: (B, T, D) token embeddings of the captions, row i of image i.
         text_mask: (B, T) bool, true where a token of the caption is not padding.
@@ -93,6 +94,7 @@ class Embeddings:
     # Views come first: the same view of all images is one matrix.
     student_prototypes: Tensor = _per_image("local_views", row_dim=1)
     teacher_prototypes: Tensor = _per_image("global_views", row_dim=1)
+    global_view: Tensor = _per_image("global_views", row_dim=1)
     patches: Tensor = _per_image("images")
     text_tokens: Tensor = _per_image("texts")
     text_mask: Tensor = _per_image("texts")

@@ -67,8 +67,9 @@ def main(argv: list[str] | None = None) -> int:
     interrupt_on_sigterm()
     start = time.monotonic()
     try:
+        ablation = Ablation.from_config(args.config, args.cfg_options)
         rows, failures = run_ablation(
-            Ablation.from_config(args.config, args.cfg_options),
+            ablation,
             args.work_dir,
             seeds=args.seeds,
             rows=args.rows,
@@ -80,7 +81,8 @@ def main(argv: list[str] | None = None) -> int:
         print("\ninterrupted; the same command continues with what is missing", file=sys.stderr)
         return 130
     seconds = time.monotonic() - start
-    print(f"\n{ablation_table(rows)}\n\n{args.work_dir / 'results.json'} ({seconds:.0f} s)")
+    print(f"\n{ablation_table(rows, ablation.metrics)}\n")
+    print(f"{args.work_dir / 'results.json'} ({seconds:.0f} s)")
     for line in failures:
         print(f"error: {line}", file=sys.stderr)
     return 1 if failures else 0

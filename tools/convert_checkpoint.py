@@ -68,6 +68,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="leave out keys of the file that match, such as 'teacher.*' (may be repeated)",
     )
     parser.add_argument(
+        "--mix",
+        metavar="START",
+        help="mix the CLIP with these start weights, in any format (WiSE-FT; needs --alpha)",
+    )
+    parser.add_argument(
+        "--alpha",
+        type=float,
+        metavar="A",
+        help="share of SRC in the mix, from 0 to 1: A x SRC + (1 - A) x START",
+    )
+    parser.add_argument(
         "--allow-nonfinite",
         action="store_true",
         help="take weights with NaN or infinite values (default: refuse them)",
@@ -91,6 +102,8 @@ def main(argv: list[str] | None = None) -> int:
             quick_gelu=args.quick_gelu,
             published=args.published,
             ignore=args.ignore,
+            mix=args.mix,
+            alpha=args.alpha,
             allow_nonfinite=args.allow_nonfinite,
             dry_run=args.dry_run,
         )

@@ -57,4 +57,11 @@ rows = {
     "FineCLIP": row("fineclip"),
     "SILC": row("silc"),
     "SigLIP-FineCLIP": row("siglip-fineclip", start="load_from"),
+    "SigLIP-SILC": row("siglip-silc", start="load_from"),
+    "RegionCLIP-concepts": row("regionclip-concepts"),
+    "FILIP": row("filip"),
+    "SPARC": row("sparc"),
+    "PACL": row("pacl"),
+    "GLoRIA": row("gloria"),
+    "MGCA": row("mgca"),
 }

@@ -2,7 +2,7 @@
 
 Source: F-ViT's settings (CLIPSelf, ICLR 2024); it has no detector on this tower.
 Refined start weights, in any format that tools/convert_checkpoint.py knows: --cfg-options
-pretrained=FILE. Figures: configs/README.md; not measured here: no GPU, no COCO.
+pretrained=FILE. No published figure belongs to this file. Not measured here: no GPU, no COCO.
 """
 
 _base_ = "./ov-coco_eva02-l-14-336.py"

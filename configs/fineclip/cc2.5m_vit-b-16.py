@@ -1,7 +1,7 @@
 """CC2.5M-style data, OpenAI ViT-B/16 at 224 px.
 
-Expected figures: configs/README.md has those of EVA02-CLIP-B/16, which the paper's rows start from.
-Not measured here: no GPU, no such data.
+No published figure belongs to this file: the paper's rows start from EVA02-CLIP-B/16
+(cc2.5m_eva02-b-16.py).
 """
 
 _base_ = "_base_/cc2.5m.py"

@@ -14,6 +14,7 @@ from torch import Tensor
 from fineclip.checkpoints import catseg, eva_clip, fvit, huggingface, open_clip
 from fineclip.checkpoints.compare import check_finite, listed, nonfinite
 from fineclip.checkpoints.layout import fit
+from fineclip.checkpoints.mixing import mix_with
 from fineclip.checkpoints.open_clip import EVA, RESNET, SIGLIP, VIT
 from fineclip.checkpoints.report import Report
 from fineclip.checkpoints.rules import Renamed, Rule, from_open_clip
@@ -63,6 +64,8 @@ def convert(
     quick_gelu: bool | None = None,
     published: bool = False,
     ignore: Collection[str] = (),
+    mix: str | Path | None = None,
+    alpha: float | None = None,
     allow_nonfinite: bool = False,
     dry_run: bool = False,
 ) -> Report:
@@ -79,6 +82,9 @@ def convert(
         quick_gelu: The weights belong to OpenAI's approximate GELU; None: as the source says.
         published: With ``to="fvit"``: the naming of the release (mmdet 2.x) instead of ours.
         ignore: Patterns (``*`` is any text) of keys of the file that are left out.
+        mix: Start weights, in any format, that the CLIP is mixed with (WiSE-FT); see
+            :func:`fineclip.checkpoints.mixing.mix_with`.
+        alpha: Share of ``src`` in the mix, from 0 to 1.
         allow_nonfinite: Take weights with NaN or infinite values; they are noted.
         dry_run: Write nothing.
 
@@ -97,6 +103,8 @@ def convert(
         raise ValueError(f"unknown target {to!r}; known: {', '.join(TARGETS)}")
     if published and to != "fvit":
         raise ValueError(f"published naming is an option of the target fvit, not of {to}")
+    if (mix is None) != (alpha is None):
+        raise ValueError("mix and alpha go together: start weights, and the share of the others")
     if to == "huggingface":
         if dst.is_file() or dst.suffix in SUFFIXES:
             raise CheckpointError(f"{dst}: Hugging Face models are folders; name a folder")
@@ -107,6 +115,8 @@ def convert(
     source = read_source(src, mmap=True, ignore=ignore)
     if quick_gelu is not None:
         source.quick_gelu = quick_gelu
+    if mix is not None and alpha is not None:
+        mix_with(source, read_source(mix, mmap=True), alpha)
     converted = convert_source(
         source,
         to=to,

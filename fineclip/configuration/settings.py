@@ -49,6 +49,8 @@ VARIABLES: dict[str, Check] = {
     # ---- Pretraining.
     "method": TEXT,
     "trainable": _WORDS,
+    "unlocked_groups": _OPTIONAL_COUNT,
+    "alpha": _SHARE,
     "templates": either(TEXT, _WORDS),
     "checkpoint_steps": _OPTIONAL_COUNT,
     "fully_sharded": FLAG,
@@ -57,6 +59,7 @@ VARIABLES: dict[str, Check] = {
     "regions": one_of("boxes", "grid"),
     "max_boxes": _COUNT,
     "betas": list_of(_SHARE, 2),
+    "eps": _RATE,
     "weight_decay": _RATE,
     "accumulate": _COUNT,
     "chunk_sizes": either(NOTHING, one_of("auto"), table(_OPTIONAL_COUNT)),
@@ -67,6 +70,7 @@ VARIABLES: dict[str, Check] = {
     "backend": one_of("pil", "tensor"),
     "num_images": _OPTIONAL_COUNT,
     "val_root": TEXT,
+    "flickr_root": _OPTIONAL_TEXT,
     "shards": _OPTIONAL_TEXT,
     "annotations": TEXT,
     "captions": _OPTIONAL_TEXT,
@@ -74,6 +78,9 @@ VARIABLES: dict[str, Check] = {
     "train_split": TEXT,
     "val_split": TEXT,
     "restart_logits": FLAG,
+    "contrast": one_of("views", "image"),
+    "momentum": _SHARE,
+    "frozen_prototype_epochs": integer_from(0),
     "num_prototypes": _COUNT,
     "prototype_hidden": _COUNT,
     "prototype_width": _COUNT,
@@ -113,6 +120,7 @@ VARIABLES: dict[str, Check] = {
     "threads": _OPTIONAL_COUNT,
     "amp": either(NOTHING, one_of("bf16", "fp16")),
     "start": _OPTIONAL_TEXT,
+    "metrics": table(TEXT),
 }
 """By the name of a config's top-level variable."""
 

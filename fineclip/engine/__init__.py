@@ -6,11 +6,13 @@ from fineclip.engine.curves import CurvesHook
 from fineclip.engine.hooks import (
     ClampLogitScaleHook,
     EMATeacherHook,
+    FrozenPrototypesHook,
     PlainCheckpointHook,
     SkippedSamplesHook,
 )
 from fineclip.engine.launch import build_runner, explaining_errors, prepare_training
 from fineclip.engine.logits import InitialLogitsHook
+from fineclip.engine.mixing import MixedWeightsHook
 from fineclip.engine.optim import (
     AutocastOptimWrapper,
     CLIPOptimWrapperConstructor,
@@ -26,7 +28,9 @@ __all__ = [
     "ClampLogitScaleHook",
     "CurvesHook",
     "EMATeacherHook",
+    "FrozenPrototypesHook",
     "InitialLogitsHook",
+    "MixedWeightsHook",
     "OverridesAction",
     "PlainCheckpointHook",
     "ProgressBarHook",

@@ -13,7 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from fineclip.checks import real
+from fineclip.checks import integer_from, real
 from fineclip.images import SkippedImages
 from fineclip.registry import HOOKS
 
@@ -45,24 +45,27 @@ class ClampLogitScaleHook(Hook):
 class EMATeacherHook(Hook):
     """Moves the EMA teacher of ``LocalToGlobalDistillation`` after every optimizer step.
 
-    With it of N iterations, the share of itself that the teacher keeps is::
+    The share of itself that it keeps is fixed, as in SILC (Naeem et al., ECCV 2024): a share that
+    approaches 1 would leave a teacher that no longer learns. With ``final_momentum``, at iteration
+    ``it`` of N it is::
 
         final_momentum - (final_momentum - momentum) (1 + cos(pi it / N)) / 2
 
     DINO's half cosine from ``momentum`` to ``final_momentum`` (Caron et al., ICCV 2021,
-    Sec. 3.1). It depends on the iteration alone, and the teacher is saved with the model, so
-    that a resumed run continues exactly. While gradients accumulate nothing moves.
+    Sec. 3.1; to 1.0 there). It depends on the iteration alone, and the teacher is saved with the
+    model, so that a resumed run continues exactly. While gradients accumulate nothing moves.
 
     Args:
         momentum: Share at the first iteration.
-        final_momentum: Share that is approached at the last.
+        final_momentum: Share that is approached at the last; None: ``momentum``.
 
     Raises:
         ValueError: For a share outside of [0, 1].
     """
 
-    def __init__(self, momentum: float = 0.996, final_momentum: float = 1.0) -> None:
+    def __init__(self, momentum: float = 0.996, final_momentum: float | None = None) -> None:
         real(0, 1).require(momentum, "momentum")
+        final_momentum = momentum if final_momentum is None else final_momentum
         real(0, 1).require(final_momentum, "final_momentum")
         self.momentum = momentum
         self.final_momentum = final_momentum
@@ -80,6 +83,29 @@ class EMATeacherHook(Hook):
         """The share kept after an iteration, counted from 0."""
         remaining = (1 + math.cos(math.pi * iteration / max_iters)) / 2
         return self.final_momentum - (self.final_momentum - self.momentum) * remaining
+
+
+@HOOKS.register_module()
+class FrozenPrototypesHook(Hook):
+    """Keeps the last layer of the prototype head still in the first epochs.
+
+    DINO (Caron et al., ICCV 2021, appendix; its ``freeze_last_layer``): while the embeddings settle
+    prototypes that move make the training unstable.
+
+    Args:
+        epochs: Number of epochs, 0 for none.
+
+    Raises:
+        ValueError: No number of epochs.
+    """
+
+    def __init__(self, epochs: int = 1) -> None:
+        integer_from(0).require(epochs, "epochs")
+        self.epochs = epochs
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Stops the prototypes, or lets them go."""
+        unwrapped(runner).prototype_head.frozen = runner.epoch < self.epochs
 
 
 @HOOKS.register_module()

@@ -184,6 +184,8 @@ def _check_sharding(config: Config, launcher: str, amp: Precision | None) -> Non
             "fully_sharded divides the model over processes: start with torchrun and --launcher "
             "pytorch"
         )
+    if "MixedWeightsHook" in {hook.get("type") for hook in config.get("custom_hooks") or ()}:
+        raise ValueError("fully_sharded does not go with mixed weights; set alpha=1.0")
     if amp == "fp16":
         raise ValueError("fully_sharded does not go with fp16's loss scaling; use --amp bf16")
     if config.model.get("chunk_sizes") == "auto":

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from fineclip.experiments.engine import (
     run_side_by_side,
     unfinished,
 )
-from fineclip.experiments.results import METRICS, summarize_row, write_ablation
+from fineclip.experiments.results import TABLE, summarize_row, write_ablation
 from fineclip.experiments.scenes import renew_scenes
 
 PRETRAINING = "pretraining"  # folder of start weights that are trained
@@ -70,6 +70,7 @@ class Ablation:
         workers: Trainings at a time; with several GPUs they take turns.
         threads: CPU threads of each; None: the libraries' choice.
         amp: Precision of all trainings; None: float32.
+        metrics: Titles of the columns by metric of the test.
     """
 
     scenes: Mapping[str, Any] | None
@@ -80,6 +81,7 @@ class Ablation:
     workers: int
     threads: int | None
     amp: Precision | None
+    metrics: Mapping[str, str] = field(default_factory=lambda: dict(TABLE))
 
     @classmethod
     def from_config(cls, path: str | Path, options: dict[str, Any] | None = None) -> Ablation:
@@ -118,6 +120,7 @@ class Ablation:
             workers=config["workers"],
             threads=config["threads"],
             amp=config["amp"],
+            metrics=config.get("metrics", TABLE),
         )
 
     def plan(self, work_dir: str | Path, seed: int) -> dict[str, TrainingJob]:
@@ -221,7 +224,7 @@ def run_ablation(
         for count, (job, seconds) in enumerate(finished, 1):
             line = f"[{count}/{len(missing)}] {_names(job, plans)}"
             if found := job.result():
-                values = (f"{metric} {found['metrics'][metric]:.1f}" for metric in METRICS)
+                values = (f"{metric} {found['metrics'][metric]:.1f}" for metric in ablation.metrics)
                 line += f": {', '.join(values)} ({seconds:.0f} s)"
                 _write(ablation, work_dir, plans)
             else:
@@ -255,6 +258,10 @@ def _write(
         by_seed = {seed: plan[name].result() for seed, plan in plans.items()}
         finished = {seed: found for seed, found in by_seed.items() if found}
         if finished:
-            results.append(summarize_row(name, finished, with_cost=row.config is not None))
-    write_ablation(work_dir, results)
+            results.append(
+                summarize_row(
+                    name, finished, metrics=ablation.metrics, with_cost=row.config is not None
+                )
+            )
+    write_ablation(work_dir, results, ablation.metrics)
     return results

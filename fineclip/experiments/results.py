@@ -18,6 +18,9 @@ COSTS = ("seconds_per_epoch", "peak_memory_bytes")
 
 TITLES = ("box Top1", "box Top5", "I2T R@1", "T2I R@1")
 
+TABLE = dict(zip(METRICS, TITLES, strict=True))
+"""Titles of an ablation's columns by metric, unless its config names others."""
+
 Statistic = Mapping[str, float | None]
 
 
@@ -58,36 +61,41 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def summarize_row(
-    name: str, by_seed: Mapping[int, Mapping[str, Any]], *, with_cost: bool = True
+    name: str,
+    by_seed: Mapping[int, Mapping[str, Any]],
+    *,
+    metrics: Iterable[str] = METRICS,
+    with_cost: bool = True,
 ) -> dict[str, Any]:
     """Mean and standard deviation of one row of an ablation.
 
     Args:
         name: Name of the row.
         by_seed: Per seed the result of its job, see :class:`fineclip.experiments.engine.Outcome`.
+        metrics: Those to keep.
         with_cost: False for the start weights: their epochs are not those of the other rows.
 
     Returns:
-        ``name``, ``seeds``, and for each of :data:`METRICS` (percent) and :data:`COSTS`
+        ``name``, ``seeds``, and for each of the metrics (percent) and :data:`COSTS`
         ``{"mean", "std"}``; costs are None without cost.
     """
     costs = [{key: m[key] if with_cost else None for key in COSTS} for m in by_seed.values()]
     return {
         "name": name,
-        **summarize((found["metrics"] for found in by_seed.values()), METRICS),
+        **summarize((found["metrics"] for found in by_seed.values()), metrics),
         **summarize(costs, COSTS),
         "seeds": list(by_seed),
     }
 
 
-def ablation_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of :func:`summarize_row` as a Markdown table."""
+def ablation_table(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, str] = TABLE) -> str:
+    """Rows of :func:`summarize_row` as a Markdown table, with the titles of its metrics."""
     return markdown_table(
-        ("row", *TITLES, "s / epoch", "peak MB", "seeds"),
+        ("row", *metrics.values(), "s / epoch", "peak MB", "seeds"),
         (
             (
                 row["name"],
-                *(cell(row[metric]) for metric in METRICS),
+                *(cell(row[metric]) for metric in metrics),
                 cell(row["seconds_per_epoch"]),
                 cell(row["peak_memory_bytes"], scale=1e-6, digits=0),
                 " ".join(map(str, row["seeds"])),
@@ -97,51 +105,63 @@ def ablation_table(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def write_ablation(work_dir: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_ablation(
+    work_dir: str | Path,
+    rows: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, str] = TABLE,
+) -> None:
     """Writes ``results.json``, ``results.md`` and, where there are rows, ``results.png``.
 
     Args:
         work_dir: The folder; made if it is missing.
         rows: Rows of :func:`summarize_row`.
+        metrics: Titles by metric.
     """
     work_dir = Path(work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(work_dir / "results.json", json.dumps({"rows": list(rows)}, indent=2) + "\n")
-    write_atomically(work_dir / "results.md", ablation_table(rows) + "\n")
+    write_atomically(work_dir / "results.md", ablation_table(rows, metrics) + "\n")
     if rows:
-        plot_ablation(rows, work_dir / "results.png")
+        plot_ablation(rows, work_dir / "results.png", metrics)
 
 
-def plot_ablation(rows: Sequence[Mapping[str, Any]], out: str | Path) -> None:
-    """Draws box Top1 of all rows, and box Top1 against image-to-text retrieval.
+def plot_ablation(
+    rows: Sequence[Mapping[str, Any]], out: str | Path, metrics: Mapping[str, str] = TABLE
+) -> None:
+    """Draws the first metric of all rows, and the first of either half against each other.
+
+    Those are box Top1, and box Top1 against image-to-text retrieval.
 
     Args:
         rows: Rows of :func:`summarize_row`, at least one.
         out: PNG file to write.
+        metrics: Titles by metric.
     """
+    keys, titles = list(metrics), list(metrics.values())
+    first, other = keys[0], keys[len(keys) // 2]
     figure = _new_figure(11, 4.5)
     bars, points = figure.subplots(1, 2)
     names = [row["name"] for row in rows]
     colors = [f"C{index % 10}" for index in range(len(rows))]
     bars.barh(
         names,
-        [row["box_top1"]["mean"] for row in rows],
-        xerr=[row["box_top1"]["std"] or 0 for row in rows],
+        [row[first]["mean"] for row in rows],
+        xerr=[row[first]["std"] or 0 for row in rows],
         color=colors,
     )
     bars.invert_yaxis()  # the table's order from the top
-    bars.set(xlabel="box Top1 (%)")
+    bars.set(xlabel=f"{titles[0]} (%)")
     # Rows that are one training under several names share a point, and so its label.
     labels: dict[tuple[float, float], list[int]] = {}
     for index, row in enumerate(rows):
-        place = (row["box_top1"]["mean"], row["i2t_r1"]["mean"])
+        place = (row[first]["mean"], row[other]["mean"])
         labels.setdefault(place, []).append(index)
     for place, indices in labels.items():
         points.plot(*place, "o", color=colors[indices[0]])
         label = ", ".join(names[index] for index in indices)
         points.annotate(label, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
     points.margins(0.15)
-    points.set(xlabel="box Top1 (%)", ylabel="I2T R@1 (%)")
+    points.set(xlabel=f"{titles[0]} (%)", ylabel=f"{metrics[other]} (%)")
     _save(figure, out, (bars, points))
 
 

@@ -69,6 +69,42 @@ def info_nce_share(
     return total / (2 * max(len(all_left), 1))
 
 
+def sequence_info_nce(
+    grouped: Tensor,
+    tokens: Tensor,
+    mask: Tensor,
+    logit_scale: Tensor,
+    *,
+    all_tokens_alike: bool = False,
+) -> Tensor:
+    """Symmetric InfoNCE between the tokens of a sequence and what was grouped for each of them.
+
+    Negatives are the other tokens of the same sequence.
+
+    Args:
+        grouped: (B, T, D) of each token, any length.
+        tokens: (B, T, D) token embeddings, any length.
+        mask: (B, T) bool, true where a token is not padding; at least one per sequence.
+        logit_scale: () log of the factor on cosine similarities.
+        all_tokens_alike: Take the mean over all tokens of the batch, in which longer sequences
+            count for more, instead of the mean over sequences of the mean over their tokens.
+
+    Returns:
+        (), zero for B = 0.
+    """
+    grouped, tokens = F.normalize(grouped, dim=2), F.normalize(tokens, dim=2)
+    logits = logit_scale.float().exp() * grouped @ tokens.mT  # (B, T, T)
+    total = logits.new_zeros(())
+    for one_way in (logits, logits.mT):
+        log_probability = one_way.masked_fill(~mask[:, None], -torch.inf).log_softmax(dim=2)
+        matched = log_probability.diagonal(dim1=1, dim2=2).masked_fill(~mask, 0)  # (B, T)
+        if all_tokens_alike:
+            total = total - matched.sum() / mask.sum().clamp(min=1)
+        else:
+            total = total - (matched.sum(dim=1) / mask.sum(dim=1)).sum() / max(len(logits), 1)
+    return total / 2
+
+
 @OBJECTIVES.register_module()
 class GlobalContrastive(Objective):
     """Image-caption contrast (CLIP; FineCLIP's L_GC): ``loss_global``."""
@@ -85,6 +121,32 @@ class GlobalContrastive(Objective):
             own = share.own.image, share.own.text
             loss = info_nce_share(*own, image, text, embeddings.logit_scale, share.first_image)
         return {"loss_global": loss}
+
+
+@OBJECTIVES.register_module()
+class ViewContrastive(Objective):
+    """Contrast of captions with each global view of their images: ``loss_global``.
+
+    SILC's image-text loss (Naeem et al., ECCV 2024, Sec. 3.1): the mean over the global views, the
+    very ones that the teacher sees, of CLIP's loss. Takes the place, and the name, of
+    :class:`GlobalContrastive`, whose image is the plain one. Public re-implementations do the same.
+    """
+
+    needs = frozenset({"global_view", "text", "logit_scale"})
+    compared = frozenset({"global_view", "text"})
+
+    def compute(self, embeddings: Embeddings) -> dict[str, Tensor]:
+        """See :func:`symmetric_info_nce` and :func:`info_nce_share`."""
+        views, text, share = embeddings.global_view, embeddings.text, embeddings.share
+        scale = embeddings.logit_scale
+        if share is None:
+            losses = [symmetric_info_nce(view, text, scale) for view in views]
+        else:
+            losses = [
+                info_nce_share(own, share.own.text, view, text, scale, share.first_image)
+                for own, view in zip(share.own.global_view, views, strict=True)
+            ]
+        return {"loss_global": torch.stack(losses).mean()}
 
 
 @OBJECTIVES.register_module()

@@ -52,8 +52,9 @@ class FILIP(Objective):
         sT_ij = 1/n_j sum_r max_k x_ik . y_jr
         L = 1/2 [ mean_i CE(exp(logit_scale) sI_i:, i) + mean_j CE(exp(logit_scale) sT_:j, j) ]
 
-    Padding takes part neither in the maximum nor in the mean. The paper drops 3 of 4 tokens of
-    least similarity to save memory; here all are kept.
+    Padding takes part neither in the maximum nor in the mean, as in the paper; in some public
+    re-implementations it does. The paper drops 3 of 4 tokens of least similarity to save memory;
+    here all are kept.
     """
 
     needs = frozenset({"patches", "text_tokens", "text_mask", "logit_scale"})

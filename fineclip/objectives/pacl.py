@@ -17,7 +17,7 @@ Activation = Literal["softmax", "sigmoid"]
 
 
 def patch_compatibility(
-    patches: Tensor, text: Tensor, activation: Activation = "softmax"
+    patches: Tensor, text: Tensor, activation: Activation = "softmax", factor: float = 1.0
 ) -> Tensor:
     """Cosine of every caption with the mean of each image's patches, weighted by that caption.
 
@@ -28,13 +28,14 @@ def patch_compatibility(
         text: (M, D) unit caption embeddings.
         activation: What makes weights of similarities: "softmax" over the patches, or "sigmoid" of
             each patch, divided by their sum.
+        factor: On the similarities that weights are made of.
 
     Returns:
         (B, M).
     """
     rows = []
     for image in patches:
-        similarity = text @ image.T  # (M, N)
+        similarity = factor * text @ image.T  # (M, N)
         if activation == "softmax":
             weights = similarity.softmax(dim=1)
         else:
@@ -51,30 +52,41 @@ class PACL(Objective):
     Contrastive Learning"): its patch-aligned compatibility function in CLIP's InfoNCE. With
     v_ip patch p of image i and t_j caption j, of unit length::
 
-        a_ijp  = softmax_p(v_ip . t_j)
+        a_ijp  = softmax_p(f v_ip . t_j)
         phi_ij = cos(sum_p a_ijp v_ip, t_j)
         L      = symmetric InfoNCE of exp(logit_scale) phi
+
+    The paper's compatibility function (Sec. 3) has no factor f. As cosines are at most 1, the
+    softmax over some 200 patches is then nearly a mean: a tenth of matching patches gets an eighth
+    of the weight, and with f = 10 half of it. Public code takes sigmoid(10 s) of raw patches, and
+    pools each image with the weights of its own caption alone.
 
     The paper trains an embedder of the patches on frozen encoders; what is trained is the
     pretrainer's choice here.
 
     Args:
-        activation: "softmax", or "sigmoid" for weights sigmoid(v_ip . t_j) divided by their sum.
+        activation: "softmax", or "sigmoid" for weights sigmoid(f v_ip . t_j) divided by their sum.
+        factor: f, on the similarities that weights are made of.
         weight: Factor on the loss.
 
     Raises:
-        ValueError: For an unknown activation.
+        ValueError: For an unknown activation, or a factor that is not positive.
     """
 
     needs = frozenset({"patches", "text", "logit_scale"})
 
-    def __init__(self, *, activation: Activation = "softmax", weight: float = 1.0) -> None:
+    def __init__(
+        self, *, activation: Activation = "softmax", factor: float = 1.0, weight: float = 1.0
+    ) -> None:
         super().__init__(weight=weight)
         if activation not in get_args(Activation):
             raise ValueError(
                 f"unknown activation {activation!r}; known: {', '.join(get_args(Activation))}"
             )
+        if factor <= 0:
+            raise ValueError(f"factor must be positive, got {factor}")
         self.activation = activation
+        self.factor = factor
 
     def compute(self, embeddings: Embeddings) -> dict[str, Tensor]:
         """See the class; zero without images."""
@@ -83,5 +95,6 @@ class PACL(Objective):
         factor = embeddings.logit_scale.float().exp()
         if not len(patches):
             return {"loss_pacl": patches.sum() + text.sum() + 0 * factor}
-        logits = factor * patch_compatibility(patches, text, self.activation)  # (B, B)
+        compatibility = patch_compatibility(patches, text, self.activation, self.factor)
+        logits = factor * compatibility  # (B, B)
         return {"loss_pacl": (match_rows(logits) + match_rows(logits.T)) / 2}

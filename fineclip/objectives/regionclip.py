@@ -73,7 +73,8 @@ class RegionCLIPLoss(Objective):
     RegionCLIP (Zhong et al., CVPR 2022, "RegionCLIP: Region-based Language-Image Pretraining") in
     the form of CLIPSelf's and FineCLIP's baseline: instead of a softmax over concepts, binary
     cross entropy over the categories of the batch and random others (federated loss, Zhou et al.,
-    2021), with the temperature detached. See :func:`regionclip_loss`.
+    2021), with the temperature detached. See :func:`regionclip_loss`; the losses of RegionCLIP's
+    own release are :class:`RegionConceptMatching`.
 
     The draw depends on the seed, the number of training steps taken and the labels of the global
     batch alone, so every rank draws the same categories and a resumed run continues the sequence.

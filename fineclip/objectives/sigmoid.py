@@ -66,6 +66,32 @@ class SigmoidGlobalContrastive(Objective):
 
 
 @OBJECTIVES.register_module()
+class SigmoidViewContrastive(Objective):
+    """Contrast of captions with each global view by SigLIP's sigmoid: ``loss_global``.
+
+    As :class:`ViewContrastive`, with SILC's other image-text loss (Naeem et al., ECCV 2024:
+    "SILC-S").
+    """
+
+    needs = frozenset({"global_view", "text", "logit_scale", "logit_bias"})
+    compared = frozenset({"text"})
+
+    def compute(self, embeddings: Embeddings) -> dict[str, Tensor]:
+        """See :func:`pairwise_sigmoid_loss`."""
+        losses = [
+            pairwise_sigmoid_loss(
+                view,
+                embeddings.text,
+                embeddings.logit_scale,
+                embeddings.logit_bias,
+                first=embeddings.share.first_image if embeddings.share else 0,
+            )
+            for view in embeddings.own.global_view
+        ]
+        return {"loss_global": torch.stack(losses).mean()}
+
+
+@OBJECTIVES.register_module()
 class SigmoidRegionContrastive(Objective):
     """Contrast of regions with their captions by SigLIP's sigmoid: ``loss_region``.
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Literal, get_args
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from fineclip.embeddings import Embeddings
 from fineclip.objectives.base import Objective
-from fineclip.objectives.contrastive import symmetric_info_nce
+from fineclip.objectives.contrastive import sequence_info_nce, symmetric_info_nce
 from fineclip.objectives.text_tokens import check_text_mask
 from fineclip.registry import OBJECTIVES
+
+Mean = Literal["captions", "tokens"]
 
 
 def sparse_alignment(similarity: Tensor) -> Tensor:
@@ -35,28 +38,6 @@ def sparse_alignment(similarity: Tensor) -> Tensor:
     return sparse / sparse.sum(dim=-1, keepdim=True)
 
 
-def sequence_info_nce(grouped: Tensor, tokens: Tensor, mask: Tensor, logit_scale: Tensor) -> Tensor:
-    """Symmetric InfoNCE between a caption's tokens and their patch groups, within each caption.
-
-    Args:
-        grouped: (B, T, D) group of patches of each token, any length.
-        tokens: (B, T, D) token embeddings, any length.
-        mask: (B, T) bool, true where a token is not padding; at least one per caption.
-        logit_scale: () log of the factor on cosine similarities.
-
-    Returns:
-        () mean over captions of the mean over their tokens, zero for B = 0.
-    """
-    grouped, tokens = F.normalize(grouped, dim=2), F.normalize(tokens, dim=2)
-    logits = logit_scale.float().exp() * grouped @ tokens.mT  # (B, T, T)
-    total = logits.new_zeros(())
-    for one_way in (logits, logits.mT):
-        log_probability = one_way.masked_fill(~mask[:, None], -torch.inf).log_softmax(dim=2)
-        matched = log_probability.diagonal(dim1=1, dim2=2).masked_fill(~mask, 0)  # (B, T)
-        total = total - (matched.sum(dim=1) / mask.sum(dim=1)).sum()
-    return total / (2 * max(len(logits), 1))
-
-
 @OBJECTIVES.register_module()
 class SPARC(Objective):
     """Global and token-level contrast: ``loss_sparc_global`` and ``loss_sparc_local``.
@@ -74,22 +55,41 @@ class SPARC(Objective):
     with f = exp(logit_scale). Negatives of L_f are the other tokens of the same caption, so its
     cost grows with the batch, not with its square; gradients flow through the weights.
 
-    Departures: L_g contrasts ``image`` and ``text``, the model's own global embeddings, where the
-    paper mean-pools patches and tokens. Patches and tokens are compared as unit vectors, where the
-    paper takes the raw product for the weights.
+    In its equations, as here, L_f is a mean over captions of means over tokens. Its pseudo-code
+    (appendix), which public re-implementations follow, takes the mean over all tokens of the batch
+    and groups patches as the encoder gives them, so that longer ones count for more:
+    ``mean="tokens"`` and ``unit_patches=False``.
+
+    Departure: L_g contrasts ``image`` and ``text``, the model's own global embeddings, where the
+    paper mean-pools patches and tokens.
 
     Args:
         global_weight: The paper's lambda_g.
         local_weight: The paper's lambda_f.
+        unit_patches: Give patches and tokens unit length before they are compared and grouped.
+        mean: What L_f is a mean over: "captions", or "tokens".
         weight: Factor on both losses.
+
+    Raises:
+        ValueError: For an unknown mean.
     """
 
     needs = frozenset({"image", "text", "patches", "text_tokens", "text_mask", "logit_scale"})
 
     def __init__(
-        self, *, global_weight: float = 0.5, local_weight: float = 1.0, weight: float = 1.0
+        self,
+        *,
+        global_weight: float = 0.5,
+        local_weight: float = 1.0,
+        unit_patches: bool = True,
+        mean: Mean = "captions",
+        weight: float = 1.0,
     ) -> None:
         super().__init__(weight=weight)
+        if mean not in get_args(Mean):
+            raise ValueError(f"unknown mean {mean!r}; known: {', '.join(get_args(Mean))}")
+        self.unit_patches = unit_patches
+        self.mean = mean
         self.global_weight = global_weight
         self.local_weight = local_weight
 
@@ -100,11 +100,16 @@ class SPARC(Objective):
             ValueError: If the mask does not fit the tokens or a caption has no token.
         """
         check_text_mask(embeddings.text_tokens, embeddings.text_mask)
-        patches = F.normalize(embeddings.patches.float(), dim=2)
-        tokens = F.normalize(embeddings.text_tokens.float(), dim=2)
+        patches, tokens = embeddings.patches.float(), embeddings.text_tokens.float()
+        if self.unit_patches:
+            patches, tokens = F.normalize(patches, dim=2), F.normalize(tokens, dim=2)
         weights = sparse_alignment(tokens @ patches.mT)  # (B, T, N)
         local_loss = sequence_info_nce(
-            weights @ patches, tokens, embeddings.text_mask, embeddings.logit_scale
+            weights @ patches,
+            tokens,
+            embeddings.text_mask,
+            embeddings.logit_scale,
+            all_tokens_alike=self.mean == "tokens",
         )
         global_loss = symmetric_info_nce(embeddings.image, embeddings.text, embeddings.logit_scale)
         return {

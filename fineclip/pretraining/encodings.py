@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fineclip.embeddings import FIELDS
@@ -76,7 +77,7 @@ def text_jobs(
         yield EncodeJob(
             "texts",
             ("text", "text_tokens", "text_mask"),
-            clip.encode_text_and_tokens,
+            partial(_text_and_raw_tokens, clip),
             len(batch["texts"]),
             slices(batch["texts"]),
             trains,
@@ -94,6 +95,12 @@ def text_jobs(
             trains,
             finish=lambda outputs: tuple(outputs[0][places] for places in places_of_fields),
         )
+
+
+def _text_and_raw_tokens(clip: DenseCLIP, tokens: Tensor) -> tuple[Tensor, ...]:
+    """Unit embeddings of captions; of tokens also the length means something, to SPARC."""
+    text, of_token, mask = clip.encode_text_and_tokens(tokens, normalize=False)
+    return F.normalize(text.float(), dim=1), of_token, mask
 
 
 def _distinct_texts(clip: DenseCLIP, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,7 +138,10 @@ def image_jobs(
     outputs = {*of_images, "dense"} if with_regions else set(of_images)
 
     def encode(images: Tensor, *regions: Tensor) -> tuple[Tensor, ...]:
-        found = clip.encode_visual(images, outputs)
+        found = clip.encode_visual(images, outputs, normalize=False)
+        # Of unit length, but for patches, whose length means something to SPARC.
+        for name in outputs - {"patches"}:
+            found[name] = F.normalize(found[name].float(), dim=1)
         pooled = [pool_boxes(found["dense"], *regions)] if with_regions else []
         return (*(found[name] for name in of_images), *pooled)
 
@@ -204,18 +214,32 @@ def view_jobs(
     head: nn.Module | None,
     teacher: EMATeacher | None,
     batch: Mapping[str, Tensor],
+    wanted: Collection[str],
     *,
     trains: bool,
 ) -> Iterator[EncodeJob]:
-    """Prototype logits of the views: local ones by the student, global ones by the teacher.
+    """Views: prototype logits of local ones by the student and of global ones by the teacher.
+
+    And the student's embeddings of the global ones, for the loss with text.
 
     Args:
         clip: The student.
         head: Its prototype head, which always trains.
         teacher: The EMA teacher; without the two, nobody compares prototypes.
-        batch: With ``local_views`` and ``global_views``, (B, V, 3, h, w).
+        batch: With ``local_views`` and ``global_views``, (B, V, 3, h, w), where they are read.
+        wanted: Names of the embeddings to make.
         trains: Whether the image tower trains.
     """
+    if "global_view" in wanted:
+        yield EncodeJob(
+            "views",
+            ("global_view",),
+            lambda views: (clip.encode_image(views.flatten(0, 1)).unflatten(0, views.shape[:2]),),
+            len(batch["global_views"]),
+            slices(batch["global_views"]),
+            trains,
+            finish=lambda outputs: (outputs[0].transpose(0, 1),),
+        )
     if head is None or teacher is None:
         return
 

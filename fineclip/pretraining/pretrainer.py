@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -51,16 +52,21 @@ class FineCLIPPretrainer(BaseModel):
       after the teacher was copied and changes the student alone.
     - ``student_prototypes`` and ``teacher_prototypes`` (SILC): a trained :class:`PrototypeHead` on
       the raw image embedding and an :class:`EMATeacher`, both in the checkpoints. The student sees
-      local views, the teacher global ones, and the image-text losses the plain image. The
-      teacher moves by :class:`fineclip.engine.EMATeacherHook`, or :meth:`start_ema_teacher` and
+      local views and the teacher global ones. The teacher moves by
+      :class:`fineclip.engine.EMATeacherHook`, or :meth:`start_ema_teacher` and
       :meth:`update_ema_teacher` in a loop of one's own.
 
     Args:
         clip: The model, or its config.
-        objectives: Objectives or their configs; their losses are summed.
+        objectives: Objectives or their configs; their losses are summed. Parameters of theirs
+            (the prototypes of MGCA) always train.
         trainable: Which parts train, out of "image", "text" and "logit_scale" (the bias of
             sigmoid losses included). The default is FineCLIP's: the text tower is frozen and
             stays in eval mode.
+        unlocked_groups: Train only so many last blocks of the image tower (of a ResNet: stages),
+            as CLIPSelf does with all of them: patch embedding, class token, positions, final norm
+            and projection are frozen then. None: the whole tower. open_clip's ``lock`` counts other
+            groups: the first of its groups is the projection.
         teacher: The frozen teacher or its config, where one is needed; None: a copy of ``clip``
             as constructed.
         vocabulary: Categories of RegionCLIP: a vocabulary, its name or JSON file, or a list of
@@ -84,8 +90,8 @@ class FineCLIPPretrainer(BaseModel):
             model's own mean and std.
 
     Raises:
-        ValueError: For an unknown part in ``trainable``, or where the objectives need something
-            that the arguments do not provide.
+        ValueError: For an unknown part in ``trainable``, more blocks than there are, or where the
+            objectives need something that the arguments do not provide.
     """
 
     def __init__(
@@ -94,6 +100,7 @@ class FineCLIPPretrainer(BaseModel):
         objectives: Sequence[Objective | dict[str, Any]],
         *,
         trainable: Sequence[str] = ("image", "logit_scale"),
+        unlocked_groups: int | None = None,
         teacher: DenseCLIP | dict[str, Any] | None = None,
         vocabulary: str | Path | Vocabulary | Sequence[str] | None = None,
         templates: str | Sequence[str] | Template = "vild",
@@ -116,7 +123,10 @@ class FineCLIPPretrainer(BaseModel):
         # To a type checker, a ModuleList holds modules of any kind.
         self.objectives = cast(
             Sequence[Objective],
-            nn.ModuleList(OBJECTIVES.build(o) if isinstance(o, dict) else o for o in objectives),
+            nn.ModuleList(
+                _build_objective(o, clip.embed_dim) if isinstance(o, dict) else o
+                for o in objectives
+            ),
         )
         self.needs = needed_fields(self.objectives)
         self.trainable = tuple(trainable)
@@ -135,8 +145,27 @@ class FineCLIPPretrainer(BaseModel):
             )
         self.teacher = self._build_teacher(teacher, vocabulary, templates)
         self.prototype_head, self.ema_teacher = self._build_prototypes(prototype_head)
+        locked = self._locked(unlocked_groups)
         for name, parameter in self.clip.clip.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and _part_of(name) in trainable)
+            trains = _part_of(name) in trainable and id(parameter) not in locked
+            parameter.requires_grad_(parameter.requires_grad and trains)
+
+    def _locked(self, unlocked_groups: int | None) -> set[int]:
+        """Ids of the image tower's parameters that are not of its last blocks."""
+        if unlocked_groups is None:
+            return set()
+        blocks = self.clip.trunk.stages
+        if not 1 <= unlocked_groups <= len(blocks):
+            raise ValueError(
+                f"unlocked_groups must be from 1 to {len(blocks)}, the blocks of the image tower, "
+                f"got {unlocked_groups}"
+            )
+        unlocked = {
+            id(parameter)
+            for block in blocks[len(blocks) - unlocked_groups :]
+            for parameter in block.parameters()
+        }
+        return {id(parameter) for parameter in self.clip.clip.visual.parameters()} - unlocked
 
     def _build_teacher(
         self, teacher: Any, vocabulary: Any, templates: str | Sequence[str] | Template
@@ -290,7 +319,12 @@ class FineCLIPPretrainer(BaseModel):
             *image_jobs(self.clip, batch, self.needs, trains=image_trains),
             *crop_jobs(self.clip, self.teacher, batch, self.needs, trains=crop_trains),
             *view_jobs(
-                self.clip, self.prototype_head, self.ema_teacher, batch, trains=image_trains
+                self.clip,
+                self.prototype_head,
+                self.ema_teacher,
+                batch,
+                self.needs,
+                trains=image_trains,
             ),
         ]
 
@@ -338,6 +372,14 @@ class FineCLIPPretrainer(BaseModel):
         """Moves the EMA teacher, after each optimizer step; ``momentum`` is the share it keeps."""
         assert self.ema_teacher is not None and self.prototype_head is not None
         self.ema_teacher.update(self.clip, self.prototype_head, momentum)
+
+
+def _build_objective(config: dict[str, Any], embed_dim: int) -> Objective:
+    """One from its config, with the size of the embeddings where its prototypes ask for it."""
+    built = OBJECTIVES.get(str(config.get("type")))
+    if built is not None and "embed_dim" in inspect.signature(built).parameters:
+        config = {"embed_dim": embed_dim, **config}
+    return OBJECTIVES.build(config)
 
 
 def _part_of(parameter_name: str) -> str:

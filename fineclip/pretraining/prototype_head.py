@@ -25,6 +25,8 @@ class PrototypeHead(nn.Module):
 
     Attributes:
         prototypes: (P, bottleneck_dim) parameter, any length.
+        frozen: Whether the prototypes stand still: then they receive no gradient, and optimizers
+            leave them alone.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class PrototypeHead(nn.Module):
             nn.GELU(),
             nn.Linear(hidden_dim, bottleneck_dim),
         )
+        self.frozen = False
         self.prototypes = nn.Linear(bottleneck_dim, num_prototypes, bias=False).weight
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):
@@ -59,4 +62,5 @@ class PrototypeHead(nn.Module):
             (..., P) cosines.
         """
         bottleneck = F.normalize(self.mlp(embeddings), dim=-1)
-        return F.linear(bottleneck, F.normalize(self.prototypes, dim=-1))
+        prototypes = self.prototypes.detach() if self.frozen else self.prototypes
+        return F.linear(bottleneck, F.normalize(prototypes, dim=-1))

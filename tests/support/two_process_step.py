@@ -15,16 +15,21 @@ from fineclip.evaluation.image_metric import ImageMetric
 from fineclip.models import DenseCLIP
 from fineclip.objectives import (
     FILIP,
+    MGCA,
     PACL,
     SPARC,
     CLIPSelfDistillation,
     GlobalContrastive,
+    GLoRIA,
     LocalToGlobalDistillation,
     RegionCLIPLoss,
+    RegionConceptMatching,
     RegionContrastive,
     SelfDistillation,
     SigmoidGlobalContrastive,
     SigmoidRegionContrastive,
+    SigmoidViewContrastive,
+    ViewContrastive,
     compared_fields,
 )
 from fineclip.parallel import gather_embeddings, sum_shares
@@ -139,7 +144,11 @@ def sharded_step(model_name, counts, rank):
     return {"whole": (whole, momentum), "loaded": loaded, "held": held}
 
 
-VIEWS = ("student_prototypes", "teacher_prototypes")  # (V, B, P): images are the second size
+VIEWS = (
+    "student_prototypes",
+    "teacher_prototypes",
+    "global_view",
+)  # (V, B, P): images are the second size
 
 
 def make_embeddings(counts):
@@ -152,6 +161,7 @@ def make_embeddings(counts):
         "vocabulary": (30, 8),
         "student_prototypes": (3, 4, 7),
         "teacher_prototypes": (2, 4, 7),
+        "global_view": (2, 4, 8),
         "patches": (4, 5, 8),
         "text_tokens": (4, 6, 8),
     }
@@ -191,6 +201,8 @@ def evaluate_objectives(counts, first, last, local_loss=False):
         if value.is_floating_point():
             value.requires_grad_()
     distillation = LocalToGlobalDistillation(num_prototypes=7)
+    torch.manual_seed(3)
+    mgca = MGCA(embed_dim=8, num_prototypes=5)
     objectives = [
         GlobalContrastive(),
         RegionContrastive(),
@@ -202,12 +214,18 @@ def evaluate_objectives(counts, first, last, local_loss=False):
         distillation,
         FILIP(),
         SPARC(),
-        PACL(),
+        PACL(factor=10),
+        SPARC(unit_patches=False, mean="tokens"),
+        GLoRIA(),
+        mgca,
+        RegionConceptMatching(min_score=0.1),
+        ViewContrastive(),
+        SigmoidViewContrastive(),
     ]
     gathered = gather_embeddings(embeddings, local_loss=local_loss)
     losses = {
-        f"{type(objective).__name__}.{name}": loss
-        for objective in objectives
+        f"{number}.{type(objective).__name__}.{name}": loss
+        for number, objective in enumerate(objectives)
         for name, loss in objective(gathered).items()
     }
     if local_loss:
@@ -216,6 +234,7 @@ def evaluate_objectives(counts, first, last, local_loss=False):
     gradients = {
         name: value.grad for name, value in vars(embeddings).items() if value.grad is not None
     }
+    gradients["mgca_prototypes"] = mgca.prototypes.grad
     outputs = {
         **{name: loss.detach() for name, loss in losses.items()},
         **{name: getattr(gathered, name) for name in ("region_image", "region_label", "text_mask")},

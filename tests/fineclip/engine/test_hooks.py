@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fineclip.engine import ClampLogitScaleHook, PlainCheckpointHook, SkippedSamplesHook
-from fineclip.engine.hooks import EMATeacherHook
+from fineclip.engine.hooks import EMATeacherHook, FrozenPrototypesHook
 from fineclip.images import UnusableImageError
 
 
@@ -135,6 +135,23 @@ def test_ema_teacher_moves_when_the_optimizer_steps():
     assert model.calls[1:] == pytest.approx(expected)
     assert hook.momentum_at(0, 4) == pytest.approx(0.6)
     assert hook.momentum_at(4, 4) == pytest.approx(1.0)
+
+
+def test_ema_momentum_is_fixed_unless_it_is_to_move():
+    hook = EMATeacherHook(momentum=0.7)
+    assert [hook.momentum_at(step, 4) for step in range(5)] == pytest.approx([0.7] * 5)
+
+
+def test_prototypes_stand_still_in_the_first_epochs():
+    model = nn.Module()
+    model.prototype_head = nn.Module()
+    hook, frozen = FrozenPrototypesHook(epochs=2), []
+    for epoch in range(4):
+        hook.before_train_epoch(SimpleNamespace(model=model, epoch=epoch))
+        frozen.append(model.prototype_head.frozen)
+    assert frozen == [True, True, False, False]
+    with pytest.raises(ValueError, match="epochs: expected an integer from 0 on, got -1"):
+        FrozenPrototypesHook(epochs=-1)
 
 
 def test_ema_momentum_is_a_share():

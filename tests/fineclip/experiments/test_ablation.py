@@ -24,7 +24,8 @@ TINY = {
 }
 NAMES = (
     *("pretrained", "CLIP", "RegionCLIP", "CLIPSelf", "L_SD", "L_GC", "L_GC+L_SD", "L_RC"),
-    *("FineCLIP", "SILC", "SigLIP-FineCLIP"),
+    *("FineCLIP", "SILC", "SigLIP-FineCLIP", "SigLIP-SILC", "RegionCLIP-concepts"),
+    *("FILIP", "SPARC", "PACL", "GLoRIA", "MGCA"),
 )
 
 
@@ -288,9 +289,9 @@ def test_coco_has_the_same_rows_from_given_start_weights(tmp_path):
     assert plan["pretrained"].function.endswith(":evaluate")
     for job in plan.values():
         assert job.needs == ()
-        assert job.arguments["options"]["pretrained"] == "openai"
+        assert job.arguments["options"]["pretrained"] == "merged2b_s8b_b131k"
         assert by_name(job.arguments["options"])["data_root"] == str(tmp_path)
-    other = Ablation.from_config(COCO, {"data_root": str(tmp_path), "start": "laion400m_e32"})
+    other = Ablation.from_config(COCO, {"data_root": str(tmp_path), "start": "other.pt"})
     assert other.plan(tmp_path / "work", seed=0)["CLIP"].fingerprint != plan["CLIP"].fingerprint
     with pytest.raises(FileNotFoundError, match=r"data_root .*nowhere does not exist"):
         run_ablation(Ablation.from_config(COCO, {"data_root": "nowhere"}), tmp_path / "work")

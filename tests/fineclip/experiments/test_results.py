@@ -84,3 +84,15 @@ def test_losses_are_drawn(tmp_path):
     )
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["p.png", "run"]
+
+
+def test_columns_are_those_that_the_config_names(tmp_path):
+    metrics = {"flickr30k/i2t_r1": "Flickr I2T", "retrieval/i2t_r1": "COCO I2T"}
+    found = {0: result(metrics=dict.fromkeys(metrics, 7.0))}
+    rows = [summarize_row("r", found, metrics=metrics)]
+    write_ablation(tmp_path, rows, metrics)
+    assert (tmp_path / "results.md").read_text().splitlines()[::2] == [
+        "| row | Flickr I2T | COCO I2T | s / epoch | peak MB | seeds |",
+        "| r | 7.0 | 7.0 | 2.0 | 3 | 0 |",
+    ]
+    assert (tmp_path / "results.png").stat().st_size > 1000

@@ -8,7 +8,10 @@ from fineclip.embeddings import Embeddings
 from fineclip.objectives import Objective
 from fineclip.registry import OBJECTIVES
 
-SETTINGS = {"LocalToGlobalDistillation": {"num_prototypes": 7}}
+SETTINGS = {
+    "LocalToGlobalDistillation": {"num_prototypes": 7},
+    "MGCA": {"embed_dim": 8, "num_prototypes": 6},
+}
 NAMES = [
     name
     for name in objectives.__all__
@@ -17,10 +20,16 @@ NAMES = [
     and name != "Objective"
 ]
 # These take each other's place; all others may be combined.
-ALTERNATIVES = {"SigmoidGlobalContrastive", "SigmoidRegionContrastive"}
+ALTERNATIVES = {
+    "SigmoidGlobalContrastive",
+    "SigmoidRegionContrastive",
+    "SigmoidViewContrastive",
+    "ViewContrastive",
+}
 
 
 def build(name, **settings):
+    torch.manual_seed(0)  # of parameters, where there are any
     return OBJECTIVES.build({"type": name, **SETTINGS.get(name, {}), **settings})
 
 
@@ -32,6 +41,7 @@ def everything(dtype=torch.float32):
         "vocabulary": (9, 8),
         "student_prototypes": (3, 3, 7),
         "teacher_prototypes": (2, 3, 7),
+        "global_view": (2, 3, 8),
         "patches": (3, 5, 8),
         "text_tokens": (3, 6, 8),
     }
@@ -56,7 +66,7 @@ def test_all_are_exported_and_registered():
         if objective.__module__.startswith("fineclip.")
     }
     assert set(NAMES) == registered
-    assert len(NAMES) == 11
+    assert len(NAMES) == 16
 
 
 @pytest.mark.parametrize("name", NAMES)

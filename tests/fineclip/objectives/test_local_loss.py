@@ -9,16 +9,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fineclip.embeddings import Embeddings, Share, SharedEmbeddings
 from fineclip.objectives import (
     FILIP,
+    MGCA,
     PACL,
     SPARC,
     CLIPSelfDistillation,
     GlobalContrastive,
+    GLoRIA,
     LocalToGlobalDistillation,
     RegionCLIPLoss,
+    RegionConceptMatching,
     RegionContrastive,
     SelfDistillation,
     SigmoidGlobalContrastive,
     SigmoidRegionContrastive,
+    SigmoidViewContrastive,
+    ViewContrastive,
     compared_fields,
 )
 
@@ -27,6 +32,8 @@ LOCAL = {
     RegionContrastive: {"region", "region_text"},
     SigmoidGlobalContrastive: {"text"},
     SigmoidRegionContrastive: {"region_text"},
+    ViewContrastive: {"global_view", "text"},
+    SigmoidViewContrastive: {"text"},
     SelfDistillation: set(),
     CLIPSelfDistillation: set(),
 }
@@ -34,13 +41,20 @@ WHOLE = {
     FILIP: {},
     PACL: {},
     SPARC: {},
+    GLoRIA: {},
+    MGCA: {"embed_dim": 8, "num_prototypes": 5},
+    RegionConceptMatching: {},
     RegionCLIPLoss: {"num_sampled": 12},
     LocalToGlobalDistillation: {"num_prototypes": 7},
 }
 IMAGES = [3, 2, 1]  # of three processes
 REGIONS = {"ragged": [5, 1, 3], "none in the middle": [4, 0, 2], "none at all": [0, 0, 0]}
 PER_REGION = ("region", "crop", "region_text", "teacher_crop", "region_label", "region_image")
-VIEWS = ("student_prototypes", "teacher_prototypes")  # (V, B, P): images are the second size
+VIEWS = (
+    "student_prototypes",
+    "teacher_prototypes",
+    "global_view",
+)  # (V, B, P): images are the second size
 
 
 def make_leaves(num_images, num_regions, dim=8):
@@ -52,6 +66,7 @@ def make_leaves(num_images, num_regions, dim=8):
         "vocabulary": (30, dim),
         "student_prototypes": (3, num_images, 7),
         "teacher_prototypes": (2, num_images, 7),
+        "global_view": (2, num_images, dim),
         "patches": (num_images, 5, dim),
         "text_tokens": (num_images, 6, dim),
     }
@@ -95,19 +110,23 @@ def gradients_of(embeddings):
     return {name: v.grad for name, v in vars(embeddings).items() if v.grad is not None}
 
 
+def build(objective_class):
+    torch.manual_seed(0)  # of parameters, where there are any
+    return objective_class(weight=0.7, **WHOLE.get(objective_class, {}))
+
+
 @pytest.mark.parametrize("regions", REGIONS.values(), ids=REGIONS)
 @pytest.mark.parametrize("objective_class", [*LOCAL, *WHOLE], ids=lambda c: c.__name__)
 def test_shares_add_up(objective_class, regions):
     """In value and gradient, whichever way the rows are split."""
-    settings = WHOLE.get(objective_class, {})
     whole = make_leaves(sum(IMAGES), sum(regions))
-    expected = objective_class(weight=0.7, **settings)(whole)
+    expected = build(objective_class)(whole)
     sum(expected.values()).backward()
 
     embeddings = make_leaves(sum(IMAGES), sum(regions))
     total = dict.fromkeys(expected, 0)
     for process in range(3):
-        objective = objective_class(weight=0.7, **settings)
+        objective = build(objective_class)
         seen = share_of(embeddings, IMAGES, regions, process, compared_fields([objective]))
         shares = objective(seen)
         total = {name: total[name] + loss for name, loss in shares.items()}
@@ -202,7 +221,8 @@ def test_no_process_holds_all_pairs(objective_class):
         return
     assert (largest, share_largest) == (240 * 240, 60 * 240)
     # Normalised copies of the (N, D) columns stay; of the matrices a quarter.
-    columns = 4 * 240 * dim * len(objective.compared) * 2
+    views = 2 if "global_view" in objective.needs else 1
+    columns = 4 * 240 * dim * len(objective.compared) * 2 * views
     assert share_kept <= kept / 4 + columns
     assert share_kept < 0.6 * kept
 

@@ -79,20 +79,22 @@ def slow_groups(image, caption):
         yield sum(weight / sum(w) * patch for weight, patch in zip(w, image, strict=True))
 
 
-def slow_sparc(global_weight, local_weight):
+def slow_sparc(global_weight, local_weight, *, raw=False, all_tokens=False):
     def slow(e):
         factor = e.logit_scale.exp()
         total = 0.0
         for patches, caption in zip(e.patches, tokens_of(e), strict=True):
-            groups = list(slow_groups(unit_rows(patches), caption))
+            # The length of a token stretches all of its similarities alike.
+            groups = list(slow_groups(list(patches) if raw else unit_rows(patches), caption))
             of_caption = 0.0
             for k in range(len(caption)):
                 of_caption += cross_entropy([factor * cosine(groups[k], t) for t in caption], k)
                 of_caption += cross_entropy([factor * cosine(caption[k], c) for c in groups], k)
-            total += of_caption / (2 * len(caption))
+            total += of_caption / (2 if all_tokens else 2 * len(caption))
+        count = e.text_mask.sum() if all_tokens else len(e.patches)
         return {
             "loss_sparc_global": global_weight * info_nce(e.image, e.text, factor),
-            "loss_sparc_local": local_weight * total / len(e.patches),
+            "loss_sparc_local": local_weight * total / count,
         }
 
     return slow
@@ -117,6 +119,10 @@ SLOW = [
     (FILIP(), slow_filip),
     (SPARC(), slow_sparc(0.5, 1.0)),
     (SPARC(global_weight=2.0, local_weight=0.3), slow_sparc(2.0, 0.3)),
+    (SPARC(unit_patches=False), slow_sparc(0.5, 1.0, raw=True)),
+    (SPARC(mean="tokens"), slow_sparc(0.5, 1.0, all_tokens=True)),
+    (PACL(factor=3), slow_pacl(lambda s: (3 * s).exp())),
+    (PACL(activation="sigmoid", factor=3), slow_pacl(lambda s: 1 / (1 + (-3 * s).exp()))),
     (PACL(), slow_pacl(lambda s: s.exp())),
     (PACL(activation="sigmoid"), slow_pacl(lambda s: 1 / (1 + (-s).exp()))),
 ]
@@ -206,3 +212,7 @@ def test_a_mask_that_does_not_fit_is_refused(mask):
 def test_unknown_activation_lists_the_known():
     with pytest.raises(ValueError, match="'relu'; known: softmax, sigmoid"):
         PACL(activation="relu")
+    with pytest.raises(ValueError, match="'words'; known: captions, tokens"):
+        SPARC(mean="words")
+    with pytest.raises(ValueError, match="factor must be positive, got 0"):
+        PACL(factor=0)

@@ -12,6 +12,7 @@ from fineclip.objectives import (
     LocalToGlobalDistillation,
     RegionContrastive,
     SelfDistillation,
+    ViewContrastive,
 )
 from fineclip.parallel.chunked import (
     WHOLE,
@@ -133,7 +134,8 @@ def test_other_embeddings_are_chunked_too():
     }
 
     def objectives():
-        return [FILIP(), RegionContrastive(), LocalToGlobalDistillation(num_prototypes=8)]
+        views = LocalToGlobalDistillation(num_prototypes=8)
+        return [FILIP(), RegionContrastive(), ViewContrastive(), views]
 
     def run(chunk_sizes):
         torch.manual_seed(5)

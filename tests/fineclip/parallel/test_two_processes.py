@@ -127,12 +127,18 @@ def test_objectives_see_the_global_batch(case, form, two_processes):
             actual = ranks[rank][0][name]
             torch.testing.assert_close(actual, expected, msg=f"{name} on rank {rank}")
     assert ranks[0][1].keys() == ranks[1][1].keys() == gradients.keys()
-    assert gradients.keys() >= {"student_prototypes", "patches", "text_tokens", "region"}
+    assert gradients.keys() >= {
+        "student_prototypes",
+        "patches",
+        "text_tokens",
+        "region",
+        "global_view",
+    }
     for name, expected in gradients.items():
         parts = [part[name] for _, part in ranks]
         # Each rank computes all losses, or twice its share: a row's gradient arrives doubled, what
         # is shared stays local.
-        if expected.ndim and name != "vocabulary":
+        if expected.ndim and name not in ("vocabulary", "mgca_prototypes"):
             total = torch.cat(parts, dim=1 if name in VIEWS else 0) / 2
         else:
             total = sum(parts) / 2

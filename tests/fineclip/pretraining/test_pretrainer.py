@@ -47,9 +47,9 @@ class Recorder:
             self.calls.append(("text", len(tokens)))
             return encode_text(tokens)
 
-        def record_tokens(tokens):
+        def record_tokens(tokens, normalize=True):
             self.calls.append(("text tokens", len(tokens)))
-            return encode_text_and_tokens(tokens)
+            return encode_text_and_tokens(tokens, normalize)
 
         monkeypatch.setattr(clip, "encode_visual", record_visual)
         monkeypatch.setattr(clip, "encode_text", record_text)
@@ -77,6 +77,18 @@ def test_only_what_objectives_need_is_computed(clip, monkeypatch, objectives, ex
     recorder = Recorder(monkeypatch, clip)
     model(**make_batch(), mode="loss")
     assert sorted(recorder.calls) == sorted(expected)
+
+
+def test_lengths_of_patches_and_tokens_are_kept(clip):
+    """SPARC may weigh patches by them; all other embeddings have length one."""
+    batch = make_batch()
+    embeddings = FineCLIPPretrainer(clip, [SPARC()]).embed(**batch)
+    for name in ("image", "text"):
+        torch.testing.assert_close(getattr(embeddings, name).norm(dim=-1), torch.ones(2))
+    patches = clip.encode_patches(batch["images"], normalize=False)
+    torch.testing.assert_close(embeddings.patches, patches)
+    tokens, _ = clip.encode_text_tokens(batch["texts"], normalize=False)
+    torch.testing.assert_close(embeddings.text_tokens, tokens)
 
 
 def test_batch_without_regions_trains(clip):

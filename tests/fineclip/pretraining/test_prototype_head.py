@@ -52,3 +52,17 @@ def test_a_teacher_can_be_copied(head):
 def test_from_a_config():
     head = MODELS.build({"type": "PrototypeHead", "in_dim": 6, "num_prototypes": 3})
     assert head(torch.randn(2, 6)).shape == (2, 3)
+
+
+def test_frozen_prototypes_learn_nothing(head):
+    """Not even by weight decay; what is before them learns on."""
+    head.frozen = True
+    before = head.prototypes.detach().clone()
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.1, weight_decay=0.5)
+    head(torch.randn(5, 6)).square().sum().backward()
+    optimizer.step()
+    assert torch.equal(head.prototypes, before)
+    assert head.mlp[0].weight.grad.any()
+    head.frozen = False
+    head(torch.randn(5, 6)).square().sum().backward()
+    assert head.prototypes.grad.any()

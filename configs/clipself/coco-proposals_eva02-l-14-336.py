@@ -1,0 +1,21 @@
+"""CLIPSelf: COCO, proposals as regions, EVA02-CLIP-L/14 at 896 px.
+
+Source: CLIPSelf (ICLR 2024) and its release (_base_/clipself.py).
+Data: coco_proposals.json in data_root/annotations (docs/data.md).
+Expected (CLIPSelf's release, EVA02-CLIP-L/14 at 896 px, batch 16):
+novel AP50 of F-ViT L/14 on OV-COCO 44.3.
+Not measured here: no GPU, no data.
+Command: torchrun --nproc-per-node 8 tools/train.py
+    configs/clipself/coco-proposals_eva02-l-14-336.py --launcher pytorch --amp fp16
+    --cfg-options data_root=data/coco
+"""
+
+_base_ = "_base_/clipself.py"
+
+annotations = "annotations/coco_proposals.json"
+model_name = "EVA02-L-14-336"
+pretrained = "merged2b_s6b_b61k"
+image_size = 896
+crop_size = 336
+unlocked_groups = 24
+alpha = 0.95
