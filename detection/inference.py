@@ -21,6 +21,7 @@ from fineclip.files import write_atomically
 from fineclip.models import BACKGROUND, resolve_class_embeddings
 from fineclip.text import Vocabulary
 from fineclip.visualization import draw_boxes, save_png
+from fineclip.work_dir import last_checkpoint
 
 
 def trained_detector(path: str | Path) -> tuple[Path, Path]:
@@ -35,10 +36,10 @@ def trained_detector(path: str | Path) -> tuple[Path, Path]:
     path = Path(path)
     checkpoint = path
     if path.is_dir():
-        pointer = path / "last_checkpoint"
-        if not pointer.is_file():
+        found = last_checkpoint(path)
+        if found is None:
             raise FileNotFoundError(f"{path} holds no checkpoint of a training (last_checkpoint)")
-        checkpoint = path / Path(pointer.read_text().strip()).name
+        checkpoint = found
     if not checkpoint.is_file():
         raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
     configs = sorted(checkpoint.parent.glob("*.py"))

@@ -7,8 +7,15 @@ import argparse
 import sys
 
 from fineclip.command_line import report_error
-from fineclip.engine import OverridesAction, build_runner, load_config, prepare_training
+from fineclip.engine import (
+    OverridesAction,
+    ResumeError,
+    build_runner,
+    load_config,
+    prepare_training,
+)
 from fineclip.images import UnusableImageError
+from fineclip.interrupts import run_command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -24,13 +31,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="where logs and checkpoints go (default: work_dirs/<name of the config>, "
         "with _<method> where it has methods)",
     )
-    parser.add_argument(
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument(
         "--resume",
         nargs="?",
         const=True,
         default=False,
         metavar="CHECKPOINT",
-        help="continue from the last checkpoint of the work dir, or from CHECKPOINT",
+        help="continue from the last checkpoint of the work dir, or from CHECKPOINT: weights, "
+        "optimizer moments and progress are its own, all settings those given now",
+    )
+    earlier.add_argument(
+        "--overwrite", action="store_true", help="replace the training that the work dir holds"
     )
     parser.add_argument(
         "--amp",
@@ -61,16 +73,17 @@ def main(argv: list[str] | None = None) -> int:
             resume=args.resume,
             amp=args.amp,
             launcher=args.launcher,
+            used="overwrite" if args.overwrite else "refuse",
         )
         prepare_training(runner)
-    except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+    except (ValueError, OSError) as error:
         return report_error(error)
     try:
         runner.train()
-    except UnusableImageError as error:
+    except (UnusableImageError, ResumeError, OSError) as error:
         return report_error(error)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

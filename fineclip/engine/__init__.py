@@ -16,7 +16,8 @@ from fineclip.engine.optim import (
     parameter_groups,
 )
 from fineclip.engine.progress import ProgressBarHook
-from fineclip.engine.resume import ResumableEpochLoop
+from fineclip.engine.resume import ResumableEpochLoop, ResumeError
+from fineclip.engine.saving import KeptCheckpointHook
 from fineclip.engine.schedule import WarmupCosineLR
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "ClampLogitScaleHook",
     "EMATeacherHook",
     "InitialLogitsHook",
+    "KeptCheckpointHook",
     "OverridesAction",
     "PlainCheckpointHook",
     "ProgressBarHook",
     "ResumableEpochLoop",
+    "ResumeError",
     "SkippedSamplesHook",
     "WarmupCosineLR",
     "build_runner",

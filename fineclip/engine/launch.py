@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader, Runner
 
@@ -21,10 +22,12 @@ from fineclip.checkpoints import (
     read_checkpoint,
 )
 from fineclip.engine.arguments import explain_build_error
+from fineclip.engine.continuing import RULE, ContinuingRunner, changed_settings
 from fineclip.engine.hooks import PlainCheckpointHook, unwrapped
 from fineclip.engine.optim import default_device
 from fineclip.engine.settings import sections
 from fineclip.engine.sharding import ShardedRunner, WholeCheckpointHook
+from fineclip.work_dir import claim, clear, last_checkpoint
 
 Precision = Literal["bf16", "fp16"]
 
@@ -36,6 +39,7 @@ def build_runner(
     resume: bool | str = False,
     amp: Precision | None = None,
     launcher: str = "none",
+    used: Literal["refuse", "overwrite", "share"] = "share",
 ) -> Runner:
     """Builds mmengine's Runner with safe checkpoint loading, on any device.
 
@@ -47,15 +51,20 @@ def build_runner(
         work_dir: Where logs and checkpoints go; by default the config's ``work_dir``, else
             ``work_dirs/<name of the config>``, with ``_<method>`` where the config has methods.
         resume: Continue from the last checkpoint of the work dir, if there is one, or from this
-            file.
+            file; see :mod:`fineclip.engine.continuing`.
         amp: Train in mixed precision; fp16 scales the loss by the config's ``loss_scale``, or
             dynamically.
         launcher: "none", or "pytorch" under ``torchrun``; without an accelerator its processes
             talk through gloo.
+        used: What becomes of the training that a work dir holds already, where none is resumed:
+            "refuse" and "overwrite" take the folder for this process alone; "share", for
+            evaluations, does not. What is overwritten goes in :func:`prepare_training`.
 
     Raises:
         FileNotFoundError: The checkpoint to load or to resume from does not exist.
-        ValueError: For settings that do not go together, or a checkpoint of another model.
+        ValueError: For settings that do not go together, a checkpoint of another model or run, a
+            pointer to the last checkpoint that leads nowhere, or a work dir in use.
+        OSError: The work dir cannot be written to.
     """
     install_safe_loader()
     name = Path(config.filename).stem if config.filename else "run"
@@ -67,17 +76,6 @@ def build_runner(
         if config.get("fully_sharded"):
             _check_sharding(config, launcher, amp)
             config.model_wrapper_cfg = {"type": "fineclip.FullyShardedModel"}
-        resume = resume or bool(config.get("resume") and not config.get("load_from"))
-        if resume:
-            # mmengine writes the pointer after each save.
-            pointer = Path(config.work_dir) / "last_checkpoint"
-            last = pointer.read_text().strip() if pointer.is_file() else None
-            checkpoint = last if resume is True else str(resume)
-            if checkpoint and not Path(checkpoint).is_file():
-                raise FileNotFoundError(f"--resume: checkpoint {checkpoint} does not exist")
-            # mmengine would resume from `load_from`, were it set, in place of the work dir's last.
-            if checkpoint:
-                config.resume, config.load_from = True, checkpoint
         if amp:
             _set_precision(config, amp)
         if launcher != "none" and default_device().type == "cpu":
@@ -85,15 +83,36 @@ def build_runner(
         loader = config.get("train_dataloader") or {}
         if default_device().type == "cpu" and loader.get("pin_memory"):
             config.train_dataloader.pin_memory = False  # there is no device to copy to
+        resume = resume or bool(config.get("resume") and not config.get("load_from"))
+        if used != "share" and int(os.environ.get("RANK", 0)) == 0:
+            claim(config.work_dir, resume=bool(resume), overwrite=used == "overwrite")
+        config.resume = False
+        if resume:
+            checkpoint = last_checkpoint(config.work_dir) if resume is True else Path(str(resume))
+            if checkpoint and not checkpoint.is_file():
+                raise FileNotFoundError(f"--resume: checkpoint {checkpoint} does not exist")
+            # mmengine would resume from `load_from`, were it set, in place of the work dir's last.
+            if checkpoint:
+                config.resume, config.load_from = True, str(checkpoint)
         init_default_scope(config.get("default_scope", "fineclip"))
         sharded = config.get("fully_sharded", False)
-        runner = (ShardedRunner if sharded else Runner).from_cfg(config)
+        for hook in (config.get("default_hooks") or {}).values():
+            if hook and hook.get("type") == "CheckpointHook":
+                hook.type = "fineclip.KeptCheckpointHook"
+        runner = (ShardedRunner if sharded else ContinuingRunner).from_cfg(config)
         _check_sizes(config, unwrapped(runner))
         runner.register_hook(PlainCheckpointHook())
         if sharded:
             runner.register_hook(WholeCheckpointHook())
         if config.get("load_from") is not None:
-            _check_checkpoint(runner, config.load_from, resume=bool(config.get("resume")))
+            _check_checkpoint(runner, config.load_from, resume=config.resume)
+        elif resume:
+            runner.logger.info(
+                f"--resume: {config.work_dir} holds no checkpoint, training starts from the "
+                "beginning"
+            )
+        if used == "overwrite" and not config.resume:
+            runner.cfg.overwrite = True
         return runner
 
 
@@ -108,7 +127,19 @@ def _check_checkpoint(runner: Runner, path: Any, *, resume: bool) -> None:
     if resume:
         max_epochs = (runner.cfg.get("train_cfg") or {}).get("max_epochs", math.inf)
         check_progress(checkpoint, path, max_epochs)
+        _say_what_is_resumed(runner, checkpoint["meta"], path)
     load_trained(unwrapped(runner), checkpoint, path, resume=resume)
+
+
+def _say_what_is_resumed(runner: Runner, meta: Mapping[str, Any], path: str | Path) -> None:
+    saved = meta.get("settings")
+    if isinstance(saved, Mapping):
+        changes = ", ".join(changed_settings(saved, runner.cfg, path)) or "none"
+    else:
+        changes = "unknown (it was written by an earlier version and says nothing of them)"
+    runner.logger.info(
+        f"resuming {path} at step {meta['iter']}: {RULE}; settings changed since: {changes}"
+    )
 
 
 def prepare_training(runner: Runner) -> None:
@@ -132,6 +163,8 @@ def prepare_training(runner: Runner) -> None:
             f"the {len(loader.dataset)} training images do not fill one batch of "
             f"{loader.batch_size} per process: lower batch_size"
         )
+    if runner.cfg.get("overwrite") and is_main_process():
+        clear(runner.work_dir, keep=(Path(runner.log_dir).name,))
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def train(
     settings.default_hooks.checkpoint.max_keep_ckpts = 1
     if progress is not None:
         settings.custom_hooks.append({"type": "ProgressBarHook", "description": progress})
-    runner = build_runner(settings, work_dir=work_dir, amp=amp, resume=True)
+    runner = build_runner(settings, work_dir=work_dir, amp=amp, resume=True, used="refuse")
     cost = _CostHook()
     runner.register_hook(cost)
     with attention_for_short_sequences():

@@ -114,7 +114,7 @@ def test_amp_runs_on_cpu_and_fp16_is_refused(run_tool, coco_folder, tmp_path):
     arguments = [*options(coco_folder), "max_epochs=1", "num_images=4"]
     done = run_tool("train.py", COCO, "--amp", "--work-dir", tmp_path / "w", *arguments)
     assert done.returncode == 0, done.stderr[-2000:]
-    done = run_tool("train.py", COCO, "--amp", "fp16", "--work-dir", tmp_path / "w")
+    done = run_tool("train.py", COCO, "--amp", "fp16", "--work-dir", tmp_path / "v")
     assert done.returncode == 2
     assert "error: --amp fp16 needs a GPU" in done.stderr
 
