@@ -37,15 +37,8 @@ def interrupt_on_signals() -> None:
     In processes that are forked later on, SIGINT means nothing: the terminal sends it to all of
     them, and the first one ends the others.
     """
-    program = os.getpid()
-
-    def interrupt(number: int, frame: object) -> None:
-        if os.getpid() == program:
-            raise Interrupted(number)
-        _in_a_child(number)
-
     for number in SIGNALS:
-        signal.signal(number, interrupt)
+        signal.signal(number, _interrupting())
 
 
 def run_command(main: Callable[[], int]) -> int:
@@ -77,16 +70,16 @@ class NotedSignal:
 
 
 @contextmanager
-def noting_signals() -> Iterator[NotedSignal]:
+def noting_signals(tell: Callable[[int], None] | None = None) -> Iterator[NotedSignal]:
     """Lets what is going on finish: within the block, SIGINT and SIGTERM are only noted.
 
     Another one, seconds later, ends the program at once. Outside of the main thread, which signals
     never reach, nothing is noted.
+
+    Args:
+        tell: Called with each signal that comes.
     """
     noted = NotedSignal()
-    if threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
     program, since = os.getpid(), 0.0
 
     def note(number: int, frame: object) -> None:
@@ -98,13 +91,42 @@ def noting_signals() -> Iterator[NotedSignal]:
             raise Interrupted(number)
         if noted.number is None:
             noted.number, since = number, time.monotonic()
+        if tell is not None:
+            tell(number)
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
+    with _handling(note):
         yield noted
+
+
+@contextmanager
+def heeding_signals() -> Iterator[None]:
+    """Within the block, SIGINT and SIGTERM raise :class:`Interrupted`, inside of others as well."""
+    with _handling(_interrupting()):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def _interrupting() -> Callable[[int, object], None]:
+    program = os.getpid()
+
+    def interrupt(number: int, frame: object) -> None:
+        if os.getpid() == program:
+            raise Interrupted(number)
+        _in_a_child(number)
+
+    return interrupt
 
 
 def _in_a_child(number: int) -> None:

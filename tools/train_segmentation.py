@@ -12,6 +12,8 @@ import argparse
 import sys
 import warnings
 
+from fineclip.interrupts import run_command
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -25,10 +27,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST"
     )
-    parser.add_argument(
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument(
         "--resume",
         action="store_true",
-        help="continue from the last checkpoint of OUTPUT_DIR if there is one",
+        help="continue from the last checkpoint of OUTPUT_DIR if there is one: weights, optimizer "
+        "moments and progress are its own, all settings those given now",
+    )
+    earlier.add_argument(
+        "--overwrite", action="store_true", help="replace the training that OUTPUT_DIR holds"
     )
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="on this machine")
     parser.add_argument("--num-machines", type=int, default=1, metavar="N")
@@ -68,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
             cfg,
             eval_only=args.eval_only,
             resume=args.resume,
+            overwrite=args.overwrite,
             num_gpus=args.num_gpus,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
@@ -81,4 +89,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

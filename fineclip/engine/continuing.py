@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ _NO_MATTER = {
     *("val_begin", "dynamic_intervals"),
 }
 # With others, weights or moments of the checkpoint mean something else.
-_OF_THE_RUN = ("method", "model", "optim_wrapper.optimizer.type", "optim_wrapper.constructor")
+OF_THE_RUN = ("method", "model", "optim_wrapper.optimizer.type", "optim_wrapper.constructor")
 
 
 class ContinuingRunner(Runner):
@@ -82,30 +82,35 @@ def settings_of(config: Config) -> dict[str, Any]:
     }
 
 
-def changed_settings(saved: Mapping[str, Any], config: Config, path: str | Path) -> list[str]:
+def changed_settings(
+    saved: Mapping[str, Any],
+    now: Mapping[str, Any],
+    path: str | Path,
+    of_the_run: Sequence[str] = OF_THE_RUN,
+) -> list[str]:
     """Compares the settings in a checkpoint with those of the run that continues it.
 
     Args:
-        saved: Of :func:`settings_of`.
-        config: Of the run.
+        saved: Of the checkpoint, by dotted keys; see :func:`settings_of`.
+        now: Of the run.
         path: The checkpoint, for messages.
+        of_the_run: Keys, or sections of them, with other values of which it is another run.
 
     Returns:
         Lines "key before -> after" for what is used as the config says it now.
 
     Raises:
-        ResumeError: Method, model or optimizer are others.
+        ResumeError: One of ``of_the_run`` is another.
     """
-    now = settings_of(config)
     keys = [key for key in {**saved, **now} if saved.get(key, ...) != now.get(key, ...)]
-    other = [key for key in keys if any(f"{key}.".startswith(f"{own}.") for own in _OF_THE_RUN)]
+    other = [key for key in keys if any(f"{key}.".startswith(f"{own}.") for own in of_the_run)]
     if other:
         first = other[0]
         more = f" (and {len(other) - 1} more: {', '.join(other[1:4])})" if other[1:] else ""
         raise ResumeError(
             f"{path} belongs to another run: {first} was {_said(saved, first)}, is "
             f"{_said(now, first)}{more}; resume with its settings, or start a new run from its "
-            "weights with load_from"
+            "weights"
         )
     return [f"{key} {_said(saved, key)} -> {_said(now, key)}" for key in keys]
 

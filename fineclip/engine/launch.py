@@ -22,9 +22,10 @@ from fineclip.checkpoints import (
     read_checkpoint,
 )
 from fineclip.engine.arguments import explain_build_error
-from fineclip.engine.continuing import RULE, ContinuingRunner, changed_settings
+from fineclip.engine.continuing import RULE, ContinuingRunner, changed_settings, settings_of
 from fineclip.engine.hooks import PlainCheckpointHook, unwrapped
 from fineclip.engine.optim import default_device
+from fineclip.engine.resume import ResumeError
 from fineclip.engine.settings import sections
 from fineclip.engine.sharding import ShardedRunner, WholeCheckpointHook
 from fineclip.work_dir import claim, clear, last_checkpoint
@@ -132,9 +133,14 @@ def _check_checkpoint(runner: Runner, path: Any, *, resume: bool) -> None:
 
 
 def _say_what_is_resumed(runner: Runner, meta: Mapping[str, Any], path: str | Path) -> None:
+    max_epochs = (runner.cfg.get("train_cfg") or {}).get("max_epochs", math.inf)
+    if meta["epoch"] > max_epochs:
+        raise ResumeError(
+            f"{path} has trained {meta['epoch']} epochs, max_epochs is {max_epochs}: raise it"
+        )
     saved = meta.get("settings")
     if isinstance(saved, Mapping):
-        changes = ", ".join(changed_settings(saved, runner.cfg, path)) or "none"
+        changes = ", ".join(changed_settings(saved, settings_of(runner.cfg), path)) or "none"
     else:
         changes = "unknown (it was written by an earlier version and says nothing of them)"
     runner.logger.info(

@@ -55,6 +55,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         dynamic_intervals: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
+        self._iter: int
         self._done_in_epoch = 0
         self._in_epoch = False
         self._noted = NotedSignal()
@@ -134,7 +135,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         if _is_open(self.runner.cfg.get("train_dataloader")) and saved.get("sampler_seed"):
             self.dataloader.sampler.seed = order["sampler_seed"] = saved["sampler_seed"]
         done = self._iter - self._epoch * saved["batches_per_epoch"]
-        whole = order["batches_per_epoch"]
+        whole = len(self.dataloader)
         if done in (0, saved["batches_per_epoch"]):  # the latter: before the epoch was closed
             self._done_in_epoch = whole if done else 0
             self._iter = self._epoch * whole + self._done_in_epoch

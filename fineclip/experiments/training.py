@@ -11,12 +11,12 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from fineclip.checkpoints.write import save_torch
 from fineclip.engine import build_runner, default_device, load_config, prepare_training
 from fineclip.engine.attention import attention_for_short_sequences
 from fineclip.engine.launch import Precision
 from fineclip.experiments.engine import Outcome
 from fineclip.experiments.measuring import peak_memory_bytes, synchronize
-from fineclip.files import replacing
 
 _SECONDS, _MEMORY = "epoch_seconds", "peak_memory_bytes"
 
@@ -135,5 +135,4 @@ def _drop_optimizer(file: Path) -> None:
     checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     for name in ("optimizer", "param_schedulers"):
         checkpoint.pop(name, None)
-    with replacing(file) as temporary:
-        torch.save(checkpoint, temporary)
+    save_torch(file, checkpoint)

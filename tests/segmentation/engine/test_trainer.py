@@ -154,7 +154,7 @@ def test_a_failed_save_leaves_the_last_checkpoint(make_config, tmp_path, monkeyp
     checkpointer.save("first")
 
     def fail(content, file):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)
