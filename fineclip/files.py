@@ -28,7 +28,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         OSError: The folder does not exist or cannot be written to.
     """
     path = Path(path)
-    temporary = _temporary(path)
+    temporary = temporary_beside(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -49,9 +49,9 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         OSError: The folder around it does not exist or cannot be written to.
     """
     path = Path(path)
-    temporary = _temporary(path)
+    temporary = temporary_beside(path)
     temporary.mkdir()
-    aside = _temporary(path.with_name(f"{path.name}.old"))
+    aside = temporary_beside(path.with_name(f"{path.name}.old"))
     try:
         yield temporary
         if path.exists():
@@ -89,7 +89,8 @@ def sweep_leftovers(folder: str | Path, *, all_of_them: bool = False) -> list[st
     return removed
 
 
-def _temporary(path: Path) -> Path:
+def temporary_beside(path: Path) -> Path:
+    """The name under which a file or folder is written before it is renamed to its own."""
     folder = path.parent.absolute()
     if folder not in _swept and folder.is_dir():
         _swept.add(folder)

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from fineclip.command_line import positive, progress_bar, report_error
+from fineclip.interrupts import run_command
 from fineclip.models import BACKGROUND, resolve_class_embeddings, write_class_embeddings
 from fineclip.models.class_embedding_files import (
     CACHE_VARIABLE,
@@ -104,4 +105,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

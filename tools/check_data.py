@@ -10,6 +10,7 @@ from pathlib import Path
 from fineclip.command_line import ERRORS_EPILOG, progress_bar, report_error
 from fineclip.datasets.checking import check_data
 from fineclip.files import write_atomically
+from fineclip.interrupts import run_command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -67,4 +68,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

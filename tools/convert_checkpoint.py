@@ -15,6 +15,7 @@ import sys
 from fineclip.checkpoints import convert
 from fineclip.checkpoints.conversion import TARGETS
 from fineclip.command_line import report_error
+from fineclip.interrupts import run_command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -93,4 +94,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -25,6 +25,7 @@ from fineclip.command_line import (
 from fineclip.datasets.files import list_images
 from fineclip.engine import OverridesAction, default_device
 from fineclip.images import UnusableImageError
+from fineclip.interrupts import run_command
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/detection/fineclip")
 
@@ -101,4 +102,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -12,6 +12,7 @@ from fineclip.command_line import candidate_classes
 from fineclip.evaluation.folder import evaluate_folder, format_table
 from fineclip.evaluation.tasks import TASKS
 from fineclip.files import write_atomically
+from fineclip.interrupts import run_command
 from fineclip.text.templates import TEMPLATES
 from fineclip.text.vocabulary import known_vocabularies
 
@@ -131,4 +132,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

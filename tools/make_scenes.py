@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from fineclip.command_line import progress_bar, report_error
+from fineclip.interrupts import run_command
 from fineclip.scenes import make_scenes
 
 
@@ -73,4 +74,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fineclip.command_line import progress_bar, report_error
 from fineclip.datasets.shard_writer import make_shards
+from fineclip.interrupts import run_command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -71,4 +72,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

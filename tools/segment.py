@@ -27,6 +27,7 @@ from fineclip.command_line import (
 from fineclip.datasets.files import list_images
 from fineclip.engine.optim import default_device
 from fineclip.images import UnusableImageError
+from fineclip.interrupts import run_command
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/segmentation/fineclip/model_final.pth")
 QUICKSTART_CONFIG = Path(__file__).parents[1] / "configs" / "segmentation" / "scenes_vit-ti-8.yaml"
@@ -100,4 +101,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -13,6 +13,7 @@ from fineclip.command_line import report_error
 from fineclip.engine import OverridesAction, build_runner, explaining_errors, load_config
 from fineclip.files import write_atomically
 from fineclip.images import UnusableImageError
+from fineclip.interrupts import run_command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -60,4 +61,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from fineclip.engine.continuing import settings_of
 from fineclip.files import replacing
 from fineclip.registry import HOOKS
-from fineclip.work_dir import INTERRUPTED, point_to
+from fineclip.work_dir import INTERRUPTED, last_checkpoint, point_to
 
 
 @HOOKS.register_module()
@@ -29,6 +29,14 @@ class KeptCheckpointHook(CheckpointHook):
     """
 
     _saved_at: int | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Removes what a killed run had no time to remove."""
+        super().before_train(runner)
+        last = last_checkpoint(self.out_dir) if is_main_process() and runner.iter else None
+        if last is not None and last.name != INTERRUPTED:
+            Path(self.out_dir, INTERRUPTED).unlink(missing_ok=True)
+            self._remove_outdated(runner.epoch if self.by_epoch else runner.iter)
 
     def save_interrupted(self, runner: Runner) -> None:
         """Saves between two steps, unless the regular checkpoint was of this moment."""

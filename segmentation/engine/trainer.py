@@ -135,6 +135,8 @@ class SegmentationTrainer(DefaultTrainer):
         last = last_checkpoint(self.cfg.OUTPUT_DIR) if resume else None
         if last is not None:
             log.info(self._compare(last))
+            if last.name != INTERRUPTED and comm.is_main_process():
+                last.with_name(INTERRUPTED).unlink(missing_ok=True)
         elif resume:
             log.info(
                 "--resume: %s holds no checkpoint, training starts from the beginning",
