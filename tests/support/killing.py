@@ -153,13 +153,13 @@ def _write_clip(file: Path) -> None:
 
 
 def _content(last: str) -> Callable[[Path], dict[str, Any]]:
-    """The last checkpoint without names of folders and times, and which others there are."""
+    """The last checkpoint without folders, times and commits, and which others there are."""
 
     def read(folder: Path) -> dict[str, Any]:
         content = torch.load(folder / last, map_location="cpu", weights_only=True)
         if "meta" in content:
             content["meta"] = {key: content["meta"][key] for key in ("epoch", "iter", "seed")}
-            for name in ("cfg", "experiment_name"):
+            for name in ("cfg", "experiment_name", "mmengine_version"):
                 del content["message_hub"]["runtime_info"][name]
         return {"checkpoints": sorted(file.name for file in folder.glob("*.pth")), **content}
 
