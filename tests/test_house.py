@@ -31,9 +31,9 @@ FLOORS = (
         "fineclip.embeddings": "what objectives read, and what each field is made of",
         "fineclip.files": "writing files that are whole or absent, reading JSON",
         "fineclip.images": "reading image files, and counting those that cannot be used",
+        "fineclip.interrupts": "how commands end when they are told to",
         "fineclip.positions": "resampling of position tables",
         "fineclip.registry": "names in configs",
-        "fineclip.scenes": "the synthetic world",
         "fineclip.tiny_models": "models that train in minutes",
     },
     {
@@ -41,8 +41,10 @@ FLOORS = (
         "fineclip.checkpoints": "formats of weights",
         "fineclip.objectives": "embeddings -> losses",
         "fineclip.parallel": "gathering over processes, encoding in chunks",
+        "fineclip.scenes": "the synthetic world",
         "fineclip.text": "prompts, vocabularies, tokenizers",
         "fineclip.visualization": "pictures of results",
+        "fineclip.work_dir": "the folder of a training",
     },
     {
         "fineclip.datasets": "files -> batches",
