@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -49,6 +50,7 @@ def run_command(main: Callable[[], int]) -> int:
         ``main`` did not expect.
     """
     interrupt_on_signals()
+    logging.raiseExceptions = False  # a log on a full disk says it with every line
     try:
         return main()
     except KeyboardInterrupt as stop:

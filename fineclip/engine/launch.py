@@ -87,14 +87,14 @@ def build_runner(
         resume = resume or bool(config.get("resume") and not config.get("load_from"))
         if used != "share" and int(os.environ.get("RANK", 0)) == 0:
             claim(config.work_dir, resume=bool(resume), overwrite=used == "overwrite")
-        config.resume = False
         if resume:
             checkpoint = last_checkpoint(config.work_dir) if resume is True else Path(str(resume))
             if checkpoint and not checkpoint.is_file():
                 raise FileNotFoundError(f"--resume: checkpoint {checkpoint} does not exist")
             # mmengine would resume from `load_from`, were it set, in place of the work dir's last.
+            config.resume = checkpoint is not None
             if checkpoint:
-                config.resume, config.load_from = True, str(checkpoint)
+                config.load_from = str(checkpoint)
         init_default_scope(config.get("default_scope", "fineclip"))
         sharded = config.get("fully_sharded", False)
         for hook in (config.get("default_hooks") or {}).values():
@@ -106,13 +106,13 @@ def build_runner(
         if sharded:
             runner.register_hook(WholeCheckpointHook())
         if config.get("load_from") is not None:
-            _check_checkpoint(runner, config.load_from, resume=config.resume)
+            _check_checkpoint(runner, config.load_from, resume=bool(config.get("resume")))
         elif resume:
             runner.logger.info(
                 f"--resume: {config.work_dir} holds no checkpoint, training starts from the "
                 "beginning"
             )
-        if used == "overwrite" and not config.resume:
+        if used == "overwrite" and not config.get("resume"):
             runner.cfg.overwrite = True
         return runner
 
