@@ -58,26 +58,25 @@ def claim(folder: str | Path, *, resume: bool = False, overwrite: bool = False) 
         )
 
 
-def clear(folder: str | Path, *, keep: Collection[str] = ()) -> None:
+def clear(folder: str | Path, *, keep: Collection[str | Path] = ()) -> None:
     """Removes the training that a folder holds: pointer, checkpoints and logs.
 
     Args:
         folder: The folder.
-        keep: Names of what is this run's already.
+        keep: What of it is this run's already, or needed by it.
     """
+    kept = {Path(path).resolve() for path in keep if path}
     folder = Path(folder)
     # The pointer first: whatever is left without it, nobody takes it for the run's last state.
     (folder / POINTER).unlink(missing_ok=True)
-    for file in _checkpoints(folder):
-        file.unlink()
-    for pattern in _LOGS:
-        for entry in folder.glob(pattern):
-            if entry.name in keep:
-                continue
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+    logs = [entry for pattern in _LOGS for entry in folder.glob(pattern)]
+    for entry in (*_checkpoints(folder), *logs):
+        if entry.resolve() in kept:
+            continue
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:

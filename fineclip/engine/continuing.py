@@ -36,7 +36,12 @@ class ContinuingRunner(Runner):
     checkpoint, whatever the config says. Here the schedule is the config's, at the place that the
     checkpoint has reached. A config that is another run's was refused before, by
     :func:`changed_settings`.
+
+    Attributes:
+        replaces_another: What the work dir holds of an earlier run is to be removed.
     """
+
+    replaces_another = False
 
     def resume(self, filename: str, *args: Any, **options: Any) -> None:
         """Loads a checkpoint and goes to its place in this config's training.

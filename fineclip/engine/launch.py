@@ -112,8 +112,7 @@ def build_runner(
                 f"--resume: {config.work_dir} holds no checkpoint, training starts from the "
                 "beginning"
             )
-        if used == "overwrite" and not config.get("resume"):
-            runner.cfg.overwrite = True
+        runner.replaces_another = used == "overwrite" and not config.get("resume")
         return runner
 
 
@@ -169,8 +168,8 @@ def prepare_training(runner: Runner) -> None:
             f"the {len(loader.dataset)} training images do not fill one batch of "
             f"{loader.batch_size} per process: lower batch_size"
         )
-    if runner.cfg.get("overwrite") and is_main_process():
-        clear(runner.work_dir, keep=(Path(runner.log_dir).name,))
+    if getattr(runner, "replaces_another", False) and is_main_process():
+        clear(runner.work_dir, keep=(runner.log_dir, runner.cfg.get("load_from") or ""))
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def _work(cfg: CfgNode, eval_only: bool, resume: bool, overwrite: bool) -> None:
     if not eval_only and comm.is_main_process():
         claim(cfg.OUTPUT_DIR, resume=resume, overwrite=overwrite)
         if overwrite:
-            clear(cfg.OUTPUT_DIR)
+            clear(cfg.OUTPUT_DIR, keep=(cfg.MODEL.WEIGHTS, cfg.MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS))
     comm.synchronize()
     if cfg.MODEL.WEIGHTS or (resume and last_checkpoint(cfg.OUTPUT_DIR)):
         skip_clip_weights(cfg)

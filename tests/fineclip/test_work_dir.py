@@ -42,9 +42,10 @@ def test_a_used_folder_is_refused_with_the_ways_on(tmp_path):
     claim(tmp_path / "new", overwrite=True)
     (tmp_path / "new/20260101_000000").mkdir()
     (tmp_path / "new/20260101_000001").mkdir()
-    clear(tmp_path / "new", keep=["20260101_000001"])
+    (tmp_path / "new/epoch_1.pth").touch()
+    clear(tmp_path / "new", keep=[tmp_path / "new/20260101_000001", f"{tmp_path}/new/epoch_1.pth"])
     left = {file.name for file in (tmp_path / "new").iterdir()}
-    assert left == {".lock", "notes.txt", "20260101_000001"}
+    assert left == {".lock", "notes.txt", "20260101_000001", "epoch_1.pth"}
 
 
 def test_two_runs_in_one_folder_are_refused_and_a_killed_one_is_not_in_the_way(tmp_path):
