@@ -22,7 +22,7 @@ from fineclip.files import write_atomically
 from fineclip.models import BACKGROUND, resolve_class_embeddings
 from fineclip.text import Vocabulary
 from fineclip.visualization import draw_boxes, save_png
-from fineclip.work_dirs import weights_file
+from fineclip.weights import weights_file
 
 
 def trained_detector(path: str | Path) -> tuple[Path, Path]:

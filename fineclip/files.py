@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,23 +14,30 @@ from typing import Any
 
 from fineclip.paths import require_regular
 
+_HOST = re.sub(r"[^\w-]", "-", socket.gethostname())
+_TEMPORARY = re.compile(r"\..+\.(?P<host>[\w-]*)@(?P<process>\d+)\.tmp")
+_swept: set[Path] = set()
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Gives a temporary name in the same folder and renames it to ``path`` at the end.
 
-    Whatever was written is removed when the block raises.
+    Whatever was written is removed when the block raises. What killed processes left in the
+    folder is removed when a process writes to it for the first time.
 
     Raises:
         OSError: The folder does not exist or cannot be written to.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # of a full disk, the system names none
         raise
 
 
@@ -36,23 +45,73 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def replacing_folder(path: str | Path) -> Iterator[Path]:
     """Gives a new folder beside ``path`` and renames it to that at the end.
 
-    A folder that is there already is removed just before. Whatever was written is removed when
-    the block raises.
+    A folder that is there already is replaced: it is moved aside, and removed once the new one has
+    its name. Whatever was written is removed when the block raises; for the rest see
+    :func:`replacing`.
 
     Raises:
         OSError: The folder around it does not exist or cannot be written to.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     temporary.mkdir()
+    aside = temporary_beside(path.with_name(f"{path.name}.old"))
     try:
         yield temporary
         if path.exists():
-            shutil.rmtree(path)
+            path.rename(aside)
         temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        if aside.exists() and not path.exists():
+            aside.rename(path)
         raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def sweep_leftovers(folder: str | Path, *, all_of_them: bool = False) -> list[str]:
+    """Removes the temporary files and folders that killed processes left in a folder.
+
+    Args:
+        folder: The folder; what lies in its subfolders stays.
+        all_of_them: Nothing else writes there, so that none of them can be in use. Otherwise those
+            of other machines and of running processes stay.
+
+    Returns:
+        The names of what was removed.
+    """
+    removed = []
+    for entry in os.scandir(folder):
+        found = _TEMPORARY.fullmatch(entry.name)
+        if not found or not (all_of_them or _is_left(found["host"], int(found["process"]))):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            Path(entry.path).unlink(missing_ok=True)
+        removed.append(entry.name)
+    return removed
+
+
+def temporary_beside(path: Path) -> Path:
+    """The name under which a file or folder is written before it is renamed to its own."""
+    folder = path.parent.absolute()
+    if folder not in _swept and folder.is_dir():
+        _swept.add(folder)
+        sweep_leftovers(folder)
+    return path.with_name(f".{path.name}.{_HOST}@{os.getpid()}.tmp")
+
+
+def _is_left(host: str, process: int) -> bool:
+    if host != _HOST:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's
+        return False
+    return False
 
 
 def write_atomically(path: str | Path, text: str) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from fineclip.files import write_atomically
 from fineclip.visualization import draw_label_map, save_label_map, save_png
-from fineclip.work_dirs import weights_file
+from fineclip.weights import weights_file
 from segmentation.modeling import Segmenter, SlidingWindows, build_segmenter, load_checkpoint
 
 

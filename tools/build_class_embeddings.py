@@ -21,9 +21,10 @@ from fineclip.command_line import (
     report_error,
 )
 from fineclip.configuration.model_names import check_model_name
+from fineclip.interrupts import run_command
 from fineclip.text.templates import TEMPLATES
 from fineclip.text.vocabulary import known_vocabularies, load_vocabulary
-from fineclip.work_dirs import check_weights
+from fineclip.weights import check_weights
 
 BACKGROUND, SUFFIX, CACHE_VARIABLE = "background", ".safetensors", "FINECLIP_CACHE_DIR"
 
@@ -113,4 +114,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

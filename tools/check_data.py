@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fineclip.command_line import ToolParser, check_out_file, progress_bar, report_error
 from fineclip.files import require_file, require_folder, write_atomically
+from fineclip.interrupts import run_command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -74,4 +75,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from fineclip.command_line import ERRORS_EPILOG, ToolParser, positive, report_error
-from fineclip.work_dirs import resolved
+from fineclip.interrupts import run_command
+from fineclip.weights import resolved
 
 TARGETS = ("open_clip", "eva_clip", "huggingface", "fvit", "catseg")
 
@@ -115,4 +116,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -24,7 +24,8 @@ from fineclip.command_line import (
     report_error,
     silence_libraries,
 )
-from fineclip.work_dirs import quickstart_result, weights_file
+from fineclip.interrupts import run_command
+from fineclip.weights import quickstart_result, weights_file
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/detection/fineclip")
 
@@ -102,4 +103,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -19,9 +19,10 @@ from fineclip.command_line import (
 )
 from fineclip.configuration.model_names import check_model_name
 from fineclip.files import require_file, require_folder, write_atomically
+from fineclip.interrupts import run_command
 from fineclip.text.templates import TEMPLATES
 from fineclip.text.vocabulary import known_vocabularies
-from fineclip.work_dirs import check_weights
+from fineclip.weights import check_weights
 
 TASKS = ("box_classification", "retrieval")
 
@@ -151,4 +152,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

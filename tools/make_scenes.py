@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from fineclip.command_line import ToolParser, integer_argument, positive, progress_bar, report_error
+from fineclip.interrupts import run_command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -78,4 +79,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fineclip.command_line import ToolParser, positive, progress_bar, report_error
 from fineclip.files import require_file, require_folder
+from fineclip.interrupts import run_command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -79,4 +80,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fineclip.command_line import ERRORS_EPILOG, ToolParser, positive, progress_bar, report_error
+from fineclip.interrupts import run_command
 
 COCO_STUFF = """Label maps of COCO-Stuff, 171 classes.
 
@@ -185,4 +186,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -24,7 +24,8 @@ from fineclip.command_line import (
     report_error,
     silence_libraries,
 )
-from fineclip.work_dirs import config_beside, quickstart_result, weights_file
+from fineclip.interrupts import run_command
+from fineclip.weights import config_beside, quickstart_result, weights_file
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/segmentation/fineclip")
 
@@ -99,4 +100,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

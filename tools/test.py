@@ -17,7 +17,8 @@ from fineclip.command_line import (
     report_error,
 )
 from fineclip.files import write_atomically
-from fineclip.work_dirs import weights_file
+from fineclip.interrupts import run_command
+from fineclip.weights import weights_file
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -73,4 +74,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -14,7 +14,8 @@ from fineclip.command_line import (
     check_launcher,
     report_error,
 )
-from fineclip.work_dirs import weights_file
+from fineclip.interrupts import run_command
+from fineclip.weights import weights_file
 
 BACKENDS = ("tensorboard", "wandb", "mlflow", "clearml", "neptune", "dvclive", "aim")
 
@@ -32,14 +33,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="where logs and checkpoints go (default: work_dirs/<name of the config>, "
         "with _<method> where it has methods)",
     )
-    parser.add_argument(
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument(
         "--resume",
         nargs="?",
         const=True,
         default=False,
         metavar="W",
         help="continue from the last checkpoint of the work dir, or from W, a checkpoint or "
-        "another work dir (default: start anew)",
+        "another work dir: weights, optimizer moments and progress are its own, all settings "
+        "those given now (default: start anew)",
+    )
+    earlier.add_argument(
+        "--overwrite", action="store_true", help="replace the training that the work dir holds"
     )
     parser.add_argument(
         "--amp",
@@ -77,7 +83,12 @@ def main(argv: list[str] | None = None) -> int:
         sound = read_sound_config(args.config, args.cfg_options, ("train", "val"))
         if args.log_to is not None:
             send_curves_to(sound, args.log_to)  # once more below: here it is told at once
-        from fineclip.engine import build_runner, load_config, prepare_training  # torch: seconds
+        from fineclip.engine import (  # torch: seconds
+            ResumeError,
+            build_runner,
+            load_config,
+            prepare_training,
+        )
         from fineclip.engine.console import start_console  # the same
 
         config = load_config(args.config, args.cfg_options)
@@ -90,19 +101,20 @@ def main(argv: list[str] | None = None) -> int:
             amp=args.amp,
             launcher=args.launcher,
             quiet=True,
+            used="overwrite" if args.overwrite else "refuse",
         )
         prepare_training(runner)
         start_console(runner)
-    except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+    except (ValueError, OSError) as error:
         return report_error(error)
     from fineclip.images import UnusableImageError  # NumPy and Pillow, which --help need not load
 
     try:
         runner.train()
-    except UnusableImageError as error:
+    except (UnusableImageError, ResumeError, OSError) as error:
         return report_error(error)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

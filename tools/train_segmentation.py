@@ -26,7 +26,8 @@ from fineclip.command_line import (
     positive,
     report_error,
 )
-from fineclip.work_dirs import weights_file
+from fineclip.interrupts import run_command
+from fineclip.weights import weights_file
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -45,10 +46,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--eval-only", action="store_true", help="evaluate the weights on DATASETS.TEST"
     )
-    parser.add_argument(
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument(
         "--resume",
         action="store_true",
-        help="continue from the last checkpoint of the work dir if there is one",
+        help="continue from the last checkpoint of the work dir if there is one: weights, "
+        "optimizer moments and progress are its own, all settings those given now",
+    )
+    earlier.add_argument(
+        "--overwrite", action="store_true", help="replace the training that the work dir holds"
     )
     parser.add_argument(
         "--num-gpus", type=positive, default=1, metavar="N", help="processes on this machine"
@@ -87,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
             raise FileNotFoundError(f"configuration {args.config} does not exist")
         if args.weights is not None:
             args.options += ["MODEL.WEIGHTS", str(weights_file(args.weights))]
-    except OSError as error:
+    except (ValueError, OSError) as error:
         return report_error(error)
     if find_spec("detectron2") is None:
         return report_error("training needs detectron2, which is not installed")
@@ -108,6 +114,7 @@ def main(argv: list[str] | None = None) -> int:
             cfg,
             eval_only=args.eval_only,
             resume=args.resume,
+            overwrite=args.overwrite,
             num_gpus=args.num_gpus,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
@@ -120,4 +127,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -59,7 +59,7 @@ model = dict(
 )
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=warmup_iters),
+    *_base_.warmup,
     dict(
         type="CosineAnnealingLR",
         by_epoch=True,

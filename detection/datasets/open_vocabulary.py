@@ -15,6 +15,7 @@ from mmengine.fileio import get_local_path
 from detection.datasets.indices import CocoAnnotations, LvisAnnotations
 from detection.datasets.loading import LoadOrientedImage
 from fineclip.annotations import FileReport, announce, file_name_of, mask_of, read_boxes
+from fineclip.datasets.draws import draws_of
 from fineclip.images import UnusableImageError, first_usable
 from fineclip.text.vocabulary import Vocabulary, as_vocabulary
 
@@ -40,6 +41,8 @@ class OpenVocabularyCocoDataset(CocoDataset):
             ``"coco"``, ``"objects365v1"``, ``"scenes_things"``, a JSON file, a list of names.
             None: the categories of the annotation file in ascending order of ids.
         base_only: Leave out boxes of novel classes, for training with files that hold them.
+        seed: Of the augmentation. With :class:`fineclip.datasets.EpochSampler` it depends on this,
+            epoch and image alone, so that a resumed run repeats it.
         metainfo: Overrides of the entries above.
         **kwargs: As for ``CocoDataset``.
 
@@ -60,6 +63,7 @@ class OpenVocabularyCocoDataset(CocoDataset):
         data_prefix: Mapping[str, str] | None = None,
         vocabulary: str | Path | Vocabulary | Mapping[str, Any] | Sequence[Any] | None = None,
         base_only: bool = False,
+        seed: int | None = None,
         metainfo: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -69,6 +73,7 @@ class OpenVocabularyCocoDataset(CocoDataset):
         else:
             self.vocabulary = as_vocabulary(vocabulary)
         self.base_only = base_only
+        self.seed = seed or 0
         super().__init__(
             ann_file=ann_file,
             data_root=data_root,
@@ -173,7 +178,7 @@ class OpenVocabularyCocoDataset(CocoDataset):
             if without:
                 report.add("noted", "boxes that train no mask, as they have none", count=without)
 
-    def __getitem__(self, idx: int) -> Any:
+    def __getitem__(self, idx: int | tuple[int, int]) -> Any:
         """Runs the pipeline on one image.
 
         In training, another image takes the place of one that cannot be used, as for one that
@@ -182,11 +187,15 @@ class OpenVocabularyCocoDataset(CocoDataset):
         metainfo: (file, reason) of each image that it stands in for.
 
         Args:
-            idx: Its place in the data set.
+            idx: Its place in the data set, or epoch and place: the augmentation is then drawn from
+                the seed and these.
 
         Raises:
             UnusableImageError: So many images in a row cannot be used that hardly any can.
         """
+        if isinstance(idx, tuple):
+            with draws_of(self.seed, *idx):
+                return self[idx[1]]
         load = super().__getitem__
         if self.test_mode:
             try:

@@ -51,7 +51,7 @@ def train_detector(
     )
     config.custom_hooks.append({"type": "fineclip.ProgressBarHook", "description": "detector"})
     config.val_cfg = config.val_dataloader = config.val_evaluator = None
-    runner = build_runner(config, work_dir=work_dir, amp="bf16", resume=True)
+    runner = build_runner(config, work_dir=work_dir, amp="bf16", resume=True, used="refuse")
     prepare_training(runner)
     runner.train()
     metrics = runner.test()

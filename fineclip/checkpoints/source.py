@@ -17,7 +17,7 @@ from fineclip.checkpoints.compare import Misfit
 from fineclip.checkpoints.rules import Renamed, Rule, their_names, to_open_clip
 from fineclip.checkpoints.safe import CheckpointError, read_checkpoint
 from fineclip.checkpoints.state_dict import plain_names, raw_state_dict
-from fineclip.work_dirs import resolved
+from fineclip.weights import resolved
 
 PUBLISHED_ONLY = "published_only"
 QUICK_GELU = "quick_gelu"

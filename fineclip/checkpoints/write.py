@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -65,6 +66,8 @@ def write_safetensors(
             save_file(own, temporary, {"format": "pt", **(metadata or {})})
         except KeyError as error:
             raise CheckpointError(f"{path}: safetensors files do not hold {error}") from None
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
         _sort_metadata(temporary)
 
 
@@ -85,10 +88,32 @@ def write_torch(path: Path, content: Mapping[str, Any]) -> None:
     checksums = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:
-        with replacing(path) as temporary:
-            torch.save(_own_storages(content), temporary)
+        save_torch(path, _own_storages(content))
     finally:
         torch.serialization.set_crc32_options(checksums)
+
+
+def save_torch(path: Path, content: Any) -> None:
+    """``torch.save`` under a temporary name, which is then renamed; equal content, equal bytes.
+
+    Given a path, ``torch.save`` puts its name into the file, and does not say why it cannot be
+    written.
+
+    Args:
+        path: The file; replaced as a whole if it exists.
+        content: What ``torch.save`` takes.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch's own, of what its writing to the file has raised
+            cause = error.__context__
+            if isinstance(cause, OSError):
+                raise OSError(cause.errno, cause.strerror, str(path)) from error
+            raise
 
 
 def _own_storages(content: Any) -> Any:

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from fineclip.configuration.model_names import check_model_name, patch_side
 from fineclip.configuration.reading import place_of, read_config
 from fineclip.configuration.settings import sections
-from fineclip.work_dirs import is_file_name
+from fineclip.weights import is_file_name
 
 _FILES = ("image_root", "annotations", "captions", "region_captions", "folder", "ann_file")
 _WEIGHTS = ("pretrained", "text_pretrained", "load_from")

@@ -19,7 +19,8 @@ from fineclip.engine.optim import (
     parameter_groups,
 )
 from fineclip.engine.progress import ProgressBarHook
-from fineclip.engine.resume import ResumableEpochLoop
+from fineclip.engine.resume import ResumableEpochLoop, ResumeError
+from fineclip.engine.saving import KeptCheckpointHook
 from fineclip.engine.schedule import WarmupCosineLR
 
 __all__ = [
@@ -30,11 +31,13 @@ __all__ = [
     "EMATeacherHook",
     "FrozenPrototypesHook",
     "InitialLogitsHook",
+    "KeptCheckpointHook",
     "MixedWeightsHook",
     "OverridesAction",
     "PlainCheckpointHook",
     "ProgressBarHook",
     "ResumableEpochLoop",
+    "ResumeError",
     "SkippedSamplesHook",
     "WarmupCosineLR",
     "build_runner",

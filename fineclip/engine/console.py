@@ -48,6 +48,8 @@ def start_console(runner: Runner, *, training: bool = True) -> None:
         training: Whether it trains; otherwise it tests.
     """
     if is_main_process():
+        if opening := getattr(runner, "opening", ""):
+            print(opening)
         print_plan(summary(runner, training=training))
     runner.register_hook(ConsoleHook(), priority="LOWEST")
 

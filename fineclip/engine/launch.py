@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader, Runner
 
@@ -25,8 +26,11 @@ from fineclip.configuration.plain import write_plain_config
 from fineclip.devices import default_device
 from fineclip.engine.arguments import explain_build_error
 from fineclip.engine.console import with_quiet_console
+from fineclip.engine.continuing import RULE, ContinuingRunner, changed_settings, settings_of
 from fineclip.engine.hooks import PlainCheckpointHook, unwrapped
+from fineclip.engine.resume import ResumeError
 from fineclip.engine.sharding import ShardedRunner, WholeCheckpointHook
+from fineclip.work_dir import claim, clear, last_checkpoint
 
 Precision = Literal["bf16", "fp16"]
 
@@ -39,6 +43,7 @@ def build_runner(
     amp: Precision | None = None,
     launcher: str = "none",
     quiet: bool = False,
+    used: Literal["refuse", "overwrite", "share"] = "share",
 ) -> Runner:
     """Builds mmengine's Runner with safe checkpoint loading, on any device.
 
@@ -50,17 +55,22 @@ def build_runner(
         work_dir: Where logs and checkpoints go; by default the config's ``work_dir``, else
             ``work_dirs/<name of the config>``, with ``_<method>`` where the config has methods.
         resume: Continue from the last checkpoint of the work dir, if there is one, or from this
-            file.
+            file; see :mod:`fineclip.engine.continuing`.
         amp: Train in mixed precision; fp16 scales the loss by the config's ``loss_scale``, or
             dynamically.
         launcher: "none", or "pytorch" under ``torchrun``; without an accelerator its processes
             talk through gloo.
         quiet: The console gets warnings alone; environment, settings and steps go to the log file
             (:mod:`fineclip.engine.console`).
+        used: What becomes of the training that a work dir holds already, where none is resumed:
+            "refuse" and "overwrite" take the folder for this process alone; "share", for
+            evaluations, does not. What is overwritten goes in :func:`prepare_training`.
 
     Raises:
         FileNotFoundError: The checkpoint to load or to resume from does not exist.
-        ValueError: For settings that do not go together, or a checkpoint of another model.
+        ValueError: For settings that do not go together, a checkpoint of another model or run, a
+            pointer to the last checkpoint that leads nowhere, or a work dir in use.
+        OSError: The work dir cannot be written to.
     """
     install_safe_loader()
     name = Path(config.filename).stem if config.filename else "run"
@@ -72,17 +82,6 @@ def build_runner(
         if config.get("fully_sharded"):
             _check_sharding(config, launcher, amp)
             config.model_wrapper_cfg = {"type": "fineclip.FullyShardedModel"}
-        resume = resume or bool(config.get("resume") and not config.get("load_from"))
-        if resume:
-            # mmengine writes the pointer after each save.
-            pointer = Path(config.work_dir) / "last_checkpoint"
-            last = pointer.read_text().strip() if pointer.is_file() else None
-            checkpoint = last if resume is True else str(resume)
-            if checkpoint and not Path(checkpoint).is_file():
-                raise FileNotFoundError(f"--resume: checkpoint {checkpoint} does not exist")
-            # mmengine would resume from `load_from`, were it set, in place of the work dir's last.
-            if checkpoint:
-                config.resume, config.load_from = True, checkpoint
         if amp:
             _set_precision(config, amp)
         if launcher != "none" and default_device().type == "cpu":
@@ -90,9 +89,23 @@ def build_runner(
         loader = config.get("train_dataloader") or {}
         if default_device().type == "cpu" and loader.get("pin_memory"):
             config.train_dataloader.pin_memory = False  # there is no device to copy to
+        resume = resume or bool(config.get("resume") and not config.get("load_from"))
+        if used != "share" and int(os.environ.get("RANK", 0)) == 0:
+            claim(config.work_dir, resume=bool(resume), overwrite=used == "overwrite")
+        if resume:
+            checkpoint = last_checkpoint(config.work_dir) if resume is True else Path(str(resume))
+            if checkpoint and not checkpoint.is_file():
+                raise FileNotFoundError(f"--resume: checkpoint {checkpoint} does not exist")
+            # mmengine would resume from `load_from`, were it set, in place of the work dir's last.
+            config.resume = checkpoint is not None
+            if checkpoint:
+                config.load_from = str(checkpoint)
         init_default_scope(config.get("default_scope", "fineclip"))
         sharded = config.get("fully_sharded", False)
-        kind = ShardedRunner if sharded else Runner
+        for hook in (config.get("default_hooks") or {}).values():
+            if hook and hook.get("type") == "CheckpointHook":
+                hook.type = "fineclip.KeptCheckpointHook"
+        kind = ShardedRunner if sharded else ContinuingRunner
         runner = (with_quiet_console(kind) if quiet else kind).from_cfg(config)
         patch = getattr(getattr(unwrapped(runner), "clip", None), "patch_size", None)
         check_sizes(config, patch and max(patch))
@@ -101,6 +114,14 @@ def build_runner(
             runner.register_hook(WholeCheckpointHook())
         if config.get("load_from") is not None:
             _check_checkpoint(runner, config.load_from, resume=bool(config.get("resume")))
+        elif resume:
+            runner.opening = (
+                f"--resume: {config.work_dir} holds no checkpoint, training starts from the "
+                "beginning"
+            )
+        if runner.opening:
+            runner.logger.info(runner.opening)
+        runner.replaces_another = used == "overwrite" and not config.get("resume")
         return runner
 
 
@@ -115,7 +136,22 @@ def _check_checkpoint(runner: Runner, path: Any, *, resume: bool) -> None:
     if resume:
         max_epochs = (runner.cfg.get("train_cfg") or {}).get("max_epochs", math.inf)
         check_progress(checkpoint, path, max_epochs)
+        runner.opening = _what_is_resumed(runner, checkpoint["meta"], path)
     load_trained(unwrapped(runner), checkpoint, path, resume=resume)
+
+
+def _what_is_resumed(runner: Runner, meta: Mapping[str, Any], path: str | Path) -> str:
+    max_epochs = (runner.cfg.get("train_cfg") or {}).get("max_epochs", math.inf)
+    if meta["epoch"] > max_epochs:
+        raise ResumeError(
+            f"{path} has trained {meta['epoch']} epochs, max_epochs is {max_epochs}: raise it"
+        )
+    saved = meta.get("settings")
+    if isinstance(saved, Mapping):
+        changes = ", ".join(changed_settings(saved, settings_of(runner.cfg), path)) or "none"
+    else:
+        changes = "unknown (it was written by an earlier version and says nothing of them)"
+    return f"resuming {path} at step {meta['iter']}: {RULE}; settings changed since: {changes}"
 
 
 def prepare_training(runner: Runner) -> None:
@@ -141,6 +177,8 @@ def prepare_training(runner: Runner) -> None:
             f"the {len(loader.dataset)} training images do not fill one batch of "
             f"{loader.batch_size} per process: lower batch_size"
         )
+    if getattr(runner, "replaces_another", False) and is_main_process():
+        clear(runner.work_dir, keep=(runner.log_dir, runner.cfg.get("load_from") or ""))
     if runner.rank == 0:
         write_plain_config(runner.cfg, runner.work_dir)
 

@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from fineclip.devices import default_device
+from fineclip.engine.continuing import ContinuingRunner
 from fineclip.registry import MODEL_WRAPPERS
 
 
@@ -151,8 +152,8 @@ class FullyShardedModel(nn.Module):
         )
 
 
-class ShardedRunner(Runner):
-    """mmengine's Runner for a :class:`FullyShardedModel`: its checkpoints hold whole tensors."""
+class ShardedRunner(ContinuingRunner):
+    """The runner for a :class:`FullyShardedModel`: its checkpoints hold whole tensors."""
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Builds it so that it can be resumed."""

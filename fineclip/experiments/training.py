@@ -11,12 +11,12 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from fineclip.checkpoints.write import save_torch
 from fineclip.devices import default_device
 from fineclip.engine import build_runner, load_config, prepare_training
 from fineclip.engine.launch import Precision
 from fineclip.experiments.engine import Outcome
 from fineclip.experiments.measuring import peak_memory_bytes, synchronize
-from fineclip.files import replacing
 
 _SECONDS, _MEMORY = "epoch_seconds", "peak_memory_bytes"
 
@@ -53,7 +53,7 @@ def train(
     settings.default_hooks.checkpoint.max_keep_ckpts = 1
     if progress is not None:
         settings.custom_hooks.append({"type": "ProgressBarHook", "description": progress})
-    runner = build_runner(settings, work_dir=work_dir, amp=amp, resume=True)
+    runner = build_runner(settings, work_dir=work_dir, amp=amp, resume=True, used="refuse")
     cost = _CostHook()
     runner.register_hook(cost)
     prepare_training(runner)
@@ -133,5 +133,4 @@ def _drop_optimizer(file: Path) -> None:
     checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     for name in ("optimizer", "param_schedulers"):
         checkpoint.pop(name, None)
-    with replacing(file) as temporary:
-        torch.save(checkpoint, temporary)
+    save_torch(file, checkpoint)

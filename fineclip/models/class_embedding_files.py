@@ -15,7 +15,7 @@ from torch import Tensor
 from fineclip.checkpoints.safe import read_safetensors
 from fineclip.checkpoints.write import write_safetensors
 from fineclip.files import parse_json
-from fineclip.work_dirs import resolved
+from fineclip.weights import resolved
 
 SUFFIX = ".safetensors"
 CACHE_VARIABLE = "FINECLIP_CACHE_DIR"

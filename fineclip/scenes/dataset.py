@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 from collections import Counter
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fineclip.files import temporary_beside
 from fineclip.scenes.categories import THING_CATEGORIES
 from fineclip.scenes.export import (
     MAX_IMAGES,
@@ -228,7 +228,7 @@ def make_scenes(
     if statistics is not None:
         return statistics
 
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(out)
     temporary.mkdir(parents=True)
     try:
         records: dict[str, list[SceneRecord]] = {}

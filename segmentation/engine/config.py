@@ -13,6 +13,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from fineclip.checks import TEXT, Check, integer_from, list_of, nearest, real, shown
+from fineclip.work_dir import last_checkpoint
 from segmentation.data import check_class_lists
 from segmentation.data.label_check import check_labels
 from segmentation.detectron2.config import add_cat_seg_config
@@ -108,7 +109,8 @@ def check_inputs(
     Raises:
         FileNotFoundError: A folder, file or checkpoint does not exist.
         ValueError: Unknown data sets, class lists that do not belong to them, label maps without
-            anything to learn or to score, or settings that do not go together.
+            anything to learn or to score, settings that do not go together, or a pointer to the
+            last checkpoint that leads nowhere.
     """
     if num_processes < 1:
         raise ValueError("--num-gpus and --num-machines must be at least 1")
@@ -143,7 +145,7 @@ def check_inputs(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {num_processes} processes "
             "cannot share evenly"
         )
-    continues = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file()
+    continues = resume and last_checkpoint(cfg.OUTPUT_DIR) is not None
     weights = cfg.MODEL.WEIGHTS
     if not train and not weights and not continues:
         raise ValueError(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+import multiprocessing
+import os
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup, launch
 from detectron2.utils import comm
 
+from fineclip.interrupts import Interrupted, noting_signals
 from fineclip.progress import print_plan
+from fineclip.work_dir import claim, clear, last_checkpoint
 from segmentation.engine.checkpointer import SafeCheckpointer
 from segmentation.engine.config import skip_clip_weights
 from segmentation.engine.console import plan_of, set_up_loggers
@@ -24,6 +27,7 @@ def run(
     *,
     eval_only: bool = False,
     resume: bool = False,
+    overwrite: bool = False,
     num_gpus: int = 1,
     num_machines: int = 1,
     machine_rank: int = 0,
@@ -38,26 +42,48 @@ def run(
             :func:`segmentation.engine.check_inputs`.
         eval_only: Evaluate ``MODEL.WEIGHTS``, or with ``resume`` the last checkpoint.
         resume: Continue from the last checkpoint in ``OUTPUT_DIR`` if there is one.
+        overwrite: Replace the training in ``OUTPUT_DIR``.
         num_gpus: Processes on this machine; without CUDA they run on the CPU.
         num_machines: Machines.
         machine_rank: Which one this is.
         dist_url: Where the processes meet; "auto": a free port of this machine.
 
     Raises:
-        ValueError: More processes than devices, or whatever the processes raised.
+        ValueError: More processes than devices, a folder that is another training's, a checkpoint
+            of another run, or whatever the processes raised.
         FileNotFoundError: Data or weights are missing.
+        Interrupted: By SIGINT or SIGTERM; a checkpoint was written.
     """
     devices = torch.cuda.device_count()
     if cfg.MODEL.DEVICE.startswith("cuda") and num_gpus > devices:
         raise ValueError(f"--num-gpus is {num_gpus}, this machine has {devices} CUDA devices")
     if dist_url == "auto" and num_machines > 1:
         raise ValueError("several machines need --dist-url tcp://HOST:PORT of the first one")
-    arguments = (cfg, eval_only, resume)
-    launch(_work, num_gpus, num_machines, machine_rank, dist_url, arguments)
+    arguments = (cfg, eval_only, resume, overwrite)
+    if num_gpus == 1:
+        launch(_work, 1, num_machines, machine_rank, dist_url, arguments)
+        return
+    with noting_signals(_tell_children) as noted:
+        try:
+            launch(_work, num_gpus, num_machines, machine_rank, dist_url, arguments)
+        finally:
+            if noted.number is not None:
+                raise Interrupted(noted.number, "interrupted; continue with --resume")
 
 
-def _work(cfg: CfgNode, eval_only: bool, resume: bool) -> None:
-    if cfg.MODEL.WEIGHTS or (resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file()):
+def _tell_children(number: int) -> None:
+    for child in multiprocessing.active_children():
+        if child.pid is not None:
+            os.kill(child.pid, number)
+
+
+def _work(cfg: CfgNode, eval_only: bool, resume: bool, overwrite: bool) -> None:
+    if not eval_only and comm.is_main_process():
+        claim(cfg.OUTPUT_DIR, resume=resume, overwrite=overwrite)
+        if overwrite:
+            clear(cfg.OUTPUT_DIR, keep=(cfg.MODEL.WEIGHTS, cfg.MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS))
+    comm.synchronize()
+    if cfg.MODEL.WEIGHTS or (resume and last_checkpoint(cfg.OUTPUT_DIR)):
         skip_clip_weights(cfg)
         # What open_clip says of random weights would mislead here.
         logging.getLogger().setLevel(logging.ERROR)
@@ -74,6 +100,8 @@ def _work(cfg: CfgNode, eval_only: bool, resume: bool) -> None:
     trainer = SegmentationTrainer(cfg, [ProgressBar()])
     trainer.resume_or_load(resume)
     if comm.is_main_process():
+        if trainer.opening:
+            print(trainer.opening)
         print_plan(plan_of(cfg, trainer))
     trainer.train()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fineclip.experiments.engine import Outcome
+from fineclip.work_dir import claim
 from segmentation.data import register_datasets
 from segmentation.engine import ProgressBar, SegmentationTrainer, check_inputs, load_config
 
@@ -56,7 +57,8 @@ def train_segmenter(
     config = load_config(CONFIG, [word for pair in options.items() for word in pair])
     register_datasets(data.parent)
     try:
-        check_inputs(config)
+        check_inputs(config, resume=True)
+        claim(config.OUTPUT_DIR, resume=True)
         trainer = SegmentationTrainer(config, [ProgressBar("segmenter")])
         trainer.resume_or_load()
         trainer.train()

@@ -8,7 +8,7 @@ pytest.importorskip("mmdet")
 
 import torch
 from mmdet.registry import MODELS
-from mmengine.registry import DefaultScope
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 
 import detection  # noqa: F401  (registers its classes)
 from fineclip.engine import load_config
@@ -65,6 +65,30 @@ def test_transfer_takes_the_lvis_detector_to_another_vocabulary(name):
     assert wanted <= set(trained.state_dict())
     assert {key.split(".")[1] for key in left} == {"mask_head", "bbox_head"}
     assert "roi_head.bbox_head.detect_temperature" in left
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "first"),
+    [
+        ("ov-coco_vit-b-16", 0, 1.0),
+        ("ov-lvis_vit-b-16", 1, 1.0),
+        ("scenes_fvit", 1, 1.0),
+        ("scenes_fvit", 3, 0.001),
+    ],
+)
+def test_warm_up_ends_at_the_full_rate(name, steps, first):
+    config = load_config(FOLDER / f"{name}.py", {"warmup_iters": steps, "max_epochs": 48})
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    rates = []
+    warmups = [s for s in config.param_scheduler if s.type == "LinearLR"]
+    schedulers = [PARAM_SCHEDULERS.build({**s, "optimizer": optimizer}) for s in warmups]
+    for _ in range(4):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    assert rates[0] == pytest.approx(first)
+    assert rates[max(steps - 1, 0) :] == pytest.approx([1.0] * (4 - max(steps - 1, 0)))
 
 
 def test_sizes_are_variables():

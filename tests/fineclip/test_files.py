@@ -1,8 +1,24 @@
 """Reading JSON with clear errors, and folders that are whole or absent."""
 
-import pytest
+import os
+import resource
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
 
-from fineclip.files import parse_json, read_json, replacing_folder, require_keys
+import pytest
+import torch
+
+from fineclip.checkpoints.write import write_safetensors, write_torch
+from fineclip.files import (
+    parse_json,
+    read_json,
+    replacing_folder,
+    require_keys,
+    sweep_leftovers,
+    write_atomically,
+)
 
 
 def test_a_file_is_read(tmp_path):
@@ -44,3 +60,53 @@ def test_a_folder_appears_as_a_whole(tmp_path):
         _ = 1 / 0
     assert [file.name for file in target.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_leftovers_of_killed_processes_are_swept(tmp_path):
+    """By the next process that writes there, but not what another one writes just now."""
+    write = (
+        "import os; from fineclip.files import replacing\n"
+        f"with replacing('{tmp_path}/a.json') as file:\n    file.touch(); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", write]).returncode == 9
+    (dead,) = tmp_path.iterdir()
+    mine = tmp_path / dead.name.replace("a.json", "b.json").replace(
+        dead.name.rpartition("@")[2], f"{os.getpid()}.tmp"
+    )
+    elsewhere = tmp_path / dead.name.replace("@", "x@")
+    mine.mkdir()
+    elsewhere.touch()
+    (tmp_path / ".hidden.tmp").touch()
+    write_atomically(tmp_path / "c.json", "{}")
+    there = {file.name for file in tmp_path.iterdir()}
+    assert there == {"c.json", ".hidden.tmp", mine.name, elsewhere.name}, socket.gethostname()
+    assert set(sweep_leftovers(tmp_path, all_of_them=True)) == {mine.name, elsewhere.name}
+    assert {file.name for file in tmp_path.iterdir()} == {"c.json", ".hidden.tmp"}
+
+
+@contextmanager
+def full_disk(size):
+    """No file of this process can grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path, size: write_atomically(path, "x" * size),
+        lambda path, size: write_torch(path, {"a": torch.zeros(size // 4)}),
+        lambda path, size: write_safetensors(path, {"a": torch.zeros(size // 4)}),
+    ],
+)
+def test_a_full_disk_leaves_what_was_there(tmp_path, write):
+    target = tmp_path / "out"
+    write(target, 400)
+    before = target.read_bytes()
+    with full_disk(10_000), pytest.raises(OSError, match="too large"):
+        write(target, 1_000_000)
+    assert list(tmp_path.iterdir()) == [target] and target.read_bytes() == before

@@ -106,8 +106,6 @@ def detection(data: Path, work_dir: Path, processes: int) -> Recorder:
     )
     dataset = config.train_dataloader.dataset
     dataset.indices = STEPS * IMAGES  # full batches, for any number of processes
-    # mmdet flips by the global generator, which goes its own way in each process.
-    dataset.pipeline = [step for step in dataset.pipeline if step.type != "RandomFlip"]
     _add_masks(config)
     return _run(config, work_dir, processes)
 

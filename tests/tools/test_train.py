@@ -69,6 +69,19 @@ def test_trains_resumes_to_the_same_losses_and_tests(run_tool, coco_folder, tmp_
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
     assert [event.step for event in events.Scalars("val/box_top1")] == [3, 6]
 
+    done = run_tool("train.py", COCO, "--work-dir", whole, *options(coco_folder))
+    assert done.returncode == 2 and "epoch_2.pth" in done.stderr
+    assert "--resume" in done.stderr and "--overwrite" in done.stderr
+    overwriting = [*options(coco_folder), "lr=2e-3", "max_epochs=1", "val_cfg=None"]
+    overwriting += ["val_dataloader=None", "val_evaluator=None", "test_cfg=None"]
+    overwriting += ["test_dataloader=None", "test_evaluator=None"]
+    other = tmp_path / "other"
+    shutil.copytree(whole, other)
+    done = run_tool("train.py", COCO, "--work-dir", other, "--overwrite", *overwriting)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [file.name for file in other.glob("*.pth")] == ["epoch_1.pth"]
+    assert len(list(other.glob("*/vis_data"))) == 1
+
     # Cut off after the first epoch, then resumed.
     resumed = tmp_path / "resumed"
     resumed.mkdir()
@@ -128,7 +141,7 @@ def test_amp_runs_on_cpu_and_fp16_is_refused(run_tool, coco_folder, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "precision   bfloat16" in done.stdout
     assert not list(tmp_path.glob("w/*/vis_data/events*"))  # plain --log-to: scalars.json alone
-    done = run_tool("train.py", COCO, "--amp", "fp16", "--work-dir", tmp_path / "w", *arguments)
+    done = run_tool("train.py", COCO, "--amp", "fp16", "--work-dir", tmp_path / "v", *arguments)
     assert done.returncode == 2
     assert "error: --amp fp16 needs a GPU" in done.stderr
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from states import differences
 
 from fineclip.text import load_vocabulary
 
@@ -89,6 +90,25 @@ def test_resumed_training_goes_on_where_it_stopped(trained):
     for key, value in first["state_dict"].items():
         if key.startswith("backbone.visual."):
             assert torch.equal(value, second["state_dict"][key]), key
+
+
+def test_resumes_within_an_epoch_to_the_bit(run_tool, coco, tmp_path):
+    """Order, flips, scales and crops, sampled anchors and boxes, moments, schedule."""
+    options = ["--cfg-options", f"data_root={coco}", *SMALL, "max_epochs=2", "checkpoint_steps=1"]
+    options += ["warmup_iters=3", "val_cfg=None", "val_dataloader=None", "val_evaluator=None"]
+    options += ["default_hooks.checkpoint.max_keep_ckpts=-1"]
+    done = run_tool("train.py", CONFIG, "--work-dir", tmp_path / "whole", *options)
+    assert done.returncode == 0, done.stderr
+    whole = torch.load(tmp_path / "whole/iter_4.pth", weights_only=True)
+    (tmp_path / "rest").mkdir()
+    shutil.copy(tmp_path / "whole/iter_1.pth", tmp_path / "rest")
+    (tmp_path / "rest/last_checkpoint").write_text("/gone/iter_1.pth")
+    done = run_tool("train.py", CONFIG, "--work-dir", tmp_path / "rest", "--resume", *options)
+    assert done.returncode == 0, done.stderr
+    assert "settings changed since: none" in done.stdout + done.stderr
+    rest = torch.load(tmp_path / "rest/iter_4.pth", weights_only=True)
+    for part in ("state_dict", "optimizer", "param_schedulers", "message_hub"):
+        assert differences(rest[part], whole[part]) == []
 
 
 def test_test_exports_metrics(run_tool, trained, tmp_path):

@@ -25,7 +25,8 @@ num_workers = 4
 max_epochs = 3
 val_interval = 1
 lr = 1e-4
-warmup_iters = 250
+warmup_iters = 250  # steps until the full rate is reached, from a thousandth of it
+seed = 0  # of everything that is drawn
 loss_scale = 512.0  # with --amp fp16
 
 train_pipeline = [
@@ -62,10 +63,11 @@ train_dataloader = dict(
     batch_size=batch_size,
     num_workers=num_workers,
     persistent_workers=num_workers > 0,
-    sampler=dict(type="DefaultSampler", shuffle=True),
+    sampler=dict(type="fineclip.EpochSampler", shuffle=True, seed=seed),
     batch_sampler=None,
     dataset=dict(
         type=dataset_type,
+        seed=seed,
         vocabulary=vocabulary,
         data_root=data_root,
         ann_file=train_annotations,
@@ -94,7 +96,9 @@ val_dataloader = test_dataloader
 test_evaluator = dict(type=metric_type, ann_file=f"{data_root}/{val_annotations}", metric=metric)
 val_evaluator = test_evaluator
 
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=val_interval)
+train_cfg = dict(
+    type="fineclip.ResumableEpochLoop", max_epochs=max_epochs, val_interval=val_interval
+)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
@@ -102,7 +106,7 @@ optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=lr, betas=(0.9, 0.999), weight_decay=0.1),
     clip_grad=dict(max_norm=1.0, norm_type=2),
 )
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=warmup_iters),
-]
+warmup = [dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=warmup_iters)]
+warmup = warmup if warmup_iters > 1 else []  # the first of one step has the full rate already
+param_scheduler = warmup
 auto_scale_lr = dict(enable=True, base_batch_size=64)

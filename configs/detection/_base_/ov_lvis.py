@@ -57,6 +57,6 @@ model = dict(
     ),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=warmup_iters),
+    *_base_.warmup,
     dict(type="MultiStepLR", by_epoch=True, begin=0, end=max_epochs, milestones=steps, gamma=0.1),
 ]

@@ -3,13 +3,19 @@
 default_scope = "mmdet"
 custom_imports = dict(imports=["detection"])
 log_interval = 50
-seed = 0
+seed = ...
+checkpoint_steps = None  # save every so many steps, resumable within an epoch; None: every epoch
 
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="fineclip.CurvesHook", interval=log_interval),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=3),
+    checkpoint=dict(
+        type="CheckpointHook",
+        interval=checkpoint_steps or 1,
+        by_epoch=checkpoint_steps is None,
+        max_keep_ckpts=3,
+    ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="DetVisualizationHook"),
 )

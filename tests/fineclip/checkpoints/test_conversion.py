@@ -581,3 +581,14 @@ def test_weights_stored_as_integers_are_refused(tiny_vit, save, tmp_path):
         convert(path, tmp_path / "out.pt", to="open_clip")
     with pytest.raises(CheckpointError, match=said):
         DenseCLIP.create("ViT-Ti-16", str(path))
+
+
+def test_the_same_bytes_whatever_the_name(tmp_path):
+    """And whatever process wrote it; a torch file would hold the name it was written under."""
+    torch.manual_seed(0)
+    torch.save(DenseCLIP.create("ViT-Ti-16").clip.state_dict(), tmp_path / "clip.pt")
+    for suffix in ("pth", "safetensors"):
+        for name in ("one", "another"):
+            convert(tmp_path / "clip.pt", tmp_path / f"{name}.{suffix}", to="catseg")
+        one, another = (tmp_path / f"{name}.{suffix}" for name in ("one", "another"))
+        assert one.read_bytes() == another.read_bytes()

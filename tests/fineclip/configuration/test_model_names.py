@@ -9,7 +9,9 @@ from fineclip.models import DenseCLIP
 
 
 def test_the_names_are_those_that_open_clip_lists():
-    assert set(open_clip.list_models()) <= set(_descriptions())
+    # Other tests teach open_clip the small models of recordings.
+    listed = {name for name in open_clip.list_models() if "recorded" not in name}
+    assert listed <= set(_descriptions())
 
 
 @pytest.mark.parametrize("name", ["ViT-Ti-16", "EVA02-Ti-16", "Sigmoid-Ti-16", "ViT-Ti-8-scenes"])

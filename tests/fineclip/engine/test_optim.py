@@ -39,19 +39,21 @@ def test_nothing_to_train_is_an_error():
         CLIPOptimWrapperConstructor({"optimizer": {"type": "SGD", "lr": 1.0}})(frozen)
 
 
-def test_warmup_then_cosine():
+@pytest.mark.parametrize("warmup", [0, 1, 4])
+def test_warmup_then_cosine(warmup):
     """Against the schedule written out: lr (s + 1) / warmup, then half a cosine to zero."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
     scheduler = WarmupCosineLR.build_iter_from_epoch(
-        optimizer, warmup_iters=4, end=2, epoch_length=6
+        optimizer, warmup_iters=warmup, end=2, epoch_length=6
     )
     seen = []
     for _ in range(12):
         seen.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    expected = [2.0 * (s + 1) / 4 for s in range(4)]
-    expected += [1 + math.cos(math.pi * s / 8) for s in range(8)]
+    expected = [2.0 * (s + 1) / warmup for s in range(warmup)]
+    rest = 12 - warmup
+    expected += [1 + math.cos(math.pi * s / rest) for s in range(rest)]
     assert seen == pytest.approx(expected)
 
 

@@ -1,7 +1,10 @@
 """A run that was interrupted within an epoch ends as the one that was not."""
 
+import functools
 import json
+import os
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -15,7 +18,8 @@ from torch import nn
 from fineclip.datasets import RegionTextDataset
 from fineclip.datasets import image_reader as image_reader_module
 from fineclip.datasets.shard_writer import make_shards
-from fineclip.engine import build_runner
+from fineclip.engine import ResumeError, build_runner
+from fineclip.interrupts import Interrupted
 from fineclip.registry import MODELS
 
 IMAGES, BATCH, EPOCHS = 13, 3, 3  # four batches an epoch, one image left over
@@ -191,6 +195,123 @@ def test_twice_interrupted(data, whole, tmp_path):
         seen += model.seen
     assert seen == whole.seen
     assert torch.equal(model.layer.weight, whole.layer.weight)
+
+
+class SignalAfter(Hook):
+    """The system ends the run during a step, or between epochs."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def before_train_iter(self, runner, **kwargs):
+        if runner.iter + 1 == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("stop", "accumulate", "saved"), [(STEPS + 2, 1, STEPS + 2), (2 * STEPS, 1, None), (5, 3, 6)]
+)
+def test_a_signal_ends_with_a_checkpoint_that_resumes(
+    data, tmp_path, monkeypatch, stop, accumulate, saved
+):
+    """After the step, and the update it belongs to; none where the regular one was due."""
+    changes = {"default_hooks.checkpoint": {"by_epoch": True, "max_keep_ckpts": 1}}
+    changes["optim_wrapper.accumulative_counts"] = accumulate
+    whole, _ = train(data["files"], tmp_path / "whole", **changes)
+    hook = SignalAfter(stop)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "fineclip.engine.launch.PlainCheckpointHook.before_train_iter",
+            lambda _, runner, **kwargs: hook.before_train_iter(runner),
+        )
+        with pytest.raises(Interrupted, match=r"at step .*; continue with --resume") as caught:
+            train(data["files"], tmp_path / "w", **changes)
+    assert caught.value.code == 143 and f"step {saved or stop};" in str(caught.value)
+    name = "interrupted.pth" if saved else "epoch_2.pth"
+    assert (tmp_path / "w/last_checkpoint").read_text() == name
+    rest, _ = train(data["files"], tmp_path / "w", resume=True, **changes)
+    assert torch.equal(whole.layer.weight, rest.layer.weight)
+    assert [file.name for file in (tmp_path / "w").glob("*.pth")] == [f"epoch_{EPOCHS}.pth"]
+
+
+def test_settings_are_the_configs(data, tmp_path, capsys):
+    """Learning rate, decay, length of the schedule: as if they had been so from the start."""
+    train(data["files"], tmp_path / "w", stop=STEPS + 2)
+    changes = {"optim_wrapper.optimizer.lr": 3e-3, "optim_wrapper.optimizer.weight_decay": 0.5}
+    changes |= {"train_cfg.max_epochs": 5, "param_scheduler.end": 5}
+    _, runner = train(data["files"], tmp_path / "w", resume=True, stop=STEPS + 3, **changes)
+    _, straight = train(data["files"], tmp_path / "other", stop=STEPS + 3, **changes)
+    for ours, theirs in zip(
+        runner.optim_wrapper.param_groups, straight.optim_wrapper.param_groups, strict=True
+    ):
+        assert {**ours, "params": 0} == {**theirs, "params": 0}
+    assert runner.max_iters == 5 * STEPS
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "resuming" in line]
+    assert "weights, optimizer moments and progress are the checkpoint's" in line
+    assert "optim_wrapper.optimizer.lr 0.01 -> 0.003" in line and "max_epochs 3 -> 5" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.objectives": [{"type": "A"}]}, r"model\.objectives\.0\.type was not set, is 'A'"),
+        ({"method": "clip"}, "method was not set, is 'clip'"),
+        ({"optim_wrapper.optimizer.type": "SGD"}, "optimizer.type was 'AdamW', is 'SGD'"),
+        ({"train_cfg.max_epochs": 1}, "has trained 2 epochs, max_epochs is 1"),
+    ],
+)
+def test_another_run_is_refused_by_name(data, tmp_path, monkeypatch, changes, message):
+    train(data["files"], tmp_path / "w", stop=2 * STEPS + 1)
+    monkeypatch.setattr(NoisyRegressor, "__init__", functools.partialmethod(_init_with_more))
+    with pytest.raises(ResumeError, match=message):
+        train(data["files"], tmp_path / "w", resume=True, **changes)
+
+
+_init = NoisyRegressor.__init__
+
+
+def _init_with_more(self, objectives=None):
+    _init(self)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_end_of_an_epoch_resumes_with_other_batches(data, tmp_path, accumulate):
+    """With checkpoint_steps as well: as with other processes, other batches make other steps."""
+    changes = {"default_hooks.checkpoint.interval": STEPS}
+    changes["optim_wrapper.accumulative_counts"] = accumulate
+    train(data["files"], tmp_path / "w", stop=STEPS, **changes)
+    changes |= {"train_dataloader.batch_size": 2, "default_hooks.checkpoint.interval": IMAGES // 2}
+    changes["default_hooks.checkpoint.interval"] -= IMAGES // 2 % accumulate
+    model, runner = train(data["files"], tmp_path / "w", resume=True, **changes)
+    assert len(model.seen) == (EPOCHS - 1) * (IMAGES // 2)
+    assert (runner.epoch, runner.iter) == (EPOCHS, EPOCHS * (IMAGES // 2))
+    straight, other = train(data["files"], tmp_path / "straight", **changes)
+    assert model.seen == straight.seen[IMAGES // 2 :]
+    assert runner.optim_wrapper.get_lr() == other.optim_wrapper.get_lr()
+
+
+def test_an_old_checkpoint_goes_when_the_new_one_is_complete(data, tmp_path, monkeypatch):
+    saved = []
+
+    def save(content, file):
+        saved.append([f.name for f in (tmp_path / "w").glob("*.pth")])
+        if len(saved) == 3:
+            raise OSError(28, "No space left on device")
+        return plain(content, file)
+
+    plain = torch.save
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(OSError, match="No space"):
+        train(data["files"], tmp_path / "w", **{"default_hooks.checkpoint.max_keep_ckpts": 1})
+    assert saved == [[], ["iter_1.pth"], ["iter_2.pth"]]
+    assert (tmp_path / "w/last_checkpoint").read_text() == "iter_2.pth"
+    assert not [f for f in (tmp_path / "w").iterdir() if f.name.endswith(".tmp")]
+
+
+def test_nothing_to_resume_is_said(data, tmp_path, capsys):
+    model, _ = train(data["files"], tmp_path / "w", resume=True)
+    assert len(model.seen) == EPOCHS * STEPS
+    assert "holds no checkpoint, training starts from the beginning" in capsys.readouterr().out
 
 
 def test_what_was_seen_is_not_decoded_again(data, tmp_path, monkeypatch):

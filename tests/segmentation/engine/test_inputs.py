@@ -124,6 +124,9 @@ def test_evaluation_needs_weights_and_data(make_config, tmp_path):
         check_inputs(make_config(*test), train=False, resume=True)
     (tmp_path / "out").mkdir()
     (tmp_path / "out/last_checkpoint").write_text("model.pth")
+    with pytest.raises(ValueError, match=r"names model\.pth, which does not exist"):
+        check_inputs(make_config(*test), train=False, resume=True)
+    (tmp_path / "out/model.pth").touch()
     check_inputs(make_config(*test), train=False, resume=True)
 
 

@@ -2,17 +2,23 @@
 
 import json
 import logging
+import math
+import os
 import pickle
 import random
+import signal
 import sys
 
 import numpy as np
 import pytest
 import torch
 from detectron2.engine import HookBase
+from states import differences
 
 from fineclip.checkpoints import CheckpointError
+from fineclip.engine import ResumeError
 from fineclip.images import UnusableImageError
+from fineclip.interrupts import Interrupted
 from segmentation.engine import SafeCheckpointer, SegmentationTrainer, build_train_loader
 from segmentation.engine.loader import CountedBatches, ResumableSampler, SeededSamples
 
@@ -66,6 +72,78 @@ def test_interrupted_run_ends_like_a_straight_one(make_config, tmp_path, workers
         resumed.optimizer.param_groups, straight.optimizer.param_groups, strict=True
     ):
         assert ours["lr"] == theirs["lr"]
+
+
+def test_settings_are_the_configuration_s(make_config, tmp_path, caplog):
+    """Rate, decay and length of the schedule; other batches go on after the images that were."""
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(), StopAt(2))
+    options = ["SOLVER.BASE_LR", "0.5", "SOLVER.MAX_ITER", "6", "SOLVER.WEIGHT_DECAY", "0.25"]
+    options += ["SOLVER.IMS_PER_BATCH", "4"]
+    seen = []
+
+    class Rates(HookBase):
+        def before_step(self):
+            group = self.trainer.optimizer.param_groups[0]
+            seen.append((self.trainer.iter, group["lr"], group["weight_decay"]))
+
+    with caplog.at_level(logging.INFO, "segmentation"):
+        train(make_config(*options), Rates())
+    resumed = seen[:]
+    train(make_config(*options, out="straight"), Rates())
+    straight = seen[len(resumed) :]
+    assert resumed == straight[2:] and len(straight) == 6
+    assert weights(tmp_path / "out/model_final.pth")["trainer"]["images"] == 2 * 2 + 4 * 4
+    (line,) = [text for text in caplog.messages if text.startswith("resuming")]
+    assert "at step 2: weights, optimizer moments and progress are the checkpoint's" in line
+    assert "SOLVER.BASE_LR 0.002 -> 0.5" in line and "SOLVER.MAX_ITER 4 -> 6" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["MODEL.SEM_SEG_HEAD.CLIP_FINETUNE", "full"], "CLIP_FINETUNE was 'frozen', is 'full'"),
+        (["SEED", "7"], "SEED was 0, is 7"),
+        (["SOLVER.OPTIMIZER", "SGD"], "OPTIMIZER was 'ADAMW', is 'SGD'"),
+        (["SOLVER.MAX_ITER", "1"], r"has trained 2 steps, SOLVER\.MAX_ITER is 1"),
+    ],
+)
+def test_another_run_is_refused_by_name(make_config, options, message):
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(), StopAt(1))
+    with pytest.raises(ResumeError, match=message):
+        SegmentationTrainer(make_config(*options)).resume_or_load()
+
+
+def test_a_signal_ends_with_a_checkpoint_that_resumes(make_config, tmp_path):
+    class Kill(HookBase):
+        def before_step(self):
+            if self.trainer.iter == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="step 3; continue with --resume") as caught:
+        train(make_config(), Kill())
+    assert caught.value.code == 130
+    assert (tmp_path / "out/last_checkpoint").read_text() == "interrupted.pth"
+    train(make_config())
+    train(make_config(out="straight"))
+    ended = weights(tmp_path / "out/model_final.pth")
+    assert differences(ended, weights(tmp_path / "straight/model_final.pth")) == []
+    assert not (tmp_path / "out/interrupted.pth").exists()
+
+
+@pytest.mark.parametrize("warmup", ["0", "1"])
+def test_no_warm_up_and_one_step_of_it(make_config, warmup):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=2.0)
+    cfg = make_config("SOLVER.WARMUP_ITERS", warmup)
+    scheduler, rates = SegmentationTrainer.build_lr_scheduler(cfg, optimizer), []
+    for _ in range(4):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    cosine = [1 + math.cos(math.pi * step / 4) for step in range(4)]
+    assert rates[1:] == pytest.approx(cosine[1:])
+    assert rates[0] == pytest.approx(cosine[0] * (0.05 if warmup == "1" else 1))
 
 
 def test_the_schedule_and_clip_s_share(make_config):
@@ -154,7 +232,7 @@ def test_a_failed_save_leaves_the_last_checkpoint(make_config, tmp_path, monkeyp
     checkpointer.save("first")
 
     def fail(content, file):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)

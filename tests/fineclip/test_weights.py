@@ -6,11 +6,10 @@ import torch
 from fineclip.checkpoints import identify, load
 from fineclip.models import DenseCLIP
 from fineclip.models.class_embedding_files import weights_identity
-from fineclip.work_dirs import (
+from fineclip.weights import (
     check_weights,
     config_beside,
     is_work_dir,
-    last_checkpoint,
     resolved,
     weights_file,
 )
@@ -28,15 +27,15 @@ def work_dir(tmp_path):
 def test_the_last_checkpoint_lies_beside_its_pointer(work_dir):
     last = work_dir / "epoch_2.pth"
     assert is_work_dir(work_dir) and not is_work_dir(last)
-    assert last_checkpoint(work_dir) == weights_file(work_dir) == weights_file(last) == last
+    assert weights_file(work_dir) == weights_file(last) == last
     assert resolved(work_dir) == str(last)
     assert (resolved("openai"), resolved(work_dir.parent)) == ("openai", str(work_dir.parent))
 
 
-@pytest.mark.parametrize("content", ["", "epoch_3.pth"])
-def test_a_pointer_to_nothing_is_an_error(work_dir, content):
+@pytest.mark.parametrize(("content", "says"), [("", "is empty"), ("epoch_3.pth", "does not exist")])
+def test_a_pointer_to_nothing_is_an_error(work_dir, content, says):
     (work_dir / "last_checkpoint").write_text(content)
-    with pytest.raises(FileNotFoundError, match=r"last_checkpoint names .* is not there"):
+    with pytest.raises(ValueError, match=f"last_checkpoint .*{says}"):
         weights_file(work_dir)
 
 

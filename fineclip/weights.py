@@ -1,11 +1,10 @@
-"""What a training leaves in its work dir."""
+"""What is meant by weights: a file, a tag of open_clip's, or the work dir of a training."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-POINTER = "last_checkpoint"
-"""File that names the newest checkpoint, of mmengine's runs and detectron2's."""
+from fineclip.work_dir import POINTER, last_checkpoint
 
 _SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
 
@@ -15,35 +14,21 @@ def is_work_dir(path: str | Path) -> bool:
     return (Path(path) / POINTER).is_file()
 
 
-def last_checkpoint(work_dir: str | Path) -> Path:
-    """The newest checkpoint of a training.
-
-    The pointer may name the place where the work dir was when it was written: what counts is the
-    file beside it.
-
-    Raises:
-        FileNotFoundError: There is no pointer, or not the file that it names.
-    """
-    pointer = Path(work_dir) / POINTER
-    if not pointer.is_file():
-        raise FileNotFoundError(
-            f"{work_dir} holds no checkpoint of a training ({POINTER}); name a file of weights"
-        )
-    name = Path(pointer.read_text().strip()).name
-    if not name or not (pointer.parent / name).is_file():
-        raise FileNotFoundError(f"{pointer} names {name!r}, which is not there; name another file")
-    return pointer.parent / name
-
-
 def weights_file(path: str | Path) -> Path:
     """The file of weights that is meant by it or by the work dir of its training.
 
     Raises:
         FileNotFoundError: There is none.
+        ValueError: The work dir's pointer is empty or names what does not exist.
     """
     path = Path(path)
     if path.is_dir():
-        return last_checkpoint(path)
+        last = last_checkpoint(path)
+        if last is None:
+            raise FileNotFoundError(
+                f"{path} holds no checkpoint of a training ({POINTER}); name a file of weights"
+            )
+        return last
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     return path
@@ -51,7 +36,7 @@ def weights_file(path: str | Path) -> Path:
 
 def resolved(weights: str | Path) -> str:
     """A work dir's last checkpoint; anything else (a file, a tag, another folder) as it is."""
-    return str(last_checkpoint(weights) if is_work_dir(weights) else weights)
+    return str(weights_file(weights) if is_work_dir(weights) else weights)
 
 
 def is_file_name(weights: str) -> bool:
