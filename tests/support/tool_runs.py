@@ -1,6 +1,7 @@
 """A command's ``main`` in this process, which does not import torch, mmdet and detectron2 again."""
 
 import contextlib
+import gc
 import importlib.util
 import io
 import logging
@@ -19,6 +20,7 @@ from types import ModuleType
 
 import numpy as np
 import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,6 +89,14 @@ def _output_to(out: io.IOBase, err: io.IOBase) -> Iterator[None]:
             os.close(copy)
 
 
+def _end_loaders() -> None:
+    """Ends workers as the end of a process would: the garbage collector waits 5 s for each."""
+    if multiprocessing.active_children():
+        for item in gc.get_objects():
+            if type(item) is _MultiProcessingDataLoaderIter:
+                item._shutdown_workers()
+
+
 @contextlib.contextmanager
 def as_a_fresh_process() -> Iterator[None]:
     """Working directory, warnings, logging and the like as a new process has them, until the end.
@@ -95,6 +105,7 @@ def as_a_fresh_process() -> Iterator[None]:
     """
     with contextlib.ExitStack() as undo:
         environment = dict(os.environ)
+        undo.callback(_end_loaders)
         undo.callback(_register_segmentation_datasets)
         undo.callback(os.environ.update, environment)
         undo.callback(os.environ.clear)

@@ -136,7 +136,9 @@ def train(
             },
             "visualizer": {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}]},
             "experiment_name": f"{work_dir.parent.name}-{work_dir.name}-{stop}-{resume}",
-        }
+        },
+        # Checkpoints hold its text, which takes longer to lay out than these trainings.
+        format_python_code=False,
     )
     config.merge_from_dict(changes)
     runner = build_runner(config, work_dir=work_dir, resume=resume)
