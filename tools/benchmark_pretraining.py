@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-r"""Time and memory of a FineCLIP step: plain, chunked, and the way of the older releases.
+r"""Time and memory of a FineCLIP step: plain, chunked, and with all that a step can do without.
 
 Weights and pictures are random. The paper's setting, on a GPU:
 

@@ -11,7 +11,7 @@ from fineclip.pretraining import FineCLIPPretrainer
 
 
 class PaddedPretrainer(FineCLIPPretrainer):
-    """The way of the frozen forks.
+    """A step with all that can be left out: nobody's released code does every part of it.
 
     The image passes through the tower twice, crops and region captions fill all box slots (those
     without a box are cut away from the embeddings), texts have the full context.
