@@ -108,10 +108,11 @@ def either(*checks: Check) -> Check:
 
 NOTHING = Check("None", lambda value: value is None)
 FLAG = Check("True or False", lambda value: isinstance(value, bool))
-ANY_TEXT = Check("text", lambda value: isinstance(value, str | Path))
+# Text with a null character is the name of nothing.
+ANY_TEXT = Check("text", lambda value: isinstance(value, str | Path) and "\0" not in str(value))
 TEXT = Check(
     "text that is not empty",
-    lambda value: isinstance(value, str | Path) and bool(str(value).strip()),
+    lambda value: ANY_TEXT.accepts(value) and bool(str(value).strip()),
 )
 OBJECT = Check("a dict", lambda value: isinstance(value, Mapping))
 

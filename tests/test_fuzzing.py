@@ -31,10 +31,10 @@ NOT_YET = {
 def test_no_reader_ends_in_a_traceback(tmp_path):
     kinds = {name: kind for name, kind in make_kinds(tmp_path).items() if name not in NOT_YET}
     assert len(kinds) >= 4
-    report = run(kinds, seed=0, inputs=60 * len(kinds)).as_json()
+    report = run(kinds, seed=0, inputs=30 * len(kinds)).as_json()
     for outcome in ("traceback", "hang", "silently_changed"):
         assert report["examples"][outcome] == []
-    assert report["inputs"] == 60 * len(kinds)
+    assert report["inputs"] == 30 * len(kinds)
     assert report["clear_error"] and report["read"]
     # A value may be wrong in the light of two keys.
     assert report["examples"]["error_without_file"] == []

@@ -17,7 +17,7 @@ from fineclip import checks
         (checks.list_of(checks.TEXT, 2), [["a", "b"], ("a", "b")], ["ab", ["a"], ["a", 1]]),
         (checks.table(checks.integer_from(1)), [{}, {"a": 1}], [{"a": 0}, {1: 1}, [1], None]),
         (checks.either(checks.NOTHING, checks.FLAG), [None, True], [0, "True"]),
-        (checks.TEXT, ["a"], ["", "  ", 3]),
+        (checks.TEXT, ["a"], ["", "  ", 3, "a\0b"]),
         (checks.ANY_TEXT, [""], [3]),
     ],
 )
