@@ -12,9 +12,10 @@ from fineclip.command_line import (
     ToolParser,
     add_cfg_options,
     add_config,
-    integer_argument,
+    add_experiment,
     report_error,
 )
+from fineclip.interrupts import run_command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -26,21 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "on standard error for bad usage, 1 where a training failed.",
     )
     add_config(parser, "one of configs/ablation", required=True)
-    parser.add_argument(
-        "--work-dir",
-        type=Path,
-        default=Path("work_dirs/ablation"),
-        metavar="D",
-        help="where everything goes",
-    )
-    parser.add_argument(
-        "--seeds",
-        type=integer_argument(0),
-        nargs="+",
-        default=[0],
-        metavar="S",
-        help="a table of means over them",
-    )
+    add_experiment(parser, Path("work_dirs/ablation"))
     parser.add_argument(
         "--rows", nargs="+", metavar="NAME", help="train only these (default: all of the config)"
     )
@@ -61,10 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         return report_error(error)
     from fineclip.experiments.ablation import Ablation, run_ablation  # torch takes seconds
-    from fineclip.experiments.engine import interrupt_on_sigterm  # the same
     from fineclip.experiments.results import ablation_table  # matplotlib, too
 
-    interrupt_on_sigterm()
     start = time.monotonic()
     try:
         ablation = Ablation.from_config(args.config, args.cfg_options)
@@ -77,9 +62,9 @@ def main(argv: list[str] | None = None) -> int:
         )
     except (ValueError, OSError) as error:
         return report_error(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\ninterrupted; the same command continues with what is missing", file=sys.stderr)
-        return 130
+        return getattr(stop, "code", 130)
     seconds = time.monotonic() - start
     print(f"\n{ablation_table(rows, ablation.metrics)}\n")
     print(f"{args.work_dir / 'results.json'} ({seconds:.0f} s)")
@@ -89,4 +74,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fineclip.command_line import ToolParser, add_device, check_out_file, positive, report_error
 from fineclip.files import write_atomically
+from fineclip.interrupts import run_command
 
 LENGTHS = (17, 50, 65, 101, 145, 197, 257, 577, 1025)
 
@@ -61,4 +62,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -17,6 +17,7 @@ from pathlib import Path
 from fineclip.command_line import ToolParser, check_out_file, positive, report_error
 from fineclip.configuration.model_names import check_model_name
 from fineclip.files import require_folder, write_atomically
+from fineclip.interrupts import run_command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -65,4 +66,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

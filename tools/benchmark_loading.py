@@ -15,6 +15,7 @@ from fineclip.command_line import (
     report_error,
 )
 from fineclip.files import require_file, require_folder, write_atomically
+from fineclip.interrupts import run_command
 
 YARDSTICKS = Path(__file__).parent / "yardsticks"  # slow twins, no part of the packages
 
@@ -87,4 +88,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

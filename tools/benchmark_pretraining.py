@@ -25,6 +25,7 @@ from fineclip.command_line import (
 from fineclip.configuration.model_names import check_model_name
 from fineclip.experiments.step_modes import MODES
 from fineclip.files import require_file, require_folder, write_atomically
+from fineclip.interrupts import run_command
 
 YARDSTICKS = Path(__file__).parent / "yardsticks"  # slow twins, no part of the packages
 
@@ -159,4 +160,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

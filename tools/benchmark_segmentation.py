@@ -23,6 +23,7 @@ from fineclip.command_line import (
     silence_libraries,
 )
 from fineclip.files import write_atomically
+from fineclip.interrupts import run_command
 from fineclip.text.vocabulary import load_vocabulary
 
 MODES = ("lean", "plain", "plain_text_once")
@@ -116,4 +117,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

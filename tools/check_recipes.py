@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from fineclip.command_line import ToolParser, report_error
+from fineclip.interrupts import run_command
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -51,4 +52,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -13,8 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from fineclip.command_line import ToolParser, integer_argument, positive, report_error
-from fineclip.experiments.engine import interrupt_on_sigterm
+from fineclip.command_line import ToolParser, add_experiment, positive, report_error
 from fineclip.experiments.quickstart import (
     STAGES,
     DownstreamTask,
@@ -26,6 +25,7 @@ from fineclip.experiments.quickstart import (
     summarize_quickstart,
 )
 from fineclip.files import write_atomically
+from fineclip.interrupts import run_command
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TASKS = ("detection", "segmentation")
@@ -37,21 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         epilog="Finished stages are kept: a second run prints its table at once, an interrupted "
         "one continues. Delete the work dir to start again.",
     )
-    parser.add_argument(
-        "--work-dir",
-        type=Path,
-        default=Path("work_dirs/quickstart"),
-        metavar="D",
-        help="where everything goes",
-    )
-    parser.add_argument(
-        "--seeds",
-        type=integer_argument(0),
-        nargs="+",
-        default=[0],
-        metavar="S",
-        help="a table of means over them",
-    )
+    add_experiment(parser, Path("work_dirs/quickstart"))
     parser.add_argument(
         "--stages",
         nargs="+",
@@ -78,7 +64,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    interrupt_on_sigterm()
     settings = QuickstartSettings(
         images=args.images,
         val_images=args.val_images,
@@ -99,9 +84,9 @@ def main(argv: list[str] | None = None) -> int:
             )
     except (ValueError, OSError) as error:
         return report_error(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\ninterrupted; the same command continues from the last epoch", file=sys.stderr)
-        return 130
+        return getattr(stop, "code", 130)
     summary, curves = args.work_dir / "summary.json", args.work_dir / "training_curves.png"
     write_atomically(summary, json.dumps(summarize_quickstart(by_seed), indent=2) + "\n")
     plot_curves(args.work_dir, next(iter(by_seed)), curves)
@@ -132,4 +117,4 @@ def make_tasks(args: argparse.Namespace) -> list[DownstreamTask]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -289,7 +289,7 @@ install_detectron2() {
 }
 
 # Without it a process that writes no bytecode (PYTHONDONTWRITEBYTECODE, a read-only environment) takes
-# 15 s more to import mmdet or detectron2. Some packages hold files of other Pythons: those stay.
+# three times as long to import mmdet or detectron2. Some packages hold files of other Pythons: those stay.
 compile_packages() {
   env -u PYTHONDONTWRITEBYTECODE -u PYTHONPYCACHEPREFIX "$python" -m compileall -q -j 0 \
     "$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" >"$logs/compile.log" 2>&1 || true

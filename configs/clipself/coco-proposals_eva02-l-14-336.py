@@ -10,12 +10,6 @@ Command: torchrun --nproc-per-node 8 tools/train.py
     --cfg-options data_root=data/coco
 """
 
-_base_ = "_base_/clipself.py"
+_base_ = "_base_/clipself_l.py"
 
 annotations = "annotations/coco_proposals.json"
-model_name = "EVA02-L-14-336"
-pretrained = "merged2b_s6b_b61k"
-image_size = 896
-crop_size = 336
-unlocked_groups = 24
-alpha = 0.95

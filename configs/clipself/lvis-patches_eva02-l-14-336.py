@@ -10,14 +10,8 @@ Command: torchrun --nproc-per-node 8 tools/train.py
     --cfg-options data_root=data/coco
 """
 
-_base_ = "_base_/clipself.py"
+_base_ = "_base_/clipself_l.py"
 
 regions = "grid"
 annotations = "annotations/lvis_v1_train.json"
 train_split = "."  # its images lie in train2017 and val2017
-model_name = "EVA02-L-14-336"
-pretrained = "merged2b_s6b_b61k"
-image_size = 896
-crop_size = 336
-unlocked_groups = 24
-alpha = 0.95

@@ -205,6 +205,21 @@ def check_out_file(file: Path | None, option: str = "--out") -> None:
         raise FileNotFoundError(f"{option}: folder {file.resolve().parent} does not exist")
 
 
+def add_experiment(parser: argparse.ArgumentParser, work_dir: Path) -> None:
+    """Adds ``--work-dir``, with its default, and ``--seeds`` of a table of trainings."""
+    parser.add_argument(
+        "--work-dir", type=Path, default=work_dir, metavar="D", help="where everything goes"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=integer_argument(0),
+        nargs="+",
+        default=[0],
+        metavar="S",
+        help="a table of means over them",
+    )
+
+
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     """Adds ``--launcher``."""
     parser.add_argument(

@@ -229,7 +229,7 @@ def _memory(model: Any, config: Mapping[str, Any]) -> str:
         plan = "a batch at once"
     elif chunks.sizes == "auto":
         budget = f"{chunks.budget / 2**30:.1f} GiB" if chunks.budget else "half of what is free"
-        plan = f"as few chunks as fit into {budget}"
+        plan = f"what fits into {budget} is kept, the rest recomputed"
     else:
         plan = "chunks of " + ", ".join(f"{n} {name}" for name, n in chunks.sizes.items())
     extra = [name for name in ("grad_checkpointing", "compile_blocks") if config.get(name)]

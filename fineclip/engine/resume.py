@@ -13,7 +13,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from fineclip.engine.optim import default_device
+from fineclip.devices import default_device
 from fineclip.interrupts import Interrupted, NotedSignal, noting_signals
 from fineclip.registry import LOOPS
 

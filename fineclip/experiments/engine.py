@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -216,19 +215,6 @@ def by_name(value: Any) -> Any:
         return leaf.name if isinstance(leaf, Path) else leaf
 
     return _replace(value, name)
-
-
-def interrupt_on_sigterm() -> None:
-    """SIGTERM interrupts like Ctrl-C, which ends running jobs on the way out."""
-    program = os.getpid()
-
-    def interrupt(number: int, frame: object) -> None:
-        # Processes forked to draw scenes inherit this handler, and SIGTERM is how they are ended.
-        if os.getpid() != program:
-            os._exit(128 + number)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
 
 
 def _as_json(leaf: Any) -> Any:

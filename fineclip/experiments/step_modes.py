@@ -3,7 +3,7 @@
 MODES = {
     "plain": "shared trunk, trimmed text, packed crops: all activations are kept",
     "chunked": "the same, encoded chunk by chunk and once more in the backward pass",
-    "auto": "the same, chunked as little as the memory budget allows",
+    "auto": "the same, what fits into the memory budget kept, the rest recomputed",
     "checkpointing": "plain, every transformer block recomputed in the backward pass",
     "detach_teacher": "plain, crops are a fixed target of the self-distillation",
     "compiled": "plain, transformer blocks through torch.compile",

@@ -567,7 +567,10 @@ def test_weights_that_are_not_finite(tiny_vit, save, tmp_path, value, dtype):
 def test_large_weights_whose_sum_overflows_are_finite(tiny_vit, save, tmp_path):
     state = dict(tiny_vit.state_dict())
     state["visual.ln_pre.weight"] = torch.full_like(state["visual.ln_pre.weight"], 3e38)
-    convert(save(state, tmp_path / "clip.pt"), tmp_path / "out.pt", to="open_clip")
+    report = convert(save(state, tmp_path / "clip.pt"), tmp_path / "out.pt", to="open_clip")
+    assert not any("infinite" in note for note in report.notes)
+    written = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert torch.equal(written["visual.ln_pre.weight"], state["visual.ln_pre.weight"])
 
 
 def test_weights_stored_as_integers_are_refused(tiny_vit, save, tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import textwrap
 from types import SimpleNamespace
 
@@ -13,7 +12,6 @@ from fineclip.experiments import engine
 from fineclip.experiments.engine import (
     TrainingJob,
     by_name,
-    interrupt_on_sigterm,
     run_side_by_side,
     unfinished,
 )
@@ -197,16 +195,6 @@ def test_closing_ends_what_runs(toy, started):
     next(finished)
     finished.close()
     assert [process.terminated for process in started[0]] == [False, True]
-
-
-def test_sigterm_interrupts():
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        interrupt_on_sigterm()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def test_environment_of_a_job(toy, monkeypatch):
