@@ -27,10 +27,20 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=60, metavar="S", help="%(default)s")
+    parser.add_argument(
+        "--seconds", type=float, default=60, metavar="S", help="how long (default: %(default)s)"
+    )
     parser.add_argument("--inputs", type=int, metavar="N", help="stop after this many")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="%(default)s")
-    parser.add_argument("--limit", type=float, default=10, metavar="S", help="seconds an input")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of all draws (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=10,
+        metavar="S",
+        help="for one input; more is a hang (default: %(default)s)",
+    )
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help="only these")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write counts and examples here")
     args = parser.parse_args(argv)

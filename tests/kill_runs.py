@@ -29,8 +29,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=6, metavar="N", help="%(default)s")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="%(default)s")
+    parser.add_argument(
+        "--kills", type=int, default=6, metavar="N", help="how many (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of all draws (default: %(default)s)"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the counts here")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
