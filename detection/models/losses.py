@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from fineclip.files import read_json
 from fineclip.parallel import sample_common_classes
-from fineclip.text import Vocabulary, known_vocabularies, load_vocabulary
+from fineclip.text import Vocabulary, as_vocabulary, load_vocabulary
 
 Reduction = Literal["none", "mean", "sum"]
-ClassWeight = Sequence[float] | Sequence[Mapping[str, Any]] | Vocabulary | str | Path
+ClassWeight = (
+    Sequence[float] | Sequence[str] | Sequence[Mapping[str, Any]] | Vocabulary | str | Path
+)
 
 _ZERO = 1e-5  # below this a class is out
 _IGNORED = -100
@@ -27,8 +29,8 @@ def class_weights(source: ClassWeight, background: float = 1.0) -> tuple[float, 
     """Weights of K classes and the background.
 
     Args:
-        source: One of K + 1 numbers, background included; a vocabulary, or the name
-            (``"ov_coco"``) or file of one with base and novel classes (1 and 0); a table of
+        source: One of K + 1 numbers, background included; a vocabulary in any form that
+            :func:`fineclip.text.as_vocabulary` takes (novel classes 0, all others 1); a table of
             mappings with ``id`` and ``image_count``, or its JSON file (in ascending order of ids,
             1 where the training set shows the class at all).
         background: Weight of the background where ``source`` has none.
@@ -42,6 +44,8 @@ def class_weights(source: ClassWeight, background: float = 1.0) -> tuple[float, 
     """
     if isinstance(source, str | Path):
         source = _read(source)
+    elif not isinstance(source, Vocabulary) and len(source) and isinstance(source[0], str):
+        source = as_vocabulary(cast(Sequence[str], source))
     if isinstance(source, Vocabulary):
         weights = [0.0 if split == "novel" else 1.0 for split in source.split]
         weights.append(background)
@@ -57,21 +61,16 @@ def class_weights(source: ClassWeight, background: float = 1.0) -> tuple[float, 
 
 
 def _read(source: str | Path) -> Vocabulary | list[Mapping[str, Any]]:
-    if str(source) in known_vocabularies():
-        return load_vocabulary(source)
+    """A vocabulary in any form, or a table of image counts, which says nothing of splits."""
     path = Path(source)
-    if not path.suffix:
-        raise ValueError(
-            f"class_weight {str(source)!r} is neither a JSON file nor one of the vocabularies "
-            f"{', '.join(known_vocabularies())}"
-        )
-    content = read_json(path, "class_weight")
-    table = content.get("categories") if isinstance(content, Mapping) else content
-    if isinstance(table, list) and any("split" in row for row in table if isinstance(row, Mapping)):
-        return load_vocabulary(path)
-    if not isinstance(table, list) or not table or not isinstance(table[0], Mapping):
-        raise ValueError(f"{path}: expected a list of categories with 'id' and 'image_count'")
-    return table
+    if path.suffix == ".json" and path.is_file():
+        content = read_json(path, "class_weight")
+        table = content.get("categories") if isinstance(content, Mapping) else content
+        rows = table if isinstance(table, list) else []
+        keys = [row.keys() if isinstance(row, Mapping) else () for row in rows]
+        if any("image_count" in row for row in keys) and not any("split" in row for row in keys):
+            return rows
+    return load_vocabulary(source)
 
 
 def _by_id(table: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -113,17 +113,37 @@ def test_class_weights_of_a_vocabulary():
     assert {i for i, w in enumerate(weights) if not w} == set(vocabulary.indices("novel"))
 
 
+def test_class_weights_of_a_vocabulary_in_any_form(tmp_path):
+    """Of one's own data: the annotations, a text file, a list of names, a split of one's own."""
+    names = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
+    content = {"images": [], "annotations": [], "categories": names}
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    for source in (tmp_path / "boxes.json", str(tmp_path / "names.txt"), ["cat", "dog"]):
+        assert class_weights(source, background=0.6) == (1, 1, 0.6)
+    split = [{**names[0], "split": "novel"}, {**names[1], "split": "base", "image_count": 0}]
+    (tmp_path / "split.json").write_text(json.dumps({"categories": split}))
+    assert class_weights(tmp_path / "split.json") == (0, 1, 1)
+    (tmp_path / "counts.json").write_text(
+        '[{"id": 7, "image_count": 4}, {"id": 3, "image_count": 0}]'
+    )
+    assert class_weights(tmp_path / "counts.json") == (0, 1, 1)
+
+
 def test_class_weights_that_cannot_be(tmp_path):
     path = tmp_path / "table.json"
-    path.write_text('[{"id": 1}]')
+    path.write_text('[{"id": 1, "image_count": 2}, {"id": 2}]')
     with pytest.raises(ValueError, match=r"lacks \['image_count'\]"):
         class_weights(path)
-    path.write_text("{}")
-    with pytest.raises(ValueError, match="expected a list of categories"):
+    path.write_text('[{"id": 1}]')
+    with pytest.raises(ValueError, match=r"table\.json: categories\[0\]: 'name' must be"):
         class_weights(path)
-    with pytest.raises(ValueError, match="neither a JSON file nor one of the vocabularies"):
+    path.write_text("{}")
+    with pytest.raises(ValueError, match=r"table\.json"):
+        class_weights(path)
+    with pytest.raises(ValueError, match="unknown vocabulary 'ov_cocoo'"):
         class_weights("ov_cocoo")
-    with pytest.raises(FileNotFoundError, match="does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"none\.json': expected .* an existing file"):
         class_weights(tmp_path / "none.json")
     with pytest.raises(ValueError, match="not negative"):
         class_weights([1.0, -1.0, 1.0])
