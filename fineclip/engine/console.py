@@ -106,9 +106,8 @@ class ConsoleHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Says how long it took, and what is left of it."""
         seconds = tqdm.format_interval(time.monotonic() - self._start)
-        self._say(
-            f"trained in {seconds}: {runner.message_hub.get_info('last_ckpt', runner.work_dir)}"
-        )
+        last = Path(runner.work_dir, runner.message_hub.get_info("last_ckpt", ""))
+        self._say(f"trained in {seconds}: {last}")
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Begins to count."""
