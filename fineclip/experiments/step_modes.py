@@ -6,6 +6,7 @@ MODES = {
     "auto": "the same, what fits into the memory budget kept, the rest recomputed",
     "checkpointing": "plain, every transformer block recomputed in the backward pass",
     "detach_teacher": "plain, crops are a fixed target of the self-distillation",
+    "unfused": "plain, the optimizer makes a pass over the weights per operation",
     "compiled": "plain, transformer blocks through torch.compile",
     "chunked_compiled": "chunked, transformer blocks through torch.compile",
     "padded": "image encoded twice, crops padded to the box limit, texts to the full context",

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.solver.build import maybe_add_gradient_clipping
 from torch import nn
 
+from fineclip.engine.optim import fused_options
 from segmentation.modeling.finetune import parameter_groups
 
 
@@ -46,6 +47,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         options["momentum"] = solver.MOMENTUM
     else:
         raise ValueError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}; known: ADAMW, SGD")
+    trained = itertools.chain.from_iterable(group["params"] for group in groups)
+    options |= fused_options(optimizer_class, trained)
     clipping = solver.CLIP_GRADIENTS
     if clipping.ENABLED and clipping.CLIP_TYPE == "full_model":
         # An infinite bound would cost a pass over the gradients for nothing.

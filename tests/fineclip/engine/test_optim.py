@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from fineclip.engine import AutocastOptimWrapper, CLIPOptimWrapperConstructor, WarmupCosineLR
+from fineclip.engine.optim import FusedOptimWrapperConstructor, fused_options
 from fineclip.models import DenseCLIP
 from fineclip.objectives import GlobalContrastive
 from fineclip.pretraining import FineCLIPPretrainer
@@ -67,3 +68,35 @@ def test_bfloat16_on_cpu():
     assert model(torch.ones(1, 4)).dtype == torch.float32
     with pytest.raises(ValueError, match="must be 'bfloat16'"):
         AutocastOptimWrapper(optimizer=wrapper.optimizer, dtype="float16")
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+def test_fused_steps_are_plain_steps(kind):
+    """In float64, where the kernel's other order of rounding is all that may differ."""
+    start = torch.randn(2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights = [nn.Parameter(start.clone()), nn.Parameter(start.clone())]
+    options = fused_options(kind, weights)
+    assert options == {"fused": True}
+    for weight, how in zip(weights, ({"fused": False, "foreach": False}, options), strict=True):
+        optimizer = kind([weight], lr=0.1, weight_decay=0.1, **how)
+        for step in range(5):
+            weight.grad = (step + 1) * start.sin()
+            optimizer.step()
+    assert not torch.equal(weights[0], start)
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-13, atol=1e-13)
+
+
+def test_nothing_is_fused_where_torch_has_no_such_step():
+    weight = nn.Parameter(torch.zeros(2))
+    assert fused_options(torch.optim.Rprop, [weight]) == {}
+    assert fused_options(torch.optim.AdamW, [weight, nn.Parameter(weight.to("meta"))]) == {}
+    assert fused_options(torch.optim.AdamW, []) == {}
+
+
+@pytest.mark.parametrize("constructor", [CLIPOptimWrapperConstructor, FusedOptimWrapperConstructor])
+@pytest.mark.parametrize(
+    "said, fused", [({}, True), ({"fused": False}, False), ({"foreach": True}, None)]
+)
+def test_constructors_fuse_unless_told_otherwise(constructor, said, fused):
+    config = {"type": "OptimWrapper", "optimizer": {"type": "AdamW", "lr": 1.0, **said}}
+    assert constructor(config)(nn.Linear(2, 2)).optimizer.defaults["fused"] is fused

@@ -76,8 +76,9 @@ def test_table_and_shares(monkeypatch):
     }
 
     def fake(step):
-        shared = {"images_per_second": 1.0, "activation_bytes": 2**30, "peak_bytes": 2**31}
-        return {"mode": step.mode, **shared, **figures[step.mode]}
+        shared = {"images_per_second": 1.0, "optimizer_seconds": 0.5}
+        memory = {"activation_bytes": 2**30, "peak_bytes": 2**31}
+        return {"mode": step.mode, **shared, **memory, **figures[step.mode]}
 
     monkeypatch.setattr(pretraining_benchmark, "measure_in_process", fake)
     monkeypatch.setattr(pretraining_benchmark, "matrix_rate", lambda device, amp: 8e9)
@@ -86,7 +87,7 @@ def test_table_and_shares(monkeypatch):
     # Recomputation is no achievement: the plain step's operations count for both.
     assert [mode["matrix_share"] for mode in result["modes"]] == [0.5, 0.25]
     assert json.loads(json.dumps(result))["batch"] == 2
-    assert "| chunked | 4.00 | 1.00 | 1.00 | 2.00 | 25% |" in step_table(result)
+    assert "| chunked | 4 | 500.0 | 1.00 | 1.00 | 2.00 | 25% |" in step_table(result)
     assert len(lines) == 2
     with pytest.raises(ValueError, match="unknown mode fast; known: plain, chunked"):
         benchmark_steps(STEP, ["fast"])

@@ -108,6 +108,7 @@ def test_optimizer(tmp_path):
     model = build_model(cfg)
     optimizer = build_optimizer(cfg, model)
     assert isinstance(optimizer, torch.optim.AdamW)
+    assert optimizer.defaults["fused"]
     rates = {
         id(p): (group["lr"], group["weight_decay"])
         for group in optimizer.param_groups
