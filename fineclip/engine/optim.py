@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import cache
 from typing import Any
@@ -55,6 +55,8 @@ class CLIPOptimWrapperConstructor:
 class FusedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """mmengine's constructor, whose optimizer takes fused steps where torch has them."""
 
+    optimizer_cfg: dict[str, Any]
+
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Builds the optimizer and wraps it."""
         self.optimizer_cfg = _with_fused(self.optimizer_cfg, model)
@@ -62,7 +64,7 @@ class FusedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 
 def fused_options(
-    optimizer: type[torch.optim.Optimizer], parameters: Iterable[nn.Parameter]
+    optimizer: Callable[..., torch.optim.Optimizer], parameters: Iterable[nn.Parameter]
 ) -> dict[str, Any]:
     """``{"fused": True}`` where torch can step all of these parameters in one kernel, else empty.
 
@@ -74,14 +76,14 @@ def fused_options(
 
 
 @cache
-def _has_fused_step(optimizer: type[torch.optim.Optimizer], device: str) -> bool:
+def _has_fused_step(optimizer: Callable[..., torch.optim.Optimizer], device: str) -> bool:
     """Tries it: torch publishes no list of devices, and refuses at the first step only."""
     if "fused" not in inspect.signature(optimizer).parameters:
         return False
     parameter = nn.Parameter(torch.zeros(1, device=device))
     parameter.grad = torch.zeros_like(parameter)
     try:
-        optimizer([parameter], fused=True).step()  # type: ignore[call-arg]
+        optimizer([parameter], fused=True).step()
     except RuntimeError:
         return False
     return True
