@@ -7,13 +7,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import copy
 import functools
+import gc
+import multiprocessing
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
 from mmengine.runner import runner
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,3 +44,14 @@ def _fixed_seed() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - third-party transforms read the global generator
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_loader_outlives_its_test() -> Iterator[None]:
+    """The end of a process ends its workers; the garbage collector waits 5 s for each."""
+    before = set(multiprocessing.active_children())
+    yield
+    if set(multiprocessing.active_children()) - before:
+        for item in gc.get_objects():
+            if type(item) is _MultiProcessingDataLoaderIter:
+                item._shutdown_workers()

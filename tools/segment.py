@@ -21,6 +21,7 @@ from fineclip.command_line import (
     add_images_and_names,
     add_key_values,
     add_weights,
+    check_key_values,
     report_error,
     silence_libraries,
 )
@@ -78,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
             config = config_beside(weights)
         if config is not None and not Path(config).is_file():
             raise FileNotFoundError(f"configuration {config} does not exist")
+        check_key_values(args.cfg_options)
         from fineclip.devices import usable_device  # torch takes seconds
 
         device = usable_device(args.device)

@@ -22,6 +22,7 @@ from fineclip.command_line import (
     add_config,
     add_key_values,
     add_weights,
+    check_key_values,
     integer_argument,
     positive,
     report_error,
@@ -91,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if not Path(args.config).is_file():
             raise FileNotFoundError(f"configuration {args.config} does not exist")
+        check_key_values(args.options)
         if args.weights is not None:
             args.options += ["MODEL.WEIGHTS", str(weights_file(args.weights))]
     except (ValueError, OSError) as error:

@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -239,3 +239,31 @@ def check_launcher(launcher: str) -> None:
     missing = [name for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK") if name not in os.environ]
     if launcher == "pytorch" and missing:
         raise ValueError(f"--launcher pytorch: {', '.join(missing)} not set; start with torchrun")
+
+
+def check_key_values(options: Sequence[str]) -> None:
+    """Holds overrides of a segmenter's configuration against its defaults, without torch.
+
+    The defaults are read off the source of detectron2 and of ``segmentation``, neither imported.
+
+    Args:
+        options: Keys and values in turn.
+
+    Raises:
+        ValueError: There is no such key, or the value is of another type.
+    """
+    from fineclip.configuration import sources  # --help needs neither
+    from fineclip.configuration.nodes import override  # the same
+
+    library, own = map(sources.package_folder, ("detectron2", "segmentation"))
+    if library is None or own is None:
+        return
+    defaults = sources.assigned_defaults(library / "config" / "defaults.py", "_C")
+    for table in sources.assigned_tables(own / "detectron2" / "config.py"):
+        for place, keys in table.items():
+            node = defaults
+            for part in place.split("."):
+                node = node.setdefault(part, {})
+            node |= keys
+    for key, word in zip(options[::2], options[1::2], strict=True):
+        override(defaults, key, word)

@@ -8,9 +8,17 @@ from typing import Any
 
 from mmengine.config import Config
 
+from fineclip.checks import nearest
 from fineclip.configuration.model_names import check_model_name, patch_side
 from fineclip.configuration.reading import place_of, read_config
 from fineclip.configuration.settings import sections
+from fineclip.configuration.sources import (
+    PACKAGES,
+    Signature,
+    class_signature,
+    package_folder,
+    signatures,
+)
 from fineclip.weights import is_file_name
 
 _FILES = ("image_root", "annotations", "captions", "region_captions", "folder", "ann_file")
@@ -27,11 +35,12 @@ def read_sound_config(path: str | Path, options: Mapping[str, Any], parts: Seque
 
     Raises:
         FileNotFoundError: The config, data or weights do not exist.
-        ValueError: See :func:`fineclip.configuration.reading.read_config`; an unknown model, or
-            images that are not made of whole patches.
+        ValueError: See :func:`fineclip.configuration.reading.read_config`; an unknown argument or
+            model, or images that are not made of whole patches.
     """
     config = read_config(path, dict(options))
     content = config._cfg_dict.to_dict()
+    check_argument_names(content)
     model = content.get("model_name")
     if isinstance(model, str) and "custom_imports" not in content:
         check_model_name(model, place_of("model_name", options, path))
@@ -53,6 +62,50 @@ def read_sound_config(path: str | Path, options: Mapping[str, Any], parts: Seque
         if not Path(file).exists():
             raise FileNotFoundError(f"{place_of(key, options, path)}: {file} does not exist")
     return config
+
+
+def check_argument_names(content: Mapping[str, Any]) -> None:
+    """Refuses arguments that classes of this project and torch's optimizers do not have.
+
+    Their source is read for it, not run. Values are checked once the classes are loaded, by
+    :func:`fineclip.engine.arguments.check_arguments`.
+
+    Raises:
+        ValueError: Naming key and class.
+    """
+    known = {name: found for package in PACKAGES for name, found in signatures(package).items()}
+    for path, section in sections(content):
+        kind = section.get("type")
+        if not isinstance(kind, str):
+            continue
+        name = kind.rpartition(".")[2]
+        signature = known.get(name)
+        if path[-1] == "optimizer" and signature is None and (torch := package_folder("torch")):
+            signature = class_signature(torch / "optim" / f"{name.lower()}.py", name)
+        if signature is not None:
+            _check_names(name, signature, section, ".".join(path), known)
+
+
+def _check_names(
+    name: str,
+    signature: Signature,
+    section: Mapping[str, Any],
+    where: str,
+    known: Mapping[str, Signature],
+) -> None:
+    for key, value in section.items():
+        if key in ("type", "_scope_", "priority"):  # the last is a hook's, and mmengine's to read
+            continue
+        if key not in signature.parameters:
+            if signature.is_open:
+                continue
+            hint = nearest(key, signature.parameters)
+            raise ValueError(f"{where}.{key}: {name} has no such argument; {hint}")
+        kinds = signature.parameters[key]
+        if not isinstance(value, Mapping) or "type" in value or kinds & {"str", "Path", "Sequence"}:
+            continue
+        for part in sorted(kinds & known.keys()):
+            _check_names(part, known[part], value, f"{where}.{key}", known)
 
 
 def check_sizes(config: Config, patch: int | None) -> None:

@@ -18,9 +18,7 @@ from mmengine.registry import Registry
 import fineclip.registry
 from fineclip.checks import is_number, nearest, shown
 from fineclip.configuration.settings import sections
-
-PACKAGES = ("fineclip", "detection")
-"""Whose classes configs name, and whose signatures are held against them."""
+from fineclip.configuration.sources import PACKAGES
 
 _CALL = re.compile(
     r"(?P<callee>\w+)(?:\.__init__)?\(\) (?P<what>got an unexpected keyword argument '(?P<key>\w+)'"

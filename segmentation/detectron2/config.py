@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from detectron2.config import CfgNode
 
 # The reference's keys and defaults; those marked have no effect on this model, there as here, and
 # exist so that published yaml files load.
-_MODEL_KEYS: dict[str, dict[str, Any]] = {
-    "SEM_SEG_HEAD": {
+_REFERENCE_MODEL: dict[str, dict[str, Any]] = {
+    "MODEL.SEM_SEG_HEAD": {
         # A JSON file with a list of names, or the name of a vocabulary of fineclip's. The one for
         # testing may be empty: every data set is then evaluated with its own names, as it always is
         # where there are several.
@@ -40,8 +41,8 @@ _MODEL_KEYS: dict[str, dict[str, Any]] = {
         # attention, full, prompt, frozen; the reference takes any other word for frozen.
         "CLIP_FINETUNE": "attention",
     },
-    "MASK_FORMER": {"SIZE_DIVISIBILITY": 32},
-    "SWIN": {  # no effect
+    "MODEL.MASK_FORMER": {"SIZE_DIVISIBILITY": 32},
+    "MODEL.SWIN": {  # no effect
         "PRETRAIN_IMG_SIZE": 224,
         "PATCH_SIZE": 4,
         "EMBED_DIM": 96,
@@ -59,7 +60,7 @@ _MODEL_KEYS: dict[str, dict[str, Any]] = {
         "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
     },
 }
-_KEYS: dict[str, dict[str, Any]] = {
+_REFERENCE: dict[str, dict[str, Any]] = {
     "MODEL": {
         # Average the templates of PROMPT_ENSEMBLE_TYPE into one vector per class, as networks with
         # one prompt channel need it; false: one channel per template. (No effect in the reference.)
@@ -87,7 +88,7 @@ _KEYS: dict[str, dict[str, Any]] = {
 
 # What the reference has built in.
 _OURS: dict[str, dict[str, Any]] = {
-    "SEM_SEG_HEAD": {
+    "MODEL.SEM_SEG_HEAD": {
         # Path of a checkpoint in any format of fineclip.checkpoints, or an open_clip tag. Empty:
         # OpenAI's weights for OpenAI's names, random ones for others. "none": random ones.
         "CLIP_WEIGHTS": "",
@@ -153,22 +154,16 @@ def add_cat_seg_config(cfg: CfgNode) -> None:
     Args:
         cfg: Of ``detectron2.config.get_cfg()``; changed in place.
     """
-    for name, keys in _MODEL_KEYS.items():
-        if name not in cfg.MODEL:
-            cfg.MODEL[name] = CfgNode()
-        _set(cfg.MODEL[name], keys)
-    for name, keys in _KEYS.items():
-        _set(cfg[name], keys)
-    _set(cfg.MODEL.SEM_SEG_HEAD, _OURS["SEM_SEG_HEAD"])
-    _set(cfg.TEST, _OURS["TEST"])
+    for table in (_REFERENCE_MODEL, _REFERENCE, _OURS):
+        for place, keys in table.items():
+            node = cfg
+            for part in place.split("."):
+                node = node.setdefault(part, CfgNode())
+            # Lists are copied: configurations must not share them.
+            node.update(copy.deepcopy(keys))
     for place, keys in _DEEPLAB.items():
         node = cfg
         for part in place.split("."):
             node = node[part]
-        _set(node, {key: value for key, value in keys.items() if key not in node})
-
-
-def _set(node: CfgNode, keys: dict[str, Any]) -> None:
-    for key, value in keys.items():
-        # Lists are copied: configurations must not share them.
-        node[key] = list(value) if isinstance(value, list) else value
+        for key, value in keys.items():
+            node.setdefault(key, copy.deepcopy(value))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import open_clip
 import torch
@@ -12,7 +11,8 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from fineclip.checks import TEXT, Check, integer_from, list_of, nearest, real, shown
+from fineclip.checks import TEXT, Check, integer_from, list_of, real
+from fineclip.configuration.nodes import override
 from fineclip.work_dir import last_checkpoint
 from segmentation.data import check_class_lists
 from segmentation.data.label_check import check_labels
@@ -84,7 +84,7 @@ def load_config(file: str | Path, options: Sequence[str] = ()) -> CfgNode:
     except (KeyError, AssertionError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: {_reason(error)}") from error
     for key, word in zip(options[::2], options[1::2], strict=True):
-        _override(cfg, key, word)
+        override(cfg, key, word)
     for key, check in _RANGES.items():
         section, _, name = key.rpartition(".")
         given = f"option {key}" if key in options[::2] else f"{file}: {key}"
@@ -168,35 +168,6 @@ def skip_clip_weights(cfg: CfgNode) -> None:
     is_tag = name not in OPENAI_NAMES and weights in open_clip.list_pretrained_tags_by_model(name)
     if not (is_tag and open_clip.get_pretrained_cfg(name, weights).get("quick_gelu")):
         head.CLIP_WEIGHTS = RANDOM_WEIGHTS
-
-
-def _override(cfg: CfgNode, key: str, word: Any) -> None:
-    """Sets one key, whose value has to be of the type that it has."""
-    where = f"option {key}"
-    *sections, name = key.split(".")
-    node: Any = cfg
-    for depth, part in enumerate((*sections, name)):
-        if not isinstance(node, CfgNode):
-            raise ValueError(f"{where}: {'.'.join(sections[:depth])} is a value, it has no parts")
-        if part not in node:
-            place = f"in {'.'.join(sections[:depth])}" if depth else "at the top"
-            raise ValueError(f"{where}: there is no {part} {place}; {nearest(part, node)}")
-        node = node[part]
-    if isinstance(node, CfgNode):
-        raise ValueError(f"{where} is a section; name one of its keys: {', '.join(node)}")
-    try:
-        value = CfgNode._decode_cfg_value(word)
-    except (TypeError, MemoryError, RecursionError):  # text that looks like Python
-        value = word
-    if isinstance(node, float) and type(value) is int:
-        value = float(value)
-    parent = _node(cfg, ".".join(sections))
-    fits = type(value) is type(node) or {type(value), type(node)} == {list, tuple}
-    empty = value is None and isinstance(node, str)
-    if not (fits or empty or node is None):
-        expected = f"{type(node).__name__} such as {node!r}"
-        raise ValueError(f"{where}: expected {expected}, got {shown(value)}")
-    parent[name] = type(node)(value) if isinstance(node, list | tuple) else value
 
 
 def _node(cfg: CfgNode, path: str) -> CfgNode:

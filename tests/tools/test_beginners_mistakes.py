@@ -13,6 +13,8 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 SCENES = "configs/fineclip/scenes.py"
+DETECTOR = "configs/detection/scenes_fvit.py"
+CATSEG = "configs/segmentation/scenes_vit-ti-8.yaml"
 EVALUATE = ["evaluate_clip.py", "--model", "ViT-Ti-16", "--data-root"]
 CPU_SECONDS = 3
 
@@ -30,6 +32,22 @@ MISTAKES = [
     (["train.py", SCENES, "--cfg-options", "batch_size=0"], "expected an integer from 1 on"),
     (["train.py", SCENES, "--cfg-options", "bach_size=8"], "did you mean batch_size?"),
     (["train.py", SCENES, "--cfg-options", "optim_wraper.optimizer.lr=1"], "mean optim_wrapper?"),
+    (
+        ["train.py", SCENES, "--cfg-options", "optim_wrapper.optimizer.weight_decai=1"],
+        "optim_wrapper.optimizer.weight_decai: AdamW has no such argument; did you mean weight_d",
+    ),
+    (
+        ["train.py", SCENES, "--cfg-options", "model.unlock_groups=3"],
+        "model.unlock_groups: FineCLIPPretrainer has no such argument; did you mean unlocked_gro",
+    ),
+    (
+        ["train.py", SCENES, "--cfg-options", "train_dataloader.dataset.images.transform.sise=8"],
+        "images.transform.sise: ImageTransform has no such argument; did you mean size?",
+    ),
+    (
+        ["train.py", DETECTOR, "--cfg-options", "model.backbone.out_indexes=[1]"],
+        "model.backbone.out_indexes: FViTBackbone has no such argument; did you mean out_indices?",
+    ),
     (["train.py", SCENES, "--cfg-options", "data_root=no"], "data_root: folder no does not exist"),
     (
         ["train.py", SCENES, "--cfg-options", "data_root={data}", "annotations=no.json"],
@@ -70,6 +88,18 @@ MISTAKES = [
     (["segment.py", "{image}", "--vocabulary", "a", "--cfg-options", "A.B=1", "C"], "KEY=VALUE"),
     (["train_segmentation.py", "--config", "no.yaml"], "configuration no.yaml does not exist"),
     (["train_segmentation.py", "--config", "c.yaml", "SEED"], "has no value"),
+    (
+        ["train_segmentation.py", "--config", CATSEG, "SOLVER.MAX_ITRE", "9"],
+        "option SOLVER.MAX_ITRE: there is no MAX_ITRE in SOLVER; did you mean MAX_ITER?",
+    ),
+    (
+        ["train_segmentation.py", "--config", CATSEG, "SOLVER.MAX_ITER", "many"],
+        "option SOLVER.MAX_ITER: expected int such as 40000, got 'many'",
+    ),
+    (
+        ["train_segmentation.py", "--config", CATSEG, "MODEL.SEM_SEG_HEAD.CLIP_RESIDAUL", "own"],
+        "did you mean CLIP_RESIDUAL?",
+    ),
     (["convert_checkpoint.py", "no.pth", "out.pt", "--to", "open_clip"], "no.pth does not exist"),
     (["convert_checkpoint.py", "a.pth", "out.pt", "--to", "openclip"], "choice: 'openclip'"),
     (["build_class_embeddings.py", "coco", "o.safetensors", "--model", "ViT-B-16"], "--weights"),
