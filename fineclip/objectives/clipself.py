@@ -20,6 +20,9 @@ class CLIPSelfDistillation(Objective):
 
         L = 1/R sum_i (1 - cos(r_i, c_i))
 
+    over the R regions of the global batch; its release (``training/clipself.py``) averages over
+    those of each process.
+
     No gradient ever reaches ``teacher_crop``. Where :class:`SelfDistillation` compares with the
     model being trained, this compares with the model it started from, so it cannot collapse.
     """

@@ -25,16 +25,19 @@ class RegionConceptMatching(Objective):
         s_ij   = r_i . e_m(j) / tau
         L_con  = -1/R sum_i log [ sum_{j: m(j) = m(i)} exp s_ij / sum_j exp s_ij ]
 
-    its L_dist and L_cntrst (Sec. 3.3). Its third loss, L_cntrst-img, at the level of images and
-    captions, is :class:`GlobalContrastive`. What CLIPSelf and FineCLIP measured under the name is
-    another: :class:`RegionCLIPLoss`.
+    its L_dist and L_cntrst, which its pretraining adds up with a third, L_cntrst-img, at the level
+    of images and captions: :class:`GlobalContrastive`. What CLIPSelf and FineCLIP measured under
+    the name is another: :class:`RegionCLIPLoss`.
 
     Sums over j are over regions, as in the public code (microsoft/RegionCLIP,
     ``region_concept_matching``): a concept that several regions have counts several times, where
-    the paper's L_cntrst has one positive. There j runs over the regions of one process, here over
-    the global batch; a batch in which no region passes ``min_score`` is used whole there, here its
-    losses are zero; and the teacher pools its regions from its own feature map there, here it sees
-    their crops.
+    the paper's L_cntrst has one positive and, as negatives, concepts of other regions. L_con goes
+    one way, from regions to concepts, in both.
+
+    Departures from that code: there j runs over the regions of one process, here over the global
+    batch; a batch in which no region passes its threshold is used whole there, here its losses are
+    zero; the teacher pools its regions from its own feature map there, here it sees their crops;
+    and L_cntrst-img has a fixed temperature and a frozen text encoder there.
 
     Args:
         temperature: tau; fixed, as there.

@@ -107,7 +107,13 @@ def sequence_info_nce(
 
 @OBJECTIVES.register_module()
 class GlobalContrastive(Objective):
-    """Image-caption contrast (CLIP; FineCLIP's L_GC): ``loss_global``."""
+    """Image-caption contrast: ``loss_global``.
+
+    CLIP (Radford et al., ICML 2021, "Learning Transferable Visual Models From Natural Language
+    Supervision"), the symmetric cross entropy of its pseudo-code; FineCLIP's L_GC (Jing et al.,
+    NeurIPS 2024, "FineCLIP: Self-distilled Region-based CLIP for Better Fine-grained
+    Understanding"). Negatives are all others of the global batch, as in its release.
+    """
 
     needs = frozenset({"image", "text", "logit_scale"})
     compared = frozenset({"image", "text"})
@@ -127,9 +133,10 @@ class GlobalContrastive(Objective):
 class ViewContrastive(Objective):
     """Contrast of captions with each global view of their images: ``loss_global``.
 
-    SILC's image-text loss (Naeem et al., ECCV 2024, Sec. 3.1): the mean over the global views, the
-    very ones that the teacher sees, of CLIP's loss. Takes the place, and the name, of
-    :class:`GlobalContrastive`, whose image is the plain one. Public re-implementations do the same.
+    SILC's image-text loss (Naeem et al., ECCV 2024, "SILC: Improving Vision Language Pretraining
+    with Self-Distillation"), whose authors found that the two objectives diverge unless each global
+    view that the teacher sees is aligned with the text: the mean over these views of CLIP's loss.
+    Takes the place, and the name, of :class:`GlobalContrastive`, whose image is the plain one.
     """
 
     needs = frozenset({"global_view", "text", "logit_scale"})
@@ -151,10 +158,11 @@ class ViewContrastive(Objective):
 
 @OBJECTIVES.register_module()
 class RegionContrastive(Objective):
-    """Contrast of regions with their captions (FineCLIP's L_RC): ``loss_region``.
+    """Contrast of regions with their captions: ``loss_region``.
 
-    Over all regions of the global batch, with the global contrast's logit scale. The reference
-    release pads the batch with zero rows that act as negatives on a single process; here, as in
+    FineCLIP's L_RC (Jing et al., NeurIPS 2024): CLIP's loss over all regions of the global batch,
+    with the global contrast's logit scale. The reference release (``training/clipself.py``) pads
+    the batch with zero rows that count as pairs and as negatives on a single process; here, as in
     its multi-process runs, only real regions take part.
     """
 

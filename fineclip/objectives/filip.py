@@ -45,16 +45,21 @@ class FILIP(Objective):
     """Contrast of images and captions by their tokens: ``loss_filip``.
 
     FILIP (Yao et al., ICLR 2022, "FILIP: Fine-grained Interactive Language-Image Pre-Training"),
-    Eq. 4 to 6, with x_ik patch k of image i, y_jr token r of caption j, all of unit length,
-    N patches and n_j tokens that are not padding::
+    its cross-modal late interaction, with x_ik patch k of image i, y_jr token r of caption j, all
+    of unit length, N patches and n_j tokens that are not padding, start and end of text included::
 
         sI_ij = 1/N   sum_k max_r x_ik . y_jr
         sT_ij = 1/n_j sum_r max_k x_ik . y_jr
         L = 1/2 [ mean_i CE(exp(logit_scale) sI_i:, i) + mean_j CE(exp(logit_scale) sT_:j, j) ]
 
-    Padding takes part neither in the maximum nor in the mean, as in the paper; in some public
-    re-implementations it does. The paper drops 3 of 4 tokens of least similarity to save memory;
-    here all are kept.
+    Padding takes part neither in the maximum nor in the mean, as in the paper. The paper drops the
+    3 of 4 tokens of least similarity before processes exchange them; here all are kept.
+
+    Public code does otherwise. Huawei's (MindFormers, ``FilipLossCell``) lets padding into the
+    maximum as zero vectors, learns a scale for each direction, clips logits to 100 and smooths
+    labels by 0.1. Sense-GVT/DeCLIP lets padding into maximum and mean, has a scale of its own, and
+    compares with 16 tokens of the other side alone, those most similar to their own pair.
+    lucidrains/x-clip computes what is here.
     """
 
     needs = frozenset({"patches", "text_tokens", "text_mask", "logit_scale"})

@@ -52,25 +52,30 @@ class GLoRIA(Objective):
     Framework for Label-efficient Medical Image Recognition"). With v_ip patch p of image i, t_jl
     word l of caption j that is not padding, all of unit length::
 
-        a_ijlp = softmax_p(v_ip . t_jl / tau_1)
+        a_ijlp = softmax_p(v_ip . t_jl / tau_a)
         c_ijl  = sum_p a_ijlp v_ip
-        Z_ij   = tau_2 log sum_l exp(cos(c_ijl, t_jl) / tau_2)
-        L_l    = 1/2 [ mean_i CE(Z_i: / tau_3, i) + mean_j CE(Z_:j / tau_3, j) ]
+        Z_ij   = tau_w log sum_l exp(cos(c_ijl, t_jl) / tau_w)
+        L_l    = 1/2 [ mean_i CE(Z_i: / tau_l, i) + mean_j CE(Z_:j / tau_l, j) ]
         L      = global_weight L_g + local_weight L_l
 
-    the paper's attention-weighted regions, its matching function Z and its local objective
-    (Sec. 3.3). L_g is CLIP's loss at its own learned scale, where the paper's global objective
-    (Sec. 3.2) has a fixed one. The paper adds up the two directions of either loss, here they are
-    averaged.
+    the paper's attention-weighted image representations c, its localized feature matching function
+    Z and its local contrastive loss L_l. L_g is CLIP's loss.
 
-    The public code takes raw products for the attention, and a softmax over words before the one
-    over patches; its factors 4, 5 and 10 are tau_1 = 1/4, tau_2 = 1/5 and, as it leaves out the
-    tau_2 before the logarithm, tau_3 = 1/50: the defaults. Its global factor is 10.
+    Departures: the products in a (the paper's Eq. 3) are of unit vectors here, where theirs may
+    have any length; SPARC's authors had to divide these by sqrt(D) for a stable training (its
+    Appendix D.3). The scale of L_g is the model's, learned, where theirs is fixed. They add up the
+    two directions of either loss, which are averaged here. They join the pieces of a word before
+    they compare words; here every token counts, start and end of text included.
+
+    The public code (marshuang80/gloria, ``gloria_loss.py``) takes a softmax over words before the
+    one over patches. Its factors 4, 5 and 10 are tau_a = 1/4, tau_w = 1/5 and, as it leaves out
+    the tau_w before the logarithm, tau_l = 1/50: the defaults. Its global factor is 10. The class
+    token counts as a word there, the separator does not.
 
     Args:
-        attention_temperature: tau_1.
-        word_temperature: tau_2.
-        local_temperature: tau_3.
+        attention_temperature: tau_a.
+        word_temperature: tau_w.
+        local_temperature: tau_l.
         global_weight: Factor on L_g.
         local_weight: Factor on L_l.
         weight: Factor on both losses.

@@ -65,7 +65,9 @@ class LocalToGlobalDistillation(Objective):
         center <- m center + (1 - m) mean of t over images and teacher views    (DINO, Eq. 4)
 
     As in SILC the student sees local views only. Where it sees the global views as well, as in
-    DINO, they come first and ``shared_views`` leaves out the pairs of a view with itself.
+    DINO, they come first and ``shared_views`` leaves out the pairs of a view with itself. DINO's
+    Eq. 3 adds up the pairs; its code (facebookresearch/dino, ``DINOLoss``) takes their mean, as
+    here. SILC's repository has no code.
 
     The center that enters the loss is the one before this step's update. It is updated in
     training mode only, with the mean over the global batch, so it stays equal on all ranks.

@@ -71,15 +71,22 @@ class MGCA(Objective):
         L     = instance_weight L_ITA + token_weight L_CTA + prototype_weight L_CPA
 
     the paper's instance-wise, cross-attention-based token-wise and cross-modal prototype alignment
-    (ITA, CTA, CPA; Sec. 3), where H(q, s) = -sum_k q_k log s_k and no gradient reaches q. The
-    prototypes are parameters of the objective, trained with the model.
+    (ITA, CTA, CPA), where H(q, s) = -sum_k q_k log s_k and no gradient reaches q. The prototypes
+    are parameters of the objective, trained with the model. The weights, all 1, are the paper's and
+    those that the command of the public code (HKU-MedAI/MGCA, ``mgca_module.py``) sets; all other
+    defaults are that code's.
 
-    The defaults are the public code's, which differs from the paper: there the attention of o has
-    learned projections, off by default in the code and absent here, and all weights are 1. In both,
-    patches and tokens are weighted by the attention that the last block's class token pays them;
-    encoders of any kind need not have one, so that here all count alike. The code also keeps the
-    prototypes still in the first epoch, compares with padding tokens, and adds up the two
-    directions of L_ITA that are averaged here.
+    Departures: in the paper the attention of o has learned projections, off in the code and absent
+    here. In both, patches and tokens are weighted by the attention that the last block's class
+    token pays them (the paper's Eq. 5); encoders of any kind need not have one, so that here all
+    count alike, as in SPARC's comparison (its Appendix D.3). The scale of L_ITA is the model's,
+    learned, where theirs is fixed.
+
+    The code also adds up the two directions of L_ITA that are averaged here (so does
+    ``instance_weight=2``), contrasts the instances of each process alone, lets padding into the
+    negatives of tokens, joins the pieces of a word, takes o_p of a ViT with its length instead of
+    the cosine, keeps the prototypes still in the first epoch, and gives the parameters themselves
+    unit length before each step.
 
     Args:
         embed_dim: D; the pretrainer fills it in.
@@ -112,8 +119,8 @@ class MGCA(Objective):
         epsilon: float = 0.05,
         iterations: int = 3,
         instance_weight: float = 1.0,
-        token_weight: float = 0.7,
-        prototype_weight: float = 0.5,
+        token_weight: float = 1.0,
+        prototype_weight: float = 1.0,
         weight: float = 1.0,
     ) -> None:
         super().__init__(weight=weight)

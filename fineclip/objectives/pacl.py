@@ -49,20 +49,24 @@ class PACL(Objective):
     """Contrast of captions with attended patches: ``loss_pacl``.
 
     PACL (Mukhoti et al., CVPR 2023, "Open Vocabulary Semantic Segmentation with Patch Aligned
-    Contrastive Learning"): its patch-aligned compatibility function in CLIP's InfoNCE. With
-    v_ip patch p of image i and t_j caption j, of unit length::
+    Contrastive Learning"): its compatibility function of patches and a caption in CLIP's InfoNCE.
+    With v_ip patch p of image i and t_j caption j, of unit length::
 
         a_ijp  = softmax_p(f v_ip . t_j)
         phi_ij = cos(sum_p a_ijp v_ip, t_j)
         L      = symmetric InfoNCE of exp(logit_scale) phi
 
-    The paper's compatibility function (Sec. 3) has no factor f. As cosines are at most 1, the
-    softmax over some 200 patches is then nearly a mean: a tenth of matching patches gets an eighth
-    of the weight, and with f = 10 half of it. Public code takes sigmoid(10 s) of raw patches, and
-    pools each image with the weights of its own caption alone.
+    The paper's weights have no factor f. As cosines are at most 1, the softmax over some 200
+    patches is then nearly a mean: where a tenth of them have a cosine 0.25 above the others, they
+    get an eighth of the weight, and with f = 10 more than half of it.
 
-    The paper trains an embedder of the patches on frozen encoders; what is trained is the
-    pretrainer's choice here.
+    Departures: the paper trains an embedder of the patches on frozen encoders, and the loss's
+    temperature is not learned; here what is trained is the pretrainer's choice, and the temperature
+    is the model's. SPARC's authors found a learned one much better (its Appendix D.4).
+
+    Public code (NMS05/Patch-Aligned-Contrastive-Learning, a re-implementation) weighs by
+    sigmoid(10 v . t), pools patches with their lengths, trains an embedder of captions too, fixes
+    the temperature at 0.1, and pools each image but once, with the weights of its own caption.
 
     Args:
         activation: "softmax", or "sigmoid" for weights sigmoid(f v_ip . t_j) divided by their sum.

@@ -45,8 +45,8 @@ def regionclip_loss(
 def pseudo_labels(embeddings: Tensor, vocabulary: Tensor) -> tuple[Tensor, Tensor]:
     """Labels boxes that carry none with the nearest category.
 
-    RegionCLIP (Zhong et al., CVPR 2022), Sec. 3.2: the concept of highest cosine similarity to
-    the region's visual embedding, here that of the pre-trained CLIP.
+    As RegionCLIP (Zhong et al., CVPR 2022) makes its region-text pairs: the concept of highest
+    cosine similarity to the region's visual embedding by the pre-trained CLIP.
 
     Args:
         embeddings: (n, D) embeddings of regions or of their crops, any length.
@@ -75,6 +75,10 @@ class RegionCLIPLoss(Objective):
     cross entropy over the categories of the batch and random others (federated loss, Zhou et al.,
     2021), with the temperature detached. See :func:`regionclip_loss`; the losses of RegionCLIP's
     own release are :class:`RegionConceptMatching`.
+
+    In CLIPSelf's code (``region_clip.py``) each process draws for its own regions and averages over
+    them, and the embeddings of the categories are fixed; here all processes share a draw and a
+    mean, and gradients reach ``vocabulary`` where it asks for them.
 
     The draw depends on the seed, the number of training steps taken and the labels of the global
     batch alone, so every rank draws the same categories and a resumed run continues the sequence.

@@ -12,10 +12,17 @@ from fineclip.registry import OBJECTIVES
 
 @OBJECTIVES.register_module()
 class SelfDistillation(Objective):
-    """One minus the mean cosine of region and crop embedding (FineCLIP's L_SD): ``loss_distill``.
+    """One minus the mean cosine of region and crop embedding: ``loss_distill``.
 
-    The crop is encoded by the model being trained. As in the reference release gradients flow
-    into both sides; alone, the loss therefore has a trivial solution and collapses.
+    FineCLIP's L_SD (Jing et al., NeurIPS 2024, "FineCLIP: Self-distilled Region-based CLIP for
+    Better Fine-grained Understanding"), with r_i the region pooled from the dense map and c_i the
+    global embedding of its crop, both by the model being trained::
+
+        L = 1/R sum_i (1 - cos(r_i, c_i))
+
+    over the R regions of the global batch; the reference release (``training/clipself.py``)
+    averages over those of each process. As there, gradients flow into both sides; alone, the loss
+    therefore has a trivial solution and collapses.
 
     Args:
         detach_teacher: Stop gradients at the crop embedding.

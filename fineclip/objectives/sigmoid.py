@@ -16,13 +16,14 @@ def pairwise_sigmoid_loss(
 ) -> Tensor:
     """Each of the N x N pairs is classified alone as matching or not.
 
-    SigLIP (Zhai et al., ICCV 2023, "Sigmoid Loss for Language Image Pre-Training"), Eq. 1 with the
-    sign of the bias as in its Algorithm 1, y_ij = 1 for i = j and -1 otherwise::
+    SigLIP (Zhai et al., ICCV 2023, "Sigmoid Loss for Language Image Pre-Training"), Sec. 3.2. Its
+    equation has the bias with the other sign; this is its Algorithm 1, which released weights
+    follow, y_ij = 1 for i = j and -1 otherwise::
 
         L = -1/N sum_i sum_j log sigmoid(y_ij (exp(logit_scale) cos(x_i, t_j) + logit_bias))
 
-    It starts from a factor of 10 (``logit_scale`` = log 10) and a bias of -10, which is the right
-    order for N in the thousands: nearly all pairs do not match.
+    Training starts there from a factor of 10 (``logit_scale`` = log 10) and a bias of -10, which is
+    the right order for N in the thousands: nearly all pairs do not match.
 
     Args:
         left: (n, D) embeddings, any length: all N rows, or some, whose share of the loss it is

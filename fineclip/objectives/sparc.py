@@ -44,29 +44,32 @@ class SPARC(Objective):
 
     SPARC (Bica et al., ICML 2024, "Improving fine-grained understanding in image-text
     pre-training"), its sparse fine-grained contrastive alignment. For a pair of image and caption,
-    with v_p its N patches, t_l its L tokens that are not padding, and s_lp = t_l . v_p::
+    with v_p its N patches and t_l its L tokens that are not padding, as the encoders give them, and
+    s_lp = t_l . v_p::
 
-        u_lp = (s_lp - min_q s_lq) / (max_q s_lq - min_q s_lq)
-        w_lp = u_lp if u_lp >= 1/N else 0
-        c_l  = sum_p w_lp v_p / sum_q w_lq
+        u_lp = (s_lp - min_q s_lq) / (max_q s_lq - min_q s_lq)                           (Eq. 2)
+        w_lp = u_lp if u_lp >= 1/N else 0                                                (Eq. 3)
+        c_l  = sum_p w_lp v_p / sum_q w_lq                                          (Eq. 4 and 5)
         L_f  = 1/(2L) sum_l [ CE(f cos(c_l, t_:), l) + CE(f cos(t_l, c_:), l) ], mean over pairs
-        L    = global_weight L_g + local_weight L_f
+                                                                                         (Eq. 6)
+        L    = global_weight L_g + local_weight L_f                                      (Eq. 7)
 
-    with f = exp(logit_scale). Negatives of L_f are the other tokens of the same caption, so its
-    cost grows with the batch, not with its square; gradients flow through the weights.
+    with f = exp(logit_scale), learned, and L_g CLIP's loss (Eq. 1). Negatives of L_f are the other
+    tokens of the same caption, so its cost grows with the batch, not with its square; gradients
+    flow through the weights.
 
-    In its equations, as here, L_f is a mean over captions of means over tokens. Its pseudo-code
-    (appendix), which public re-implementations follow, takes the mean over all tokens of the batch
-    and groups patches as the encoder gives them, so that longer ones count for more:
-    ``mean="tokens"`` and ``unit_patches=False``.
+    Numbers are those of arXiv 2401.09865v1. Its pseudo-code (Appendix C) takes another mean than
+    its Eq. 6, that over all tokens of the batch: ``mean="tokens"``. Some public re-implementations
+    take padding for tokens.
 
     Departure: L_g contrasts ``image`` and ``text``, the model's own global embeddings, where the
     paper mean-pools patches and tokens.
 
     Args:
-        global_weight: The paper's lambda_g.
-        local_weight: The paper's lambda_f.
-        unit_patches: Give patches and tokens unit length before they are compared and grouped.
+        global_weight: The paper's lambda_g, 0.5 there.
+        local_weight: The paper's lambda_f, chosen among 0.5, 1, 5 and 10 there (Appendix D.4).
+        unit_patches: Give patches and tokens unit length before they are compared and grouped, so
+            that long patches count for no more than short ones; not in the paper.
         mean: What L_f is a mean over: "captions", or "tokens".
         weight: Factor on both losses.
 
@@ -81,7 +84,7 @@ class SPARC(Objective):
         *,
         global_weight: float = 0.5,
         local_weight: float = 1.0,
-        unit_patches: bool = True,
+        unit_patches: bool = False,
         mean: Mean = "captions",
         weight: float = 1.0,
     ) -> None:

@@ -215,7 +215,7 @@ def evaluate_objectives(counts, first, last, local_loss=False):
         FILIP(),
         SPARC(),
         PACL(factor=10),
-        SPARC(unit_patches=False, mean="tokens"),
+        SPARC(unit_patches=True, mean="tokens"),
         GLoRIA(),
         mgca,
         RegionConceptMatching(min_score=0.1),

@@ -110,7 +110,7 @@ def slow_assignment(scores, epsilon, iterations):
     return q
 
 
-def slow_mgca(prototypes, *, tau=0.1, tau_p=0.2, epsilon=0.05, iterations=3, weights=(1, 0.7, 0.5)):
+def slow_mgca(prototypes, *, tau=0.1, tau_p=0.2, epsilon=0.05, iterations=3, weights=(1, 1, 1)):
     def slow(e):
         token = 0.0
         for patches, tokens, mask in zip(e.patches, e.text_tokens, e.text_mask, strict=True):

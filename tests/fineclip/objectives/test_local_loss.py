@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fineclip import objectives
 from fineclip.embeddings import Embeddings, Share, SharedEmbeddings
 from fineclip.objectives import (
     FILIP,
@@ -26,6 +27,7 @@ from fineclip.objectives import (
     ViewContrastive,
     compared_fields,
 )
+from fineclip.registry import OBJECTIVES
 
 LOCAL = {
     GlobalContrastive: {"image", "text"},
@@ -149,6 +151,11 @@ def test_shares_add_up(objective_class, regions):
         torch.testing.assert_close(
             gradient, wanted.get(name, torch.zeros_like(gradient)), rtol=1e-5, atol=1e-7, msg=name
         )
+
+
+def test_every_objective_is_split():
+    exported = {name for name in objectives.__all__ if name in OBJECTIVES}
+    assert {c.__name__ for c in (*LOCAL, *WHOLE)} == exported
 
 
 def test_compared_fields():

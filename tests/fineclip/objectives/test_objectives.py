@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from slow_loops import assert_equals_slow, cosine, info_nce
 
 from fineclip.embeddings import Embeddings
 from fineclip.objectives import GlobalContrastive, RegionContrastive, SelfDistillation
@@ -23,30 +24,27 @@ def random_embeddings(rows, seed=0, **scale):
     )
 
 
-def slow_info_nce(left, right, factor):
-    """Loops in float64."""
-    left = [row / row.norm() for row in left.detach().double()]
-    right = [row / row.norm() for row in right.detach().double()]
-    total = 0.0
-    for a, b in ((left, right), (right, left)):
-        for i, row in enumerate(a):
-            logits = [factor * float(row @ other) for other in b]
-            total += math.log(sum(map(math.exp, logits))) - logits[i]
-    return total / (2 * len(left))
+def slow_distillation(e):
+    distances = [1 - cosine(r, c) for r, c in zip(e.region, e.crop, strict=True)]
+    return {"loss_distill": sum(distances) / len(distances)}
 
 
 @pytest.mark.parametrize(
-    ("objective", "name", "fields"),
+    ("objective", "slow"),
     [
-        (GlobalContrastive(), "loss_global", ("image", "text")),
-        (RegionContrastive(), "loss_region", ("region", "region_text")),
+        (
+            GlobalContrastive(),
+            lambda e: {"loss_global": info_nce(e.image, e.text, e.logit_scale.exp())},
+        ),
+        (
+            RegionContrastive(),
+            lambda e: {"loss_region": info_nce(e.region, e.region_text, e.logit_scale.exp())},
+        ),
+        (SelfDistillation(), slow_distillation),
     ],
 )
-def test_contrast_equals_slow_loops(objective, name, fields):
-    embeddings = random_embeddings(5)
-    value = objective(embeddings)[name]
-    left, right = (getattr(embeddings, field) for field in fields)
-    assert value.item() == pytest.approx(slow_info_nce(left, right, 10.0), rel=1e-5)
+def test_equals_slow_loops(objective, slow):
+    assert_equals_slow(objective, random_embeddings(5), slow, gradient=objective.needs)
 
 
 def test_contrast_by_hand():

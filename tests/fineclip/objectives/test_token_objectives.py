@@ -79,13 +79,14 @@ def slow_groups(image, caption):
         yield sum(weight / sum(w) * patch for weight, patch in zip(w, image, strict=True))
 
 
-def slow_sparc(global_weight, local_weight, *, raw=False, all_tokens=False):
+def slow_sparc(global_weight, local_weight, *, unit_patches=False, all_tokens=False):
     def slow(e):
         factor = e.logit_scale.exp()
         total = 0.0
         for patches, caption in zip(e.patches, tokens_of(e), strict=True):
             # The length of a token stretches all of its similarities alike.
-            groups = list(slow_groups(list(patches) if raw else unit_rows(patches), caption))
+            image = unit_rows(patches) if unit_patches else list(patches)
+            groups = list(slow_groups(image, caption))
             of_caption = 0.0
             for k in range(len(caption)):
                 of_caption += cross_entropy([factor * cosine(groups[k], t) for t in caption], k)
@@ -119,7 +120,7 @@ SLOW = [
     (FILIP(), slow_filip),
     (SPARC(), slow_sparc(0.5, 1.0)),
     (SPARC(global_weight=2.0, local_weight=0.3), slow_sparc(2.0, 0.3)),
-    (SPARC(unit_patches=False), slow_sparc(0.5, 1.0, raw=True)),
+    (SPARC(unit_patches=True), slow_sparc(0.5, 1.0, unit_patches=True)),
     (SPARC(mean="tokens"), slow_sparc(0.5, 1.0, all_tokens=True)),
     (PACL(factor=3), slow_pacl(lambda s: (3 * s).exp())),
     (PACL(activation="sigmoid", factor=3), slow_pacl(lambda s: 1 / (1 + (-3 * s).exp()))),

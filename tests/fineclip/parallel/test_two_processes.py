@@ -18,6 +18,9 @@ from two_process_step import (
     step,
 )
 
+from fineclip import objectives
+from fineclip.registry import OBJECTIVES
+
 SCRIPT = Path(__file__).parents[2] / "support" / "two_process_step.py"
 
 
@@ -118,6 +121,8 @@ def test_local_form_gathers_what_is_compared(case, two_processes):
 def test_objectives_see_the_global_batch(case, form, two_processes):
     """Unequal image counts: the first rank has three of four images."""
     outputs, gradients = evaluate_objectives(COUNTS[case], 0, 4)
+    exported = {name for name in objectives.__all__ if name in OBJECTIVES}
+    assert {name.split(".")[1] for name in outputs if "." in name} == exported
     ranks = [
         torch.load(two_processes / f"objectives-{case}-{form}-{rank}.pt", weights_only=True)
         for rank in range(2)
