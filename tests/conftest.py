@@ -26,6 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.parent.name not in first)
 
 
+def pytest_collection_finish() -> None:
+    """What is imported stays: mmengine's data sets have the collector go through all of it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _environment_asked_for_once() -> None:
     """Every run logs versions of compilers and libraries, asking other programs for them."""

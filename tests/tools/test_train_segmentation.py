@@ -56,9 +56,9 @@ def test_train_evaluate_resume(run_tool, tmp_path):
     assert "resumed at step 2" in done.stdout
 
 
-def test_two_processes(run_tool, run_tool_process, tmp_path):
+def test_two_processes(run_tool, tmp_path):
     done = run(
-        run_tool_process,
+        run_tool,
         tmp_path,
         "--num-gpus",
         "2",
