@@ -229,8 +229,8 @@ def add_scene_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action=_SceneOptionAction,
         metavar="ERROR=RATE",
-        help="how often captions of training regions err, beside the defaults of "
-        "fineclip.scenes.CaptionerRates, such as wrong_color=0.1; none: they are all true",
+        help="how often captions of training regions err, such as wrong_color=0.1; the word none: "
+        "they are all true (default: the rates of fineclip.scenes.CaptionerRates)",
     )
     parser.add_argument(
         "--twins",
