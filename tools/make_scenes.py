@@ -7,7 +7,14 @@ import os
 import sys
 from pathlib import Path
 
-from fineclip.command_line import ToolParser, integer_argument, positive, progress_bar, report_error
+from fineclip.command_line import (
+    ToolParser,
+    add_scene_options,
+    integer_argument,
+    positive,
+    progress_bar,
+    report_error,
+)
 from fineclip.interrupts import run_command
 
 
@@ -40,6 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=128,
         help="side of the images in pixels",
     )
+    add_scene_options(parser)
     parser.add_argument(
         "--workers",
         metavar="W",
@@ -66,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
                 workers=args.workers,
                 overwrite=args.overwrite,
                 progress=progress,
+                **args.scenes,
             )
     except (ValueError, OSError) as error:
         return report_error(error)

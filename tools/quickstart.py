@@ -13,7 +13,13 @@ import sys
 import time
 from pathlib import Path
 
-from fineclip.command_line import ToolParser, add_experiment, positive, report_error
+from fineclip.command_line import (
+    ToolParser,
+    add_experiment,
+    add_scene_options,
+    positive,
+    report_error,
+)
 from fineclip.experiments.quickstart import (
     STAGES,
     DownstreamTask,
@@ -38,6 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "one continues. Delete the work dir to start again.",
     )
     add_experiment(parser, Path("work_dirs/quickstart"))
+    add_scene_options(parser)
     parser.add_argument(
         "--stages",
         nargs="+",
@@ -69,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         val_images=args.val_images,
         pretrain_epochs=args.pretrain_epochs,
         epochs=args.epochs,
+        scenes=args.scenes,
     )
     start = time.monotonic()
     by_seed: dict[int, Results] = {}

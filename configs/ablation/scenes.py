@@ -22,7 +22,7 @@ workers = 2  # trainings at a time; on a GPU, 1 keeps times comparable
 threads = 1  # CPU threads of each training: two trainings of one beat one of two
 amp = "bf16"
 
-scenes = dict(images=images, val_images=val_images)
+scenes = dict(images=images, val_images=val_images, captioner=dict(), twins=0.5)
 
 # Options as for --cfg-options of tools/train.py. Paths of configs are relative to this file.
 pretraining = dict(

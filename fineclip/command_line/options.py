@@ -220,6 +220,45 @@ def add_experiment(parser: argparse.ArgumentParser, work_dir: Path) -> None:
     )
 
 
+def add_scene_options(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--captioner`` and ``--twins``; what is given is in the dict ``scenes`` afterwards."""
+    parser.set_defaults(scenes={})
+    parser.add_argument(
+        "--captioner",
+        type=_captioner_rate,
+        nargs="+",
+        action=_SceneOptionAction,
+        metavar="ERROR=RATE",
+        help="how often captions of training regions err, such as wrong_color=0.1; the word none: "
+        "they are all true (default: the rates of fineclip.scenes.CaptionerRates)",
+    )
+    parser.add_argument(
+        "--twins",
+        type=real_number(0, 1),
+        action=_SceneOptionAction,
+        metavar="SHARE",
+        help="share of the validation images that are pairs of near-twins (default: 0.5)",
+    )
+
+
+def _captioner_rate(text: str) -> tuple[str, float] | None:
+    if text == "none":
+        return None
+    name, equals, rate = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"expected none or ERROR=RATE, got {text!r}")
+    return name, real_number(0, 1)(rate)
+
+
+class _SceneOptionAction(argparse.Action):
+    """One more argument of ``make_scenes``."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        if isinstance(values, list):
+            values = None if None in values else dict(values)
+        namespace.scenes = {**namespace.scenes, self.dest: values}
+
+
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     """Adds ``--launcher``."""
     parser.add_argument(

@@ -26,6 +26,7 @@ from fineclip.experiments.engine import (
 )
 from fineclip.experiments.results import TABLE, summarize_row, write_ablation
 from fineclip.experiments.scenes import renew_scenes
+from fineclip.scenes import VERSION
 
 PRETRAINING = "pretraining"  # folder of start weights that are trained
 _KEYS = ("refinement", "rows", "workers", "threads", "amp")
@@ -148,6 +149,8 @@ class Ablation:
         data = self.data_root or root / "scenes"
         options = {"data_root": data, "seed": seed, **row.options, **start}
         scenes = {key: value for key, value in (self.scenes or {}).items() if key != "workers"}
+        if self.scenes is not None:
+            scenes["version"] = VERSION
         return TrainingJob(
             root / row.name,
             f"fineclip.experiments.training:{'train' if row.train else 'evaluate'}",

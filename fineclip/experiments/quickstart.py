@@ -9,7 +9,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class QuickstartSettings:
         continue_lr: Learning rate of the continuations.
         batch_size: Images per step of the first CLIP.
         continue_batch_size: Images per step of the continuations.
+        scenes: Further arguments of :func:`fineclip.scenes.make_scenes`.
     """
 
     images: int = 3000
@@ -64,6 +65,7 @@ class QuickstartSettings:
     continue_lr: float = 1e-3
     batch_size: int = 64
     continue_batch_size: int = 32
+    scenes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ def plan(
     tasks: Sequence[DownstreamTask] = (),
 ) -> list[Stage]:
     """What is trained for one seed, in this order."""
+    from fineclip.scenes import VERSION  # NumPy, which --help need not load
+
     root = Path(work_dir).resolve() / f"seed{seed}"
     data = root / "scenes"
 
@@ -136,7 +140,7 @@ def plan(
             "fineclip.experiments.training:train",
             {"config": RECIPE, "options": options, "amp": "bf16", "progress": run},
             facts=[
-                *(settings.images, settings.val_images),
+                *(settings.images, settings.val_images, VERSION, dict(settings.scenes)),
                 _content(RECIPE, *RECIPE.parent.glob("_base_/*.py")),
             ],
         )
@@ -207,7 +211,12 @@ def run_quickstart(
 
         start = time.monotonic()
         made = renew_scenes(
-            data, images=settings.images, val_images=settings.val_images, seed=seed, workers=2
+            data,
+            images=settings.images,
+            val_images=settings.val_images,
+            seed=seed,
+            workers=2,
+            **settings.scenes,
         )
         counts = f"{made['train']['images']} + {made['val']['images']} images"
         say("scenes", f"{counts} ({time.monotonic() - start:.0f} s)")

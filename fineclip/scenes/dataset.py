@@ -8,11 +8,13 @@ import multiprocessing
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fineclip.files import temporary_beside
+from fineclip.scenes.captioner import CAPTION_ERRORS, CaptionerRates
 from fineclip.scenes.categories import THING_CATEGORIES
 from fineclip.scenes.export import (
     MAX_IMAGES,
@@ -22,9 +24,10 @@ from fineclip.scenes.export import (
     vocabulary,
 )
 from fineclip.scenes.render import MIN_SIZE
+from fineclip.scenes.twins import DIFFERENCES, validation_scene
 from fineclip.scenes.world import sample_scene
 
-VERSION = 2
+VERSION = 3
 """Version of the world: raised with every change of any file it writes."""
 
 MANIFEST = "scenes.json"
@@ -33,16 +36,20 @@ MANIFEST = "scenes.json"
 _MAX_SIZE = 4096
 _ENTRIES = ("train", "val", "annotations", "vocabulary.json")  # what a data set consists of
 _CHUNK = 16  # scenes per task of a worker
+_CAPTIONER = CaptionerRates()
 
 Progress = Callable[[int, int], None]
 
 
-def _check_arguments(images: int, val_images: int, seed: int, size: int, workers: int) -> None:
+def _check_arguments(
+    images: int, val_images: int, seed: int, size: int, twins: float, workers: int
+) -> None:
     for name, value, low, high in (
         ("images", images, 1, MAX_IMAGES),
         ("val_images", val_images, 1, MAX_IMAGES),
         ("seed", seed, 0, 2**63 - 1),
         ("size", size, MIN_SIZE, _MAX_SIZE),
+        ("twins", twins, 0, 1),
         ("workers", workers, 1, 1024),
     ):
         if not low <= value <= high:
@@ -59,7 +66,7 @@ def _read_manifest(out: Path) -> dict[str, Any] | None:
     return manifest if known else None
 
 
-def _missing_files(out: Path, parameters: dict[str, int]) -> str | None:
+def _missing_files(out: Path, parameters: dict[str, Any]) -> str | None:
     """What is missing from a folder that says it is complete; None if nothing is."""
     folders = {}
     for split, count in (("train", parameters["images"]), ("val", parameters["val_images"])):
@@ -78,7 +85,7 @@ def _missing_files(out: Path, parameters: dict[str, int]) -> str | None:
 
 
 def _refuse_or_reuse(
-    out: Path, parameters: dict[str, int], overwrite: bool
+    out: Path, parameters: dict[str, Any], overwrite: bool
 ) -> dict[str, Any] | None:
     """Looks at an existing ``out``: its statistics if it can stay, None if it must be written."""
     if not out.exists():
@@ -95,9 +102,10 @@ def _refuse_or_reuse(
         return None
     if overwrite or not manifest["complete"]:
         return None
-    if manifest["parameters"] != parameters:
-        made = ", ".join(f"{k}={v}" for k, v in manifest["parameters"].items())
-        asked = ", ".join(f"{k}={v}" for k, v in parameters.items())
+    old = manifest["parameters"]
+    if old != parameters:
+        made = ", ".join(f"{k}={v}" for k, v in old.items() if v != parameters.get(k))
+        asked = ", ".join(f"{k}={v}" for k, v in parameters.items() if v != old.get(k))
         raise FileExistsError(
             f"{out} holds other scenes ({made}) than asked for ({asked}); "
             "choose another folder, or overwrite it (--overwrite)"
@@ -108,11 +116,23 @@ def _refuse_or_reuse(
     return manifest["statistics"]
 
 
-def _export_chunk(chunk: range, *, seed: int, split: str, size: int, out: Path) -> list:
+def _draw(
+    split: str, index: int, *, seed: int, size: int, captioner: CaptionerRates, twins: float
+) -> SceneRecord:
+    """One scene; a captioner describes the regions of training, twins are for validation."""
+    if split == "val":
+        scene, difference = validation_scene(seed, index, twins)
+        return export_scene(scene, size, difference=difference)
+    return export_scene(sample_scene(seed, split, index), size, captioner=captioner)
+
+
+def _export_chunk(
+    chunk: range, *, draw: Callable[[str, int], SceneRecord], split: str, out: Path
+) -> list[SceneRecord]:
     """Writes the files of some scenes; returns their records without the encoded images."""
     records = []
     for index in chunk:
-        record = export_scene(sample_scene(seed, split, index), size)
+        record = draw(split, index)
         png = record.panoptic["file_name"]
         (out / split / record.image["file_name"]).write_bytes(record.jpeg)
         (out / "annotations" / f"panoptic_{split}" / png).write_bytes(record.panoptic_png)
@@ -154,6 +174,10 @@ def _statistics(records: dict[str, list[SceneRecord]]) -> dict[str, Any]:
             "caption_words_mean": round(sum(words) / len(words), 2),
             "caption_words_max": max(words),
         }
+    errors = Counter(error for r in records["train"] for error in r.region_errors)
+    result["train"]["region_captions_by_error"] = {name: errors[name] for name in CAPTION_ERRORS}
+    kinds = Counter(r.difference for r in records["val"])
+    result["val"]["images_by_difference"] = {kind: kinds[kind] for kind in DIFFERENCES}
     return result
 
 
@@ -185,6 +209,8 @@ def make_scenes(
     val_images: int | None = None,
     seed: int = 0,
     size: int = 128,
+    captioner: Mapping[str, float] | CaptionerRates | None = _CAPTIONER,
+    twins: float = 0.5,
     workers: int = 1,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -192,7 +218,8 @@ def make_scenes(
     """Writes a data set of scenes; does nothing if ``out`` already holds exactly that data set.
 
     Everything is written to a temporary folder beside ``out`` first, so that an interruption
-    leaves no half of a data set. Image k of a split is the same whatever the other numbers are.
+    leaves no half of a data set. Image k of a split is the same whatever the other numbers are;
+    the captioner changes captions of training regions alone, and twins validation alone.
 
     Args:
         out: Folder to write: ``train/`` and ``val/`` (JPEG), ``annotations/`` (COCO instances,
@@ -202,6 +229,11 @@ def make_scenes(
         val_images: Number of validation images; default: a sixth of ``images``, at least 1.
         seed: Seed of the world, at least 0.
         size: Side of the images in pixels.
+        captioner: How often the captions of training regions err: rates by name beside the
+            defaults of `CaptionerRates`, or all of them. None: they are true, as those of
+            validation always are.
+        twins: Share of the validation images that are pairs of near-twins: 2k and 2k + 1, counted
+            from 0, differ in one thing, and no caption of one is true of the other.
         workers: Number of processes. Where processes start as fresh interpreters (macOS, Windows,
             Python 3.14), more than 1 needs the usual ``if __name__ == "__main__":`` guard.
         overwrite: Replace other scenes in ``out``. A folder with anything else is never touched.
@@ -211,17 +243,21 @@ def make_scenes(
         Statistics per split (counts of images, instances, captions; also in the manifest).
 
     Raises:
-        ValueError: A number is out of range.
+        ValueError: A number is out of range, or a rate is unknown.
         FileExistsError: ``out`` holds something else.
     """
     out = Path(out).resolve()
     val_images = max(1, images // 6) if val_images is None else val_images
-    _check_arguments(images, val_images, seed, size, workers)
+    _check_arguments(images, val_images, seed, size, twins, workers)
+    if not isinstance(captioner, CaptionerRates):
+        captioner = CaptionerRates.from_options(captioner)
     parameters = {
         "images": images,
         "val_images": val_images,
         "seed": seed,
         "size": size,
+        "captioner": asdict(captioner),
+        "twins": float(twins),
         "version": VERSION,
     }
     statistics = _refuse_or_reuse(out, parameters, overwrite)
@@ -238,9 +274,8 @@ def make_scenes(
                 (temporary / "annotations" / f"{folder}_{split}").mkdir(parents=True)
             (temporary / split).mkdir()
             chunks = [range(i, min(i + _CHUNK, count)) for i in range(0, count, _CHUNK)]
-            export = functools.partial(
-                _export_chunk, seed=seed, split=split, size=size, out=temporary
-            )
+            draw = functools.partial(_draw, seed=seed, size=size, captioner=captioner, twins=twins)
+            export = functools.partial(_export_chunk, draw=draw, split=split, out=temporary)
             records[split] = []
             for chunk in _map(export, chunks, workers):
                 records[split] += chunk

@@ -15,9 +15,11 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as mask_utils
 
+from fineclip.scenes.captioner import CaptionerRates, captioner_captions
 from fineclip.scenes.categories import STUFF_CATEGORIES, THING_CATEGORIES
-from fineclip.scenes.language import region_captions, scene_captions
+from fineclip.scenes.language import scene_captions
 from fineclip.scenes.render import render_scene
+from fineclip.scenes.twins import SceneDifference
 from fineclip.scenes.world import Scene
 
 MAX_IMAGES = 1_000_000
@@ -25,7 +27,6 @@ MAX_IMAGES = 1_000_000
 
 _IDS_PER_IMAGE = 10
 _LICENSES = [{"id": 1, "name": "Apache License 2.0", "url": ""}]
-_STUFF_NAMES = {c.id: c.name for c in STUFF_CATEGORIES}
 _STUFF_COLORS = (
     *((122, 122, 126), (218, 220, 220), (206, 188, 164)),
     *((132, 92, 58), (196, 166, 112), (62, 60, 66)),
@@ -37,7 +38,12 @@ class SceneRecord(NamedTuple):
 
     Attributes:
         image: COCO image entry.
-        annotations: COCO instance annotations, with the extra key ``region_caption``.
+        annotations: COCO instance annotations.
+        region_captions: Captions of the regions, things and surfaces, by segment id.
+        region_errors: What a captioner has done to them, see `CaptionerRates`: the errors of one
+            caption after those of another.
+        difference: In what the scene differs from its twin, a kind of `SceneDifference`; None
+            without a twin.
         captions: COCO caption annotations.
         panoptic: COCO panoptic annotation of the image.
         jpeg: Encoded image.
@@ -47,6 +53,9 @@ class SceneRecord(NamedTuple):
 
     image: dict[str, Any]
     annotations: list[dict[str, Any]]
+    region_captions: dict[str, str]
+    region_errors: tuple[str, ...]
+    difference: str | None
     captions: list[dict[str, Any]]
     panoptic: dict[str, Any]
     jpeg: bytes
@@ -60,12 +69,20 @@ def _encode(image: np.ndarray, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def export_scene(scene: Scene, size: int) -> SceneRecord:
+def export_scene(
+    scene: Scene,
+    size: int,
+    *,
+    captioner: CaptionerRates | None = None,
+    difference: SceneDifference | None = None,
+) -> SceneRecord:
     """Renders a scene and describes it.
 
     Args:
         scene: The scene.
         size: Side of the image in pixels.
+        captioner: Who describes the regions; None: true descriptions.
+        difference: In what the scene differs from its twin; every caption of the image states it.
 
     Returns:
         The record. Boxes are xywh in pixels, tight around the visible mask.
@@ -79,9 +96,11 @@ def export_scene(scene: Scene, size: int) -> SceneRecord:
     rles = mask_utils.encode(masks)
     areas = mask_utils.area(rles).tolist()
     boxes = mask_utils.toBbox(rles).tolist()
-    texts = region_captions(scene)
+    described = captioner_captions(scene, captioner or CaptionerRates.from_options(None))
 
     annotations, segments_info = [], []
+    texts: dict[str, str] = {}
+    errors: list[str] = []
     for number, category in enumerate(scene.segments):
         if areas[number] == 0:
             continue
@@ -93,6 +112,8 @@ def export_scene(scene: Scene, size: int) -> SceneRecord:
             "iscrowd": 0,
         }
         segments_info.append(segment)
+        texts[str(segment["id"])] = described[number].text
+        errors += described[number].errors
         if number < len(scene.objects):
             rle = rles[number]
             annotations.append(
@@ -100,7 +121,6 @@ def export_scene(scene: Scene, size: int) -> SceneRecord:
                     **segment,
                     "image_id": image_id,
                     "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
-                    "region_caption": texts[number],
                 }
             )
 
@@ -116,9 +136,12 @@ def export_scene(scene: Scene, size: int) -> SceneRecord:
             "license": 1,
         },
         annotations=annotations,
+        region_captions=texts,
+        region_errors=tuple(errors),
+        difference=difference.kind if difference else None,
         captions=[
             {"id": _IDS_PER_IMAGE * image_id + i, "image_id": image_id, "caption": caption.text}
-            for i, caption in enumerate(scene_captions(scene))
+            for i, caption in enumerate(scene_captions(scene, difference=difference))
         ],
         panoptic={
             "image_id": image_id,
@@ -238,12 +261,8 @@ def annotation_files(split: str, records: list[SceneRecord]) -> dict[str, Any]:
         File name -> content to be written as JSON.
     """
     images = [r.image for r in records]
-    labelled = [a for r in records for a in r.annotations]
+    annotations = [a for r in records for a in r.annotations]
     regions = [(r, segment) for r in records for segment in r.panoptic["segments_info"]]
-    texts = {str(s["id"]): f"a {_STUFF_NAMES.get(s['category_id'])}" for _, s in regions}
-    texts.update({str(a["id"]): a["region_caption"] for a in labelled})
-    annotations = [{k: v for k, v in a.items() if k != "region_caption"} for a in labelled]
-
     base_ids = {c.id for c in THING_CATEGORIES if c.split == "base"}
     base = [a for a in annotations if a["category_id"] in base_ids]
     with_base = {a["image_id"] for a in base}
@@ -271,7 +290,9 @@ def annotation_files(split: str, records: list[SceneRecord]) -> dict[str, Any]:
             "images": images,
             "annotations": [c for r in records for c in r.captions],
         },
-        f"region_captions_{split}.json": texts,
+        f"region_captions_{split}.json": {
+            number: text for record in records for number, text in record.region_captions.items()
+        },
         f"panoptic_{split}.json": {
             "info": _info(split),
             "licenses": _LICENSES,

@@ -1,8 +1,8 @@
 """Sentences about scenes: captions of whole images and of single objects.
 
-Captions are true, short enough for a text tower with 32 positions, and specific: two or three
-objects, most of them with size and texture, often a relation, often the background. They never
-say where in the image something is.
+Captions of images are true, short enough for a text tower with 32 positions, and specific: two or
+three objects, most of them with size and texture, often a relation, often the background. They
+never say where in the image something is.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fineclip.scenes.world import Scene, SceneObject
+from fineclip.scenes.twins import SceneDifference
+from fineclip.scenes.world import Scene, SceneObject, true_relations
 
 RELATIONS = ("left of", "right of", "above", "below")
 """Relations between two objects, decided by the centres of their boxes."""
-
-RELATION_MARGIN = 0.12
-"""Distance between two centres (fraction of the image side) from which a relation is stated."""
 
 MAX_TOKENS = 29
 """Longest caption in tokens of CLIP's vocabulary, start and end tokens included."""
@@ -54,29 +52,16 @@ class Caption:
     Attributes:
         text: The sentence.
         objects: Positions in ``scene.objects`` of the objects in the order they are mentioned.
+        phrases: How each of them is described.
         relations: What is stated about pairs of them.
         mentions_background: Whether the sentence names the surfaces.
     """
 
     text: str
     objects: tuple[int, ...]
+    phrases: tuple[str, ...]
     relations: tuple[Relation, ...]
     mentions_background: bool
-
-
-def true_relations(a: SceneObject, b: SceneObject) -> tuple[str, ...]:
-    """Relations of ``a`` to ``b`` that hold clearly.
-
-    One holds if the centres differ by `RELATION_MARGIN` along its axis, and by at least half as
-    much as along the other axis (nobody calls a thing "left of" what is far above it).
-    """
-    dx, dy = a.center[0] - b.center[0], a.center[1] - b.center[1]
-    found = []
-    if abs(dx) >= max(RELATION_MARGIN, abs(dy) / 2):
-        found.append("left of" if dx < 0 else "right of")
-    if abs(dy) >= max(RELATION_MARGIN, abs(dx) / 2):
-        found.append("above" if dy < 0 else "below")
-    return tuple(found)
 
 
 def _describe(item: SceneObject, rng: np.random.Generator) -> str:
@@ -128,15 +113,39 @@ def _caption(scene: Scene, rng: np.random.Generator) -> Caption:
 
     background = _background_phrase(scene)
     mentions = rng.uniform() < 0.65 and _num_tokens(text + background) <= MAX_TOKENS
-    return Caption(text + background if mentions else text, tuple(order), relations, mentions)
+    return Caption(
+        text=text + background if mentions else text,
+        objects=tuple(order),
+        phrases=tuple(phrases[i] for i in order),
+        relations=relations,
+        mentions_background=mentions,
+    )
 
 
-def scene_captions(scene: Scene, count: int = 2) -> tuple[Caption, ...]:
+def _states(caption: Caption, scene: Scene, difference: SceneDifference) -> bool:
+    """Whether a caption says that in which a scene differs from its twin."""
+    if difference.kind == "background":
+        return caption.mentions_background
+    if difference.kind == "relation":
+        return any({r.subject, r.object} == set(difference.objects) for r in caption.relations)
+    (number,) = difference.objects
+    if number not in caption.objects:
+        return False
+    item = scene.objects[number]
+    words = {"texture": item.texture, "size": item.size}
+    phrase = caption.phrases[caption.objects.index(number)]
+    return words.get(difference.kind, item.category.shape) in phrase.split()
+
+
+def scene_captions(
+    scene: Scene, count: int = 2, *, difference: SceneDifference | None = None
+) -> tuple[Caption, ...]:
     """Different captions of a whole scene.
 
     Args:
         scene: The scene.
         count: How many; the first n do not depend on it.
+        difference: What every caption must state, so that it is false for the scene's twin.
 
     Returns:
         ``count`` captions, of at most `MAX_TOKENS` tokens each.
@@ -145,6 +154,8 @@ def scene_captions(scene: Scene, count: int = 2) -> tuple[Caption, ...]:
     captions: list[Caption] = []
     while len(captions) < count:
         caption = _caption(scene, rng)
+        if difference is not None and not _states(caption, scene, difference):
+            continue
         if _num_tokens(caption.text) <= MAX_TOKENS and caption.text not in {
             c.text for c in captions
         }:
@@ -152,27 +163,60 @@ def scene_captions(scene: Scene, count: int = 2) -> tuple[Caption, ...]:
     return tuple(captions)
 
 
-def _region_caption(item: SceneObject, rng: np.random.Generator) -> str:
+@dataclass(frozen=True)
+class RegionPhrase:
+    """What a caption of one region says, word by word; an empty word is not said.
+
+    Attributes:
+        noun: The thing, or the whole name of a surface.
+        color: Colour of the thing.
+        size: Its size.
+        texture: Its surface pattern.
+        texture_last: Whether the pattern follows the noun ("with stripes").
+        article: Whether the caption begins with an article.
+    """
+
+    noun: str
+    color: str = ""
+    size: str = ""
+    texture: str = ""
+    texture_last: bool = False
+    article: bool = True
+
+    @property
+    def text(self) -> str:
+        """The caption."""
+        last = _PATTERN_NOUNS.get(self.texture) if self.texture_last else None
+        texture = "" if last else self.texture
+        text = " ".join(filter(None, (self.size, texture, self.color, self.noun)))
+        article = ("an " if text[0] in "aeiou" else "a ") if self.article else ""
+        return f"{article}{text} with {last}" if last else f"{article}{text}"
+
+
+def _describe_region(item: SceneObject, rng: np.random.Generator) -> RegionPhrase:
     pattern = int(rng.integers(4))
-    article = "a " if rng.uniform() < 0.75 else ""
-    size = f"{item.size} " if rng.uniform() < 0.8 else ""
-    if item.texture == "plain":
-        texture = "plain " if pattern < 2 else ""
-        return f"{article}{size}{texture}{item.category.name}"
-    if pattern == 0:
-        return f"{article}{size}{item.category.name} with {_PATTERN_NOUNS[item.texture]}"
-    texture = f"{item.texture} " if pattern < 3 else ""
-    return f"{article}{size}{texture}{item.category.name}"
+    article = rng.uniform() < 0.75
+    size = item.size if rng.uniform() < 0.8 else ""
+    stated = pattern < (2 if item.texture == "plain" else 3)
+    return RegionPhrase(
+        noun=item.category.shape,
+        color=item.category.color,
+        size=size,
+        texture=item.texture if stated else "",
+        texture_last=pattern == 0,
+        article=article,
+    )
 
 
-def region_captions(scene: Scene) -> tuple[str, ...]:
-    """One caption per object, with its category name in it.
+def region_phrases(scene: Scene) -> tuple[RegionPhrase, ...]:
+    """A true description of every region: of objects the category and most attributes.
 
     Args:
         scene: The scene.
 
     Returns:
-        Captions in the order of ``scene.objects``.
+        Phrases in the order of ``scene.segments``.
     """
     rng = scene.generator(3)
-    return tuple(_region_caption(item, rng) for item in scene.objects)
+    things = tuple(_describe_region(item, rng) for item in scene.objects)
+    return things + tuple(RegionPhrase(surface.name) for surface in scene.background.surfaces)

@@ -6,6 +6,7 @@ at the top left corner, x to the right, y down. `render_scene` turns it into pix
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ SIZES: dict[str, tuple[float, float]] = {
 }
 """Size words and the range of an object's side, as fractions of the image side."""
 
+RELATION_MARGIN = 0.12
+"""Distance between two centres (fraction of the image side) from which a relation is stated."""
+
 RGB = tuple[int, int, int]
 Value = TypeVar("Value")
 
@@ -43,7 +47,7 @@ _MIN_VISIBLE = 0.75  # measured on a coarse grid; leaves room for rounding above
 _COARSE = 64
 _TRIES = 30
 # Rotations keep a square a square and a cross a plus sign: half-ranges in radians.
-_ROTATIONS = {"square": 0.26, "triangle": 0.35, "cross": 0.26, "star": 0.3}
+ROTATIONS = {"square": 0.26, "triangle": 0.35, "cross": 0.26, "star": 0.3}
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,8 @@ class Scene:
         """A fresh random generator that depends on (seed, split, index, purpose) alone.
 
         Args:
-            purpose: Number of the consumer: 1 pixels, 2 captions, 3 region captions.
+            purpose: Number of the consumer: 1 pixels, 2 captions, 3 region captions, 4 errors of
+                the captioner, 5 twins.
         """
         return _generator(self.seed, self.split, self.index, purpose)
 
@@ -179,22 +184,42 @@ def _pair(rng: np.random.Generator, low: float, high: float) -> tuple[float, flo
     return float(first), float(second)
 
 
+def sample_colors(rng: np.random.Generator, color: str) -> tuple[RGB, RGB]:
+    """Draws the main colour and the pattern's colour of an object, 8-bit.
+
+    Args:
+        rng: Source of jitter and lighting.
+        color: A key of `COLORS`.
+    """
+    rgb = np.array(COLORS[color]) + rng.uniform(-12, 12, 3)
+    rgb = rgb * rng.uniform(0.86, 1.08)
+    # A pattern is light on a dark colour and dark on a light one, so that it shows on all of them.
+    light_color = np.dot(COLORS[color], (0.3, 0.59, 0.11)) > 140
+    pattern = rgb * 0.36 if light_color else rgb * 0.3 + np.array([244, 242, 238]) * 0.7
+    return _clip_rgb(rgb), _clip_rgb(pattern)
+
+
+def pattern_period(side: float, texture: str) -> float:
+    """Period of an object's pattern; units of ``side``, a fraction of the image side."""
+    return (0.032 + 0.15 * side) * (1.3 if texture == "checkered" else 1.0)
+
+
+def object_margin(side: float) -> float:
+    """Largest half-extent of an object of any shape and rotation, in units of ``side``."""
+    return 0.62 * side
+
+
 def _sample_object(
     rng: np.random.Generator, category: ThingCategory, small: bool = False
 ) -> SceneObject:
     size = "small" if small else _pick(rng, tuple(SIZES), _SIZE_PROBABILITIES)
     side = float(rng.uniform(*SIZES[size]))
-    margin = 0.62 * side  # the largest half-extent of a rotated shape
+    margin = object_margin(side)
     center = _pair(rng, margin, 1 - margin)
-    angle = float(rng.uniform(-1, 1)) * _ROTATIONS.get(category.shape, 0.0)
+    angle = float(rng.uniform(-1, 1)) * ROTATIONS.get(category.shape, 0.0)
     texture = TEXTURES[int(rng.integers(len(TEXTURES)))]
 
-    rgb = np.array(COLORS[category.color]) + rng.uniform(-12, 12, 3)
-    rgb = rgb * rng.uniform(0.86, 1.08)
-    # A pattern is light on a dark colour and dark on a light one, so that it shows on all of them.
-    light_color = np.dot(COLORS[category.color], (0.3, 0.59, 0.11)) > 140
-    pattern = rgb * 0.36 if light_color else rgb * 0.3 + np.array([244, 242, 238]) * 0.7
-
+    rgb, pattern_rgb = sample_colors(rng, category.color)
     return SceneObject(
         category=category,
         texture=texture,
@@ -202,10 +227,10 @@ def _sample_object(
         center=center,
         side=side,
         angle=angle,
-        rgb=_clip_rgb(rgb),
-        pattern_rgb=_clip_rgb(pattern),
+        rgb=rgb,
+        pattern_rgb=pattern_rgb,
         pattern_angle=float(rng.uniform(0, math.pi)),
-        pattern_period=(0.032 + 0.15 * side) * (1.3 if texture == "checkered" else 1.0),
+        pattern_period=pattern_period(side, texture),
         pattern_phase=float(rng.uniform()),
         shade=_pair(rng, -0.2, 0.2),
     )
@@ -228,6 +253,21 @@ def object_distance(item: SceneObject, x: np.ndarray, y: np.ndarray) -> np.ndarr
     return signed_distance(item.category.shape, along, across) * item.side
 
 
+def true_relations(a: SceneObject, b: SceneObject) -> tuple[str, ...]:
+    """Relations of ``a`` to ``b`` that hold clearly.
+
+    One holds if the centres differ by `RELATION_MARGIN` along its axis, and by at least half as
+    much as along the other axis (nobody calls a thing "left of" what is far above it).
+    """
+    dx, dy = a.center[0] - b.center[0], a.center[1] - b.center[1]
+    found = []
+    if abs(dx) >= max(RELATION_MARGIN, abs(dy) / 2):
+        found.append("left of" if dx < 0 else "right of")
+    if abs(dy) >= max(RELATION_MARGIN, abs(dx) / 2):
+        found.append("above" if dy < 0 else "below")
+    return tuple(found)
+
+
 def _box_overlap(a: SceneObject, b: SceneObject) -> float:
     """Intersection of the two boxes over the area of the smaller one."""
     overlap = 1.0
@@ -241,6 +281,23 @@ def _box_overlap(a: SceneObject, b: SceneObject) -> float:
 def _coarse_mask(item: SceneObject) -> np.ndarray:
     grid = (np.arange(_COARSE, dtype=np.float32) + 0.5) / _COARSE
     return object_distance(item, grid[None, :], grid[:, None]) <= 0
+
+
+def is_arrangement(objects: Sequence[SceneObject]) -> bool:
+    """Whether objects, from back to front, are inside the image and visible as in every scene."""
+    for item in objects:
+        margin = object_margin(item.side)
+        if not all(margin <= value <= 1 - margin for value in item.center):
+            return False
+    if any(_box_overlap(a, b) > _MAX_BOX_OVERLAP for a, b in itertools.combinations(objects, 2)):
+        return False
+    masks = [_coarse_mask(item) for item in objects]
+    covered = np.zeros_like(masks[0])
+    for mask in reversed(masks):
+        if (mask & ~covered).sum() < _MIN_VISIBLE * mask.sum():
+            return False
+        covered |= mask
+    return True
 
 
 def _sample_objects(rng: np.random.Generator) -> tuple[SceneObject, ...]:

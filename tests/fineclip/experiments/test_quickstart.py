@@ -94,6 +94,7 @@ def test_other_settings_train_again_from_the_start(finished, tmp_path):
         ({"epochs": 2}, False),
         ({"pretrain_epochs": 2}, False),
         ({"val_images": 5}, False),
+        ({"scenes": {"twins": 0}}, False),
     ],
 )
 def test_fingerprint_follows_whatever_the_training_depends_on(tmp_path, changes, same):

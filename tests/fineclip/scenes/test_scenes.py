@@ -24,7 +24,7 @@ from fineclip.scenes import (
     TEXTURES,
     THING_CATEGORIES,
     make_scenes,
-    region_captions,
+    region_phrases,
     render_scene,
     sample_scene,
     scene_captions,
@@ -224,9 +224,12 @@ def test_captions_fit_32_positions_of_clip(scenes):
     assert lengths.max() > 20  # otherwise this test would not look at long captions
 
 
-def test_region_captions_name_the_category(scenes):
+def test_region_phrases_name_the_category(scenes):
     for scene in scenes:
-        for item, text in zip(scene.objects, region_captions(scene), strict=True):
+        texts = [phrase.text for phrase in region_phrases(scene)]
+        surfaces = texts[len(scene.objects) :]
+        assert surfaces == [f"a {surface.name}" for surface in scene.background.surfaces]
+        for item, text in zip(scene.objects, texts[: len(scene.objects)], strict=True):
             assert item.category.name in text
             size, texture, color, shape = PHRASE.search(text).groups()
             assert f"{color} {shape}" == item.category.name
@@ -348,8 +351,9 @@ def test_captions_cover_every_image_and_every_region(root, split):
     names = {c["id"]: c["name"] for c in panoptic["categories"]}
     segments = [s for a in panoptic["annotations"] for s in a["segments_info"]]
     assert set(regions) == {str(s["id"]) for s in segments}
-    for segment in segments:
-        assert names[segment["category_id"]] in regions[str(segment["id"])]
+    if split == "val":  # those of training are a captioner's
+        for segment in segments:
+            assert names[segment["category_id"]] in regions[str(segment["id"])]
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -458,6 +462,9 @@ def test_an_interruption_leaves_nothing_behind(tmp_path):
         ({"size": 31}, "size must be from 32 to"),
         ({"seed": -1}, "seed must be from 0 to"),
         ({"workers": 0}, "workers must be from 1 to"),
+        ({"twins": 1.5}, "twins must be from 0 to 1"),
+        ({"captioner": {"wrong_color": 2}}, "rate wrong_color: expected a number from 0 to 1"),
+        ({"captioner": {"wrong_colour": 0.1}}, "no captioner rate wrong_colour; did you mean wro"),
     ],
 )
 def test_bad_numbers_are_refused_before_anything_is_written(tmp_path, arguments, message):
@@ -495,6 +502,9 @@ def test_the_command_writes_and_then_recognises_its_scenes(tool, tmp_path, capsy
         (["--images", "0"], "argument --images: expected an integer from 1 on"),
         (["--size", "16"], "size must be from 32"),
         (["--seed", "-3"], "argument --seed: expected an integer from 0 on"),
+        (["--captioner", "synonym"], "argument --captioner: expected none or ERROR=RATE"),
+        (["--captioner", "spelling=1"], "there is no captioner rate spelling; known: added_object"),
+        (["--twins", "2"], "argument --twins: expected a number from 0 to 1"),
     ],
 )
 def test_the_command_refuses_bad_values_in_one_line(tool, tmp_path, capsys, options, message):
