@@ -45,6 +45,7 @@ STEPS = {
     "local-chunked": {"local_loss": True, "chunk_sizes": CHUNKS},
 }
 COUNTS = {"different": [2, 1, 0, 3], "none_on_rank_1": [2, 3, 0, 0]}  # regions of each image
+CASES = [(model, "different") for model in MODELS] + [("EVA02-Ti-16", "none_on_rank_1")]
 
 
 def make_batch(counts):
@@ -286,14 +287,13 @@ def main():
     rank, store, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    for model_name in MODELS:
-        for case, counts in COUNTS.items():
-            torch.save(step(model_name, counts, rank, 2), f"{folder}/{model_name}-{case}-{rank}.pt")
-            result = sharded_step(model_name, counts, rank)
-            torch.save(result, f"{folder}/{model_name}-{case}-sharded-{rank}.pt")
-            for form, options in STEPS.items():
-                result = losses_and_gradients(model_name, counts, rank, 2, **options)
-                torch.save(result, f"{folder}/{model_name}-{case}-{form}-{rank}.pt")
+    for model_name, case in CASES:
+        counts, file = COUNTS[case], f"{folder}/{model_name}-{case}"
+        torch.save(step(model_name, counts, rank, 2), f"{file}-{rank}.pt")
+        torch.save(sharded_step(model_name, counts, rank), f"{file}-sharded-{rank}.pt")
+        for form, options in STEPS.items():
+            result = losses_and_gradients(model_name, counts, rank, 2, **options)
+            torch.save(result, f"{file}-{form}-{rank}.pt")
     # The first rank has three of the four images.
     part = (0, 3) if rank == 0 else (3, 4)
     for case, counts in COUNTS.items():

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tool_runs import opens_with_ten_lines_and_warns_of_nothing
 
@@ -56,7 +58,15 @@ def test_train_evaluate_resume(run_tool, tmp_path):
     assert "resumed at step 2" in done.stdout
 
 
-def test_two_processes(run_tool, tmp_path):
+def test_two_processes(run_tool, tmp_path, monkeypatch):
+    """Forked, which spares two imports of detectron2, with what a fresh process would be sent."""
+    start = torch.multiprocessing.start_processes
+
+    def forked(function, args, **options):
+        sent = ForkingPickler.loads(ForkingPickler.dumps((function, args)))
+        return start(*sent, **options, start_method="fork")
+
+    monkeypatch.setattr(torch.multiprocessing, "start_processes", forked)
     done = run(
         run_tool,
         tmp_path,

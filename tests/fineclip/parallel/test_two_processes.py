@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from two_process_step import (
+    CASES,
     COUNTS,
     FORMS,
-    MODELS,
     STEPS,
     VIEWS,
     evaluate_objectives,
@@ -36,8 +36,7 @@ def two_processes(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("case", COUNTS)
-@pytest.mark.parametrize("model_name", MODELS)
+@pytest.mark.parametrize(("model_name", "case"), CASES)
 def test_step_equals_single_process(model_name, case, two_processes):
     single = step(model_name, COUNTS[case], 0, 1)
     for rank in range(2):
@@ -55,8 +54,7 @@ def test_step_equals_single_process(model_name, case, two_processes):
 
 
 @pytest.mark.parametrize("form", STEPS)
-@pytest.mark.parametrize("case", COUNTS)
-@pytest.mark.parametrize("model_name", MODELS)
+@pytest.mark.parametrize(("model_name", "case"), CASES)
 def test_gradients_equal_single_process(model_name, case, form, two_processes):
     """Of every parameter, after DistributedDataParallel's mean; losses are the global ones."""
     outputs, gradients, _ = losses_and_gradients(model_name, COUNTS[case], 0, 1)
@@ -77,8 +75,7 @@ def test_gradients_equal_single_process(model_name, case, form, two_processes):
             assert error < 1e-6, f"{name} on rank {rank}: {error:.1e}"
 
 
-@pytest.mark.parametrize("case", COUNTS)
-@pytest.mark.parametrize("model_name", MODELS)
+@pytest.mark.parametrize(("model_name", "case"), CASES)
 def test_sharded_step_equals_single_process(model_name, case, two_processes):
     """And its checkpoint is that of a model that was never sharded, scalars included."""
     first, second = (
