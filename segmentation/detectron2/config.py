@@ -95,8 +95,10 @@ _OURS: dict[str, dict[str, Any]] = {
         "GUIDANCE_LAYERS": [],
         # Class budget; 0: none, and no padding tokens.
         "PAD_LENGTH": 256,
-        # Residual of the last CLIP block: "class_token" (released weights need it) or "own".
-        "CLIP_RESIDUAL": "class_token",
+        # Residual of the last CLIP block: "class_token" (released weights need it), "own" (weights
+        # of FineCLIP and CLIPSelf), or "auto": what the weights were trained with, the release's
+        # where they were trained with neither.
+        "CLIP_RESIDUAL": "auto",
         # Count the pooled cost volume twice (released weights need it).
         "DOUBLED_RESIDUAL": True,
         # Pixels with the ignore label are trained as none of the classes (as the release was).
