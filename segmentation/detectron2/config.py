@@ -64,7 +64,8 @@ _KEYS: dict[str, dict[str, Any]] = {
         # Average the templates of PROMPT_ENSEMBLE_TYPE into one vector per class, as networks with
         # one prompt channel need it; false: one channel per template. (No effect in the reference.)
         "PROMPT_ENSEMBLE": False,
-        # "single": CAT-Seg's sentence; or a name of fineclip.text.TEMPLATES, such as "imagenet".
+        # "single": CAT-Seg's sentence; or a name of fineclip.text.TEMPLATES, such as "imagenet" or
+        # "imagenet_select".
         "PROMPT_ENSEMBLE_TYPE": "single",
         "CLIP_PIXEL_MEAN": [122.7709383, 116.7460125, 104.09373615],
         "CLIP_PIXEL_STD": [68.5005327, 66.6321579, 70.323163],

@@ -40,8 +40,9 @@ class CATSegHead(SegmentationHead):
         """
         head = cfg.MODEL.SEM_SEG_HEAD
         # Before the weights are read: a typo should not cost minutes.
-        train_classes = load_vocabulary(head.TRAIN_CLASS_JSON).names
-        test_classes = load_vocabulary(head.TEST_CLASS_JSON).names if head.TEST_CLASS_JSON else None
+        train_classes = load_vocabulary(head.TRAIN_CLASS_JSON).prompt_names
+        test = head.TEST_CLASS_JSON
+        test_classes = load_vocabulary(test).prompt_names if test else None
         weights = head.CLIP_WEIGHTS or ("openai" if head.CLIP_PRETRAINED in OPENAI_NAMES else None)
         weights = None if weights == RANDOM_WEIGHTS else weights
         clip, origin = create_clip(head.CLIP_PRETRAINED, weights)
