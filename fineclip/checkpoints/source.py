@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from fineclip.checkpoints import catseg, eva_clip, fvit, huggingface
+from fineclip.checkpoints import catseg, eva_clip, fvit, huggingface, siglip
 from fineclip.checkpoints.compare import Misfit
 from fineclip.checkpoints.provenance import Provenance, provenance_in, provenance_of
 from fineclip.checkpoints.rules import Renamed, Rule, their_names, to_open_clip
@@ -123,7 +123,7 @@ class Source:
     def originals(self, key: str) -> tuple[str, ...]:
         """The file's own names of a key, also of one that it lacks."""
         if key in self.origins:
-            return tuple(self.names.get(name, name) for name in self.origins[key])
+            return tuple(dict.fromkeys(self.names.get(name, name) for name in self.origins[key]))
         inner, rules = self.dialect
         if key.partition(".")[0] in _OF_REST:
             return (f"{self.prefix}{key}",)
@@ -335,10 +335,17 @@ def _read_huggingface(source: Source, tensors: dict[str, Tensor]) -> None:
     for key in huggingface.POSITION_IDS:
         if tensors.pop(key, None) is not None:
             source.dropped.append((key, huggingface.POSITION_IDS_REASON))
-    source.dialect = ("", huggingface.RULES)
-    renamed = to_open_clip(huggingface.RULES, tensors, source.path)
+    rules: Sequence[Rule] = huggingface.RULES
+    if siglip.is_siglip(tensors):
+        rules, source.description = siglip.RULES, siglip.DESCRIPTION
+        tensors, parts = siglip.in_parts(tensors, source.path)
+        source.names |= {part: source.names[key] for part, key in parts.items()}
+    source.dialect = ("", rules)
+    renamed = to_open_clip(rules, tensors, source.path)
     source.take(renamed)
     source.keep({key: tensors[key] for key in renamed.unmatched})
+    if rules is siglip.RULES:
+        source.notes += siglip.notes_on(source.clip)
 
 
 def _read_eva_clip(source: Source, tensors: dict[str, Tensor]) -> None:
