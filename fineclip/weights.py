@@ -6,6 +6,9 @@ from pathlib import Path
 
 from fineclip.work_dir import POINTER, last_checkpoint
 
+CONFIG_FILE = "config.yaml"
+"""What a training of detectron2's calls the configuration that it leaves beside its weights."""
+
 _SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
 
 
@@ -56,7 +59,7 @@ def check_weights(weights: str | None, option: str = "--weights") -> None:
 
 def config_beside(weights: str | Path) -> Path | None:
     """The configuration that a training of detectron2's has written beside its weights."""
-    file = Path(weights).parent / "config.yaml"
+    file = Path(weights).parent / CONFIG_FILE
     return file if file.is_file() else None
 
 

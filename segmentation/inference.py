@@ -97,14 +97,14 @@ def load_segmenter(
     # Imported here: all of the rest works without detectron2.
     from detectron2.modeling import build_model
 
-    from segmentation.engine.config import load_config, skip_clip_weights  # detectron2
+    from segmentation.engine.config import load_config, prepare_for_checkpoint  # detectron2
 
     cfg = load_config(config_file, options)
     weights = weights or cfg.MODEL.WEIGHTS
     if not weights:
         raise ValueError(f"name the weights of a trained segmenter: {config_file} does not")
     weights = weights_file(weights)  # before a model is built: a typo should not cost minutes
-    skip_clip_weights(cfg)
+    prepare_for_checkpoint(cfg, weights)
     cfg.MODEL.DEVICE = str(device)
     cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON = ""
     found = build_model(cfg)

@@ -3,8 +3,8 @@
 
 The source's format is recognised: open_clip files (bare, under state_dict, module. prefixes,
 safetensors), OpenAI's archives, EVA-CLIP naming (EVA02-CLIP, FineCLIP, CLIPSelf, RegionCLIP
-releases), Hugging Face CLIPModel folders or files, checkpoints of tools/train.py, F-ViT detectors
-(as released for mmdet 2.x, or ours) and CAT-Seg's model_final.pth.
+releases), Hugging Face CLIPModel or SiglipModel folders or files, checkpoints of tools/train.py,
+F-ViT detectors (as released for mmdet 2.x, or ours) and CAT-Seg's model_final.pth.
 """
 
 from __future__ import annotations

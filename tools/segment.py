@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         files = asked.asked_images(args)
-        names = asked.asked_names(args).names
+        names = asked.asked_names(args).prompt_names
         weights, config = args.weights, args.config
         if weights is None and config is None:
             weights = quickstart_result(QUICKSTART)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from fineclip.checkpoints.compare import check_finite, listed, nonfinite
 from fineclip.checkpoints.layout import fit
 from fineclip.checkpoints.mixing import mix_with
 from fineclip.checkpoints.open_clip import EVA, RESNET, SIGLIP, VIT
+from fineclip.checkpoints.provenance import PROVENANCE, Provenance
 from fineclip.checkpoints.report import Report
 from fineclip.checkpoints.rules import Renamed, Rule, from_open_clip
 from fineclip.checkpoints.safe import CheckpointError
@@ -46,6 +48,7 @@ class Converted:
         unused: Tensors that only a release's own naming has.
         files: Text files beside the weights (Hugging Face).
         quick_gelu: Whether OpenAI's approximate GELU belongs to the weights, where known.
+        provenance: What the source says of its training.
     """
 
     tensors: dict[str, Tensor]
@@ -53,6 +56,7 @@ class Converted:
     unused: dict[str, Tensor] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     quick_gelu: bool | None = None
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 def convert(
@@ -169,7 +173,14 @@ def convert_source(
     builder = _Builder(source, dims, report)
     _TARGETS[to](builder, published)
     builder.finish()
-    return Converted(builder.tensors, report, builder.unused, builder.files, source.quick_gelu)
+    return Converted(
+        builder.tensors,
+        report,
+        builder.unused,
+        builder.files,
+        source.quick_gelu,
+        source.provenance,
+    )
 
 
 def _check(source: Source) -> dict[str, int]:
@@ -404,18 +415,21 @@ _TARGETS: dict[str, Callable[[_Builder, bool], None]] = {
 
 def _write(converted: Converted, dst: Path, to: str) -> None:
     tensors, unused = converted.tensors, converted.unused
+    said = converted.provenance.strings()
     if to == "huggingface":
         # What else lies in a folder that is there stays.
         with nullcontext(dst) if dst.exists() else replacing_folder(dst) as folder:
             for name, text in converted.files.items():
                 write_atomically(folder / name, text)
-            write_safetensors(folder / huggingface.WEIGHTS, tensors)
+            write_safetensors(folder / huggingface.WEIGHTS, tensors, said)
     elif dst.suffix == ".safetensors":
         tensors = tensors | {f"{PUBLISHED_ONLY}.{key}": value for key, value in unused.items()}
-        known = converted.quick_gelu is not None
-        metadata = {QUICK_GELU: json.dumps(converted.quick_gelu)} if known else None
-        write_safetensors(dst, tensors, metadata)
+        if converted.quick_gelu is not None:
+            said[QUICK_GELU] = json.dumps(converted.quick_gelu)
+        write_safetensors(dst, tensors, said)
     else:
         inside = {"fvit": "state_dict", "catseg": "model"}.get(to)
-        content = {inside: tensors} if inside else tensors
+        content: dict[str, Any] = {inside: tensors} if inside else {**tensors}
+        if inside and said:  # a bare state dict has no place for it
+            content[PROVENANCE] = said
         write_torch(dst, content | ({PUBLISHED_ONLY: unused} if unused else {}))

@@ -36,8 +36,9 @@ _BICUBIC = 3
 
 _CLIP_VOCABULARY = 49408
 
-# Configurations that are read: a CLIP, or its image tower alone.
-_MODEL_TYPES = ("clip", "clip_vision_model")
+# Configurations that are read: a CLIP or a SigLIP, or the image tower alone. Of "siglip2" the
+# weights tell that they are NaFlex.
+_MODEL_TYPES = ("clip", "clip_vision_model", "siglip", "siglip_vision_model", "siglip2")
 _TOWERS = ("text_config", "vision_config")
 _SIZES = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
@@ -45,7 +46,7 @@ _SIZES = (
     *("vocab_size", "max_position_embeddings"),
 )
 _LARGEST_SIZE = 10**7
-_ACTIVATIONS = ("quick_gelu", "gelu")
+_ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")
 
 
 def _tower(ours: str, theirs: str) -> list[Rule]:
@@ -135,8 +136,8 @@ def _check_config(config: Any, path: Path) -> None:
         raise _wrong(path, "", "a JSON object", config)
     if config.get("model_type") not in _MODEL_TYPES:
         raise CheckpointError(
-            f"{path} is of model type {config.get('model_type')!r:.80}; only 'clip' (CLIPModel) "
-            "and 'clip_vision_model' are supported"
+            f"{path} is of model type {config.get('model_type')!r:.80}; only 'clip' (CLIPModel), "
+            "'siglip' (SiglipModel) and their '..._vision_model' are supported"
         )
     parts: dict[str, Mapping[str, Any]] = {"": config}
     for name in _TOWERS:
@@ -175,9 +176,10 @@ def _wrong(path: Path, key: str, expected: str, found: Any) -> CheckpointError:
 
 
 def uses_quick_gelu(config: Mapping[str, Any]) -> bool:
-    """Whether a ``CLIPConfig`` names OpenAI's approximate GELU (its default)."""
+    """Whether a configuration names OpenAI's approximate GELU (the default of a ``CLIPConfig``)."""
     vision = config.get("vision_config") or config
-    return vision.get("hidden_act", "quick_gelu") == "quick_gelu"
+    default = "quick_gelu" if str(config["model_type"]).startswith("clip") else "gelu"
+    return vision.get("hidden_act", default) == "quick_gelu"
 
 
 def configs(

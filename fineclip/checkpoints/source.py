@@ -12,10 +12,11 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from fineclip.checkpoints import catseg, eva_clip, fvit, huggingface
+from fineclip.checkpoints import catseg, eva_clip, fvit, huggingface, siglip
 from fineclip.checkpoints.compare import Misfit
+from fineclip.checkpoints.provenance import Provenance, provenance_in, provenance_of
 from fineclip.checkpoints.rules import Renamed, Rule, their_names, to_open_clip
-from fineclip.checkpoints.safe import CheckpointError, read_checkpoint
+from fineclip.checkpoints.safe import CheckpointError, read_checkpoint, read_safetensors
 from fineclip.checkpoints.state_dict import plain_names, raw_state_dict
 from fineclip.weights import resolved
 
@@ -78,6 +79,7 @@ class Source:
         dialect: What the format has before all keys of the CLIP, and its rules for them.
         notes: What needs attention.
         quick_gelu: Whether OpenAI's approximate GELU belongs to the weights, where known.
+        provenance: What the file says of its training.
     """
 
     path: Path
@@ -94,6 +96,7 @@ class Source:
     dialect: tuple[str, Sequence[Rule]] = ("", ())
     notes: list[str] = field(default_factory=list)
     quick_gelu: bool | None = None
+    provenance: Provenance = field(default_factory=Provenance)
 
     def take(self, renamed: Renamed) -> None:
         """Adds renamed tensors of the CLIP.
@@ -120,7 +123,7 @@ class Source:
     def originals(self, key: str) -> tuple[str, ...]:
         """The file's own names of a key, also of one that it lacks."""
         if key in self.origins:
-            return tuple(self.names.get(name, name) for name in self.origins[key])
+            return tuple(dict.fromkeys(self.names.get(name, name) for name in self.origins[key]))
         inner, rules = self.dialect
         if key.partition(".")[0] in _OF_REST:
             return (f"{self.prefix}{key}",)
@@ -149,11 +152,13 @@ def read_source(path: str | Path, *, mmap: bool = False, ignore: Collection[str]
         tensors, config = huggingface.read_folder(path, mmap=mmap)
         source = source_from(tensors, path, ignore=ignore)
         source.quick_gelu = huggingface.uses_quick_gelu(config)
+        source.provenance = provenance_in(_header(path / huggingface.WEIGHTS))
         return source
     source = source_from(read_checkpoint(path, mmap=mmap), path, ignore=ignore)
     if path.suffix == ".safetensors":
-        with safe_open(path, "pt") as file:
-            activation = (file.metadata() or {}).get(QUICK_GELU)
+        header = _header(path)
+        source.provenance = provenance_in(header)
+        activation = header.get(QUICK_GELU)
         if activation not in (None, "true", "false"):
             raise CheckpointError(
                 f"{path}: {QUICK_GELU} of the header: expected 'true' or 'false', got "
@@ -162,6 +167,27 @@ def read_source(path: str | Path, *, mmap: bool = False, ignore: Collection[str]
         if activation is not None:
             source.quick_gelu = activation == "true"
     return source
+
+
+def provenance_at(path: str | Path) -> Provenance:
+    """What a checkpoint file says of its training.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        CheckpointError: It cannot be read.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors" and path.is_file():
+        return provenance_in(read_safetensors(path)[1])
+    return provenance_of(read_checkpoint(path, mmap=True))
+
+
+def _header(path: Path) -> dict[str, str]:
+    """The strings in the header of a safetensors file; none where there is no such file."""
+    if not path.is_file():
+        return {}
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
 
 
 def format_of(path: str | Path) -> str:
@@ -213,6 +239,7 @@ def source_from(checkpoint: Any, path: str | Path, *, ignore: Collection[str] = 
         DESCRIPTIONS[place.format],
         prefix=place.prefix,
         added=place.added,
+        provenance=provenance_of(checkpoint),
     )
     source.dropped += [(key, f"ignored as told, by {why}") for key, why in ignored.items()]
     inside: dict[str, Tensor] = {}
@@ -308,10 +335,17 @@ def _read_huggingface(source: Source, tensors: dict[str, Tensor]) -> None:
     for key in huggingface.POSITION_IDS:
         if tensors.pop(key, None) is not None:
             source.dropped.append((key, huggingface.POSITION_IDS_REASON))
-    source.dialect = ("", huggingface.RULES)
-    renamed = to_open_clip(huggingface.RULES, tensors, source.path)
+    rules: Sequence[Rule] = huggingface.RULES
+    if siglip.is_siglip(tensors):
+        rules, source.description = siglip.RULES, siglip.DESCRIPTION
+        tensors, parts = siglip.in_parts(tensors, source.path)
+        source.names |= {part: source.names[key] for part, key in parts.items()}
+    source.dialect = ("", rules)
+    renamed = to_open_clip(rules, tensors, source.path)
     source.take(renamed)
     source.keep({key: tensors[key] for key in renamed.unmatched})
+    if rules is siglip.RULES:
+        source.notes += siglip.notes_on(source.clip)
 
 
 def _read_eva_clip(source: Source, tensors: dict[str, Tensor]) -> None:

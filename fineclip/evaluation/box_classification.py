@@ -203,7 +203,7 @@ class BoxClassificationMetric(ImageMetric):
             clip: The model, in eval mode.
         """
         self._class_embeddings = build_class_embeddings(
-            clip, self.vocabulary.names, self.templates, self.text_batch_size
+            clip, self.vocabulary.prompt_names, self.templates, self.text_batch_size
         ).cpu()
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:

@@ -253,7 +253,8 @@ def _from_vocabulary(
     device: str | torch.device,
     progress: Progress | None,
 ) -> ClassEmbeddings:
-    classes: list[str | Sequence[str]] = list(vocabulary.synonyms if synonyms else vocabulary.names)
+    texts = vocabulary.synonyms if synonyms else vocabulary.prompt_names
+    classes: list[str | Sequence[str]] = list(texts)
     prompts = class_prompts([*classes, background] if background else classes, templates)
     weights = weights_identity(model, pretrained) if model and pretrained else None
     metadata = {

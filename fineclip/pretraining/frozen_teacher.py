@@ -46,7 +46,7 @@ class FrozenTeacher:
         templates: str | Sequence[str] | Template = "vild",
     ) -> None:
         # What is wrong with the categories shows now, not when they are first needed.
-        self.names = None if vocabulary is None else as_vocabulary(vocabulary).names
+        self.names = None if vocabulary is None else as_vocabulary(vocabulary).prompt_names
         self.templates = get_templates(templates)
         clip: DenseCLIP = MODELS.build(teacher) if isinstance(teacher, dict) else teacher or student
         if clip is student:

@@ -110,6 +110,13 @@ def catseg(name: str) -> list[str]:
     return [f"A photo of a {name} in the scene"]
 
 
+def imagenet_select(name: str) -> list[str]:
+    """CAT-Seg's choice of 8: OpenAI's 7 best and its own; the name byte for byte."""
+    from open_clip import SIMPLE_IMAGENET_TEMPLATES
+
+    return [*(template(name) for template in SIMPLE_IMAGENET_TEMPLATES), *catseg(name)]
+
+
 TEMPLATES: dict[str, Template] = {
     "vild": vild,
     "imagenet": imagenet,
@@ -118,6 +125,7 @@ TEMPLATES: dict[str, Template] = {
     "plain": plain,
     "name": name_only,
     "catseg": catseg,
+    "imagenet_select": imagenet_select,
 }
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from fineclip.files import read_json
 from fineclip.text.templates import prompt_name
@@ -38,9 +38,11 @@ class Category:
     """One class of a vocabulary.
 
     Args:
-        name: Text that goes into prompts, byte for byte as the benchmark writes it.
+        name: As the benchmark writes it, byte for byte; it goes into prompts, too.
+        prompt: Text that goes into prompts in place of the name, where the two differ.
         id: Id (or pixel value) in the data set's annotation files, None where it has none.
-        synonyms: All names of the class in the data set's order; ``(name,)`` where it lists none.
+        synonyms: All names of the class in the data set's order; one, what goes into prompts, where
+            it lists none.
         split: ``"base"``, ``"novel"`` or None.
         isthing: True for countable things, False for stuff, None where the data set does not say.
         frequency: LVIS's ``"r"``, ``"c"`` or ``"f"``, else None.
@@ -54,6 +56,12 @@ class Category:
     isthing: bool | None = None
     frequency: str | None = None
     image_count: int | None = None
+    prompt: str | None = None
+
+    @property
+    def prompt_name(self) -> str:
+        """What goes into prompts."""
+        return self.name if self.prompt is None else self.prompt
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,11 @@ class Vocabulary:
         return tuple(category.name for category in self.categories)
 
     @property
+    def prompt_names(self) -> tuple[str, ...]:
+        """What goes into the prompts of each of the K classes: its name, unless it says other."""
+        return tuple(category.prompt_name for category in self.categories)
+
+    @property
     def ids(self) -> tuple[int | None, ...]:
         """The K ids of the annotation files."""
         return tuple(category.id for category in self.categories)
@@ -118,8 +131,8 @@ class Vocabulary:
 
     @property
     def synonyms(self) -> tuple[tuple[str, ...], ...]:
-        """All names of each of the K classes."""
-        return tuple(category.synonyms or (category.name,) for category in self.categories)
+        """All names of each of the K classes, as they go into prompts."""
+        return tuple(category.synonyms or (category.prompt_name,) for category in self.categories)
 
     @property
     def split(self) -> tuple[Split | None, ...]:
@@ -183,7 +196,7 @@ class Vocabulary:
                 message names ``origin`` and the key.
         """
         found = cls._published(data, origin)
-        check_names(found.names, origin)
+        check_names(found.prompt_names, origin)
         if len(found) == 1 and found.ids[0] is None and found.names[0] in known_vocabularies():
             raise ValueError(_built_in_as_word(found.names[0], origin))
         return found
@@ -364,8 +377,9 @@ def _category(entry: Any, origin: str) -> Category:
         return value
 
     name = entry.get("name")
-    if not isinstance(name, str) or not name.strip():
+    if not _text(name):
         raise ValueError(f"{origin}: 'name' must be a non-empty string, got {name!r:.200}")
+    prompt = read("prompt", bool(_text(entry.get("prompt"))), "a non-empty string")
     synonyms = read("synonyms", _strings(entry.get("synonyms")), "a list of strings")
     isthing = entry.get("isthing")
     read("isthing", isinstance(isthing, int) and isthing in (0, 1), "0 or 1")
@@ -373,12 +387,17 @@ def _category(entry: Any, origin: str) -> Category:
     return Category(
         name=name,
         id=read("id", _whole(entry.get("id")), "an integer or null"),
-        synonyms=tuple(synonyms or ()) or (name,),
+        synonyms=tuple(synonyms or ()) or (prompt or name,),
         split=read("split", entry.get("split") in ("base", "novel"), "'base' or 'novel'"),
         isthing=None if isthing is None else bool(isthing),
         frequency=read("frequency", entry.get("frequency") in ("r", "c", "f"), "'r', 'c' or 'f'"),
         image_count=read("image_count", _whole(count, 0), "a number of images"),
+        prompt=prompt,
     )
+
+
+def _text(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _whole(value: Any, least: float = -math.inf) -> bool:

@@ -65,7 +65,8 @@ _REFERENCE: dict[str, dict[str, Any]] = {
         # Average the templates of PROMPT_ENSEMBLE_TYPE into one vector per class, as networks with
         # one prompt channel need it; false: one channel per template. (No effect in the reference.)
         "PROMPT_ENSEMBLE": False,
-        # "single": CAT-Seg's sentence; or a name of fineclip.text.TEMPLATES, such as "imagenet".
+        # "single": CAT-Seg's sentence; or a name of fineclip.text.TEMPLATES, such as "imagenet" or
+        # "imagenet_select".
         "PROMPT_ENSEMBLE_TYPE": "single",
         "CLIP_PIXEL_MEAN": [122.7709383, 116.7460125, 104.09373615],
         "CLIP_PIXEL_STD": [68.5005327, 66.6321579, 70.323163],
@@ -96,8 +97,10 @@ _OURS: dict[str, dict[str, Any]] = {
         "GUIDANCE_LAYERS": [],
         # Class budget; 0: none, and no padding tokens.
         "PAD_LENGTH": 256,
-        # Residual of the last CLIP block: "class_token" (released weights need it) or "own".
-        "CLIP_RESIDUAL": "class_token",
+        # Residual of the last CLIP block: "class_token" (released weights need it), "own" (weights
+        # of FineCLIP and CLIPSelf), or "auto": what the weights were trained with, the release's
+        # where they were trained with neither.
+        "CLIP_RESIDUAL": "auto",
         # Count the pooled cost volume twice (released weights need it).
         "DOUBLED_RESIDUAL": True,
         # Pixels with the ignore label are trained as none of the classes (as the release was).

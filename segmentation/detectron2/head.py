@@ -11,6 +11,7 @@ from fineclip.text import load_vocabulary
 from segmentation.modeling.build import OPENAI_NAMES, build_predictor, create_clip
 from segmentation.modeling.finetune import FINETUNE_MODES
 from segmentation.modeling.predictor import Predictor, SegmentationHead
+from segmentation.modeling.reading import choose_residual
 
 # CLIP_WEIGHTS of a model that a complete checkpoint will be loaded into.
 RANDOM_WEIGHTS = "none"
@@ -39,11 +40,12 @@ class CATSegHead(SegmentationHead):
         """
         head = cfg.MODEL.SEM_SEG_HEAD
         # Before the weights are read: a typo should not cost minutes.
-        train_classes = load_vocabulary(head.TRAIN_CLASS_JSON).names
-        test_classes = load_vocabulary(head.TEST_CLASS_JSON).names if head.TEST_CLASS_JSON else None
+        train_classes = load_vocabulary(head.TRAIN_CLASS_JSON).prompt_names
+        test = head.TEST_CLASS_JSON
+        test_classes = load_vocabulary(test).prompt_names if test else None
         weights = head.CLIP_WEIGHTS or ("openai" if head.CLIP_PRETRAINED in OPENAI_NAMES else None)
         weights = None if weights == RANDOM_WEIGHTS else weights
-        clip = create_clip(head.CLIP_PRETRAINED, weights)
+        clip, origin = create_clip(head.CLIP_PRETRAINED, weights)
         for key in ("TEXT_GUIDANCE_DIM", "APPEARANCE_GUIDANCE_DIM"):
             if head[key] != clip.embed_dim:
                 raise ValueError(
@@ -60,7 +62,7 @@ class CATSegHead(SegmentationHead):
             average_prompts=cfg.MODEL.PROMPT_ENSEMBLE,
             first_synonym=head.FIRST_SYNONYM,
             guidance_layers=head.GUIDANCE_LAYERS or None,
-            residual=head.CLIP_RESIDUAL,
+            residual=choose_residual(head.CLIP_RESIDUAL, clip, origin),
             prompt_depth=head.PROMPT_DEPTH,
             prompt_length=head.PROMPT_LENGTH,
             text_guidance_proj_dim=head.TEXT_GUIDANCE_PROJ_DIM,

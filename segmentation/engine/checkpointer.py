@@ -10,10 +10,12 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from fineclip.checkpoints import CheckpointError, read_checkpoint
 from fineclip.checkpoints.compare import check_finite, compare
+from fineclip.checkpoints.source import provenance_at
 from fineclip.checkpoints.state_dict import state_dict_of
 from fineclip.checkpoints.write import save_torch
 from fineclip.work_dir import INTERRUPTED, last_checkpoint, point_to
 from segmentation.modeling import load_checkpoint
+from segmentation.modeling.reading import read_as_trained
 
 
 class SafeCheckpointer(DetectionCheckpointer):
@@ -77,6 +79,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         else:
             check_finite(tensors, file)
             self.model.load_state_dict(tensors)
+            read_as_trained(self.model.sem_seg_head.predictor, provenance_at(file).residual, file)
 
 
 _FILE = "__file__"

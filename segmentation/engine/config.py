@@ -11,6 +11,7 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from fineclip.checkpoints.source import provenance_at
 from fineclip.checks import TEXT, Check, integer_from, list_of, real
 from fineclip.configuration.nodes import override
 from fineclip.work_dir import last_checkpoint
@@ -19,6 +20,7 @@ from segmentation.data.label_check import check_labels
 from segmentation.detectron2.config import add_cat_seg_config
 from segmentation.detectron2.head import RANDOM_WEIGHTS
 from segmentation.modeling.build import OPENAI_NAMES
+from segmentation.modeling.reading import RELEASED_RESIDUAL
 
 _RANGES: dict[str, Check] = {
     "MODEL.DEVICE": TEXT,
@@ -156,13 +158,23 @@ def check_inputs(
         raise FileNotFoundError(f"MODEL.WEIGHTS: checkpoint {weights} does not exist")
 
 
-def skip_clip_weights(cfg: CfgNode) -> None:
-    """For a model that a complete checkpoint is loaded into: its CLIP need not be fetched first.
+def prepare_for_checkpoint(cfg: CfgNode, checkpoint: str | Path) -> None:
+    """For a model that a complete checkpoint is loaded into.
+
+    Its CLIP need not be fetched first, unless the weights that the configuration names decide about
+    the activation as well; and ``CLIP_RESIDUAL: auto`` becomes what the checkpoint was trained
+    with, which the release's does not say.
 
     Args:
-        cfg: Changed in place, unless the weights it names decide about the activation as well.
+        cfg: Changed in place.
+        checkpoint: A file; of an address, nothing can be told yet.
+
+    Raises:
+        CheckpointError: It cannot be read.
     """
     head = cfg.MODEL.SEM_SEG_HEAD
+    if head.CLIP_RESIDUAL == "auto" and Path(checkpoint).is_file():
+        head.CLIP_RESIDUAL = provenance_at(checkpoint).residual or RELEASED_RESIDUAL
     name, weights = head.CLIP_PRETRAINED, head.CLIP_WEIGHTS
     # OpenAI's names have their own activation; of others, a tag may change it.
     is_tag = name not in OPENAI_NAMES and weights in open_clip.list_pretrained_tags_by_model(name)

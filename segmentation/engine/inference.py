@@ -94,7 +94,7 @@ def evaluation_classes(cfg: CfgNode, dataset_name: str) -> tuple[str, ...]:
     """
     source = cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON
     if source and len(cfg.DATASETS.TEST) == 1:
-        return load_vocabulary(source).names
+        return load_vocabulary(source).prompt_names
     return tuple(MetadataCatalog.get(dataset_name).prompt_classes)
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup, launch
 from detectron2.utils import comm
 
+from fineclip.files import write_atomically
 from fineclip.interrupts import Interrupted, noting_signals
 from fineclip.progress import print_plan
+from fineclip.weights import CONFIG_FILE
 from fineclip.work_dir import claim, clear, last_checkpoint
 from segmentation.engine.checkpointer import SafeCheckpointer
-from segmentation.engine.config import skip_clip_weights
+from segmentation.engine.config import prepare_for_checkpoint
 from segmentation.engine.console import plan_of, set_up_loggers
 from segmentation.engine.inference import evaluate
 from segmentation.engine.progress import ProgressBar
@@ -83,8 +86,9 @@ def _work(cfg: CfgNode, eval_only: bool, resume: bool, overwrite: bool) -> None:
         if overwrite:
             clear(cfg.OUTPUT_DIR, keep=(cfg.MODEL.WEIGHTS, cfg.MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS))
     comm.synchronize()
-    if cfg.MODEL.WEIGHTS or (resume and last_checkpoint(cfg.OUTPUT_DIR)):
-        skip_clip_weights(cfg)
+    checkpoint = (resume and last_checkpoint(cfg.OUTPUT_DIR)) or cfg.MODEL.WEIGHTS
+    if checkpoint:
+        prepare_for_checkpoint(cfg, checkpoint)
         # What open_clip says of random weights would mislead here.
         logging.getLogger().setLevel(logging.ERROR)
     cfg.freeze()
@@ -100,10 +104,19 @@ def _work(cfg: CfgNode, eval_only: bool, resume: bool, overwrite: bool) -> None:
     trainer = SegmentationTrainer(cfg, [ProgressBar()])
     trainer.resume_or_load(resume)
     if comm.is_main_process():
+        _pin(trainer.residual, cfg)
         if trainer.opening:
             print(trainer.opening)
         print_plan(plan_of(cfg, trainer))
     trainer.train()
+
+
+def _pin(residual: str, cfg: CfgNode) -> None:
+    """Writes the configuration of a training again, with what ``auto`` has become."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.SEM_SEG_HEAD.CLIP_RESIDUAL = residual
+    write_atomically(Path(cfg.OUTPUT_DIR) / CONFIG_FILE, cfg.dump())
 
 
 class _Arguments:

@@ -19,6 +19,7 @@ from detectron2.utils.events import EventWriter
 from torch import nn
 
 from fineclip.checkpoints import read_checkpoint
+from fineclip.checkpoints.provenance import RESIDUAL_KEY
 from fineclip.engine.continuing import RULE, changed_settings
 from fineclip.engine.resume import ResumeError
 from fineclip.interrupts import Interrupted, NotedSignal, heeding_signals, noting_signals
@@ -101,6 +102,12 @@ class SegmentationTrainer(DefaultTrainer):
     def test(cls, cfg: CfgNode, model: nn.Module) -> dict[str, dict[str, float]]:
         """See :func:`segmentation.engine.evaluate`."""
         return evaluate(cfg, model)
+
+    @property
+    def residual(self) -> str:
+        """How the model reads the dense map, where the configuration may say ``auto``."""
+        model: Any = getattr(self.model, "module", self.model)
+        return model.sem_seg_head.predictor.residual
 
     def build_hooks(self) -> list[HookBase]:
         """Timing, schedule, checkpoints, evaluation and logs, in detectron2's order."""
@@ -203,6 +210,7 @@ class SegmentationTrainer(DefaultTrainer):
             for name in section.split("."):
                 node = node[name]
             found.update(_leaves(node, section))
+        found[RESIDUAL_KEY] = self.residual
         return {**found, "SEED": self.seed, "images of DATASETS.TRAIN": self._sampler.size}
 
     def _compare(self, last: Path) -> str:

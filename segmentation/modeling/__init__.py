@@ -9,6 +9,7 @@ from segmentation.modeling.finetune import (
     parameter_groups,
 )
 from segmentation.modeling.predictor import Predictor, SegmentationHead, default_taps
+from segmentation.modeling.reading import choose_residual
 from segmentation.modeling.segmenter import Segmenter
 from segmentation.modeling.split_attention import SplitAttention, split_attention_weights
 from segmentation.modeling.windows import SlidingWindows
@@ -25,6 +26,7 @@ __all__ = [
     "apply_finetune_mode",
     "build_predictor",
     "build_segmenter",
+    "choose_residual",
     "default_taps",
     "load_checkpoint",
     "parameter_groups",

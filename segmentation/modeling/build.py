@@ -16,6 +16,13 @@ from segmentation.modeling.aggregator import CostAggregator
 from segmentation.modeling.class_text import ClassTextEncoder
 from segmentation.modeling.finetune import apply_finetune_mode
 from segmentation.modeling.predictor import Predictor, SegmentationHead
+from segmentation.modeling.reading import (
+    AskedResidual,
+    Origin,
+    choose_residual,
+    origin_of,
+    read_as_trained,
+)
 from segmentation.modeling.segmenter import Segmenter
 
 # OpenAI's names, as the reference's configurations have them. Their weights need the approximate
@@ -90,10 +97,11 @@ def build_segmenter(
     ignore_value: int = 255,
     grid: tuple[int, int] = (24, 24),
     decoder_guidance_dims: Sequence[int] = (256, 128),
+    residual: AskedResidual = "auto",
     segmenter: dict[str, Any] | None = None,
     **predictor: Any,
 ) -> Segmenter:
-    """Makes a segmenter.
+    """Makes a segmenter, and says which dense map it reads.
 
     Args:
         clip: A name of open_clip's, or OpenAI's ("ViT-B/16"), or a model.
@@ -104,6 +112,7 @@ def build_segmenter(
         ignore_value: Label of pixels without a class.
         grid: (height, width) in patches CLIP's input is resized to.
         decoder_guidance_dims: Channels of the two upsampled taps.
+        residual: Of the last block; see :func:`segmentation.modeling.choose_residual`.
         segmenter: Further arguments of :class:`segmentation.modeling.Segmenter`.
         **predictor: Arguments of :func:`build_predictor`.
 
@@ -112,11 +121,18 @@ def build_segmenter(
         FileNotFoundError: ``pretrained`` does not exist.
     """
     if isinstance(clip, str):
-        clip = create_clip(clip, pretrained)
+        clip, origin = create_clip(clip, pretrained)
     elif pretrained is not None:
         raise ValueError("pretrained goes with the name of a model, not with a model")
+    else:
+        origin = Origin("the model was given without its weights' origin", known=False)
     head = SegmentationHead(
-        build_predictor(clip, decoder_guidance_dims=decoder_guidance_dims, **predictor),
+        build_predictor(
+            clip,
+            decoder_guidance_dims=decoder_guidance_dims,
+            residual=choose_residual(residual, clip, origin),
+            **predictor,
+        ),
         train_classes=train_classes,
         test_classes=test_classes,
         ignore_value=ignore_value,
@@ -129,13 +145,18 @@ def build_segmenter(
     )
 
 
-def create_clip(name: str, pretrained: str | None = None) -> DenseCLIP:
-    """:meth:`DenseCLIP.create` that knows OpenAI's names, too."""
-    return DenseCLIP.create(OPENAI_NAMES.get(name, name), pretrained)
+def create_clip(name: str, pretrained: str | None = None) -> tuple[DenseCLIP, Origin | None]:
+    """:meth:`DenseCLIP.create` that knows OpenAI's names, too, and where weights come from."""
+    name = OPENAI_NAMES.get(name, name)
+    clip = DenseCLIP.create(name, pretrained)
+    return clip, None if pretrained is None else origin_of(name, pretrained)
 
 
 def load_checkpoint(model: Segmenter, path: str | Path) -> None:
     """Loads a whole CAT-Seg model: the release's, or one saved here, every key matching.
+
+    What the file says of the dense map that it was trained to read is what it will read; the
+    release's says nothing.
 
     Args:
         model: Filled in place. Stored attention masks, which belong to one grid, are not needed.
@@ -159,3 +180,4 @@ def load_checkpoint(model: Segmenter, path: str | Path) -> None:
     if misfit := compare(tensors, model.state_dict()):
         raise CheckpointError(f"{path} does not fit the segmenter; {misfit.describe()}")
     model.load_state_dict(tensors)
+    read_as_trained(model.sem_seg_head.predictor, source.provenance.residual, path)

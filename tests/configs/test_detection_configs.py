@@ -19,6 +19,7 @@ NAMES = [f"{d}_{t}" for d in ("ov-coco", "ov-lvis") for t in TOWERS]
 TRANSFER = {
     "coco-transfer_eva02-l-14-336": (80, 0.2),
     "objects365-transfer_eva02-l-14-336": (365, 0.3),
+    "voc2007-transfer_eva02-l-14-336": (20, 0.3),
 }
 
 

@@ -54,6 +54,7 @@ def test_grid(name):
     assert not solver.AMP.ENABLED
     assert cfg.TEST.SLIDING_WINDOW and list(cfg.TEST.POOLING_SIZES) == [1, 1]
     assert list(head.POOLING_SIZES) == [2, 2] and head.NUM_LAYERS == 2
+    assert head.CLIP_RESIDUAL == "auto"  # the weights may be named on the command line
 
 
 def test_scenes():
@@ -62,6 +63,7 @@ def test_scenes():
     model = SegmentationTrainer.build_model(cfg)
     assert model.sem_seg_head.train_classes == load_vocabulary("scenes_base").names
     assert model.clip_resolution == (128, 128)
+    assert model.sem_seg_head.predictor.residual == "own"  # from FineCLIP
     optimizer = build_optimizer(cfg, model)
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert not trained & {id(p) for p in model.sem_seg_head.predictor.clip_model.parameters()}

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tool_runs import opens_with_ten_lines_and_warns_of_nothing
+
+from fineclip.models import DenseCLIP
 
 pytest.importorskip("detectron2")
 
@@ -56,6 +59,30 @@ def test_train_evaluate_resume(run_tool, tmp_path):
     done = run(run_tool, tmp_path / "a", "--resume", options=["SOLVER.MAX_ITER", "3"])
     assert done.returncode == 0, done.stderr
     assert "resumed at step 2" in done.stdout
+
+
+def test_the_reading_of_the_start_weights_goes_along(run_tool, tmp_path):
+    """``auto`` becomes what FineCLIP was trained with, in all that a training leaves."""
+    state = DenseCLIP.create("ViT-Ti-8-scenes").state_dict()
+    settings = {"model.objectives.0.type": "SelfDistillation"}
+    start = tmp_path / "epoch_5.pth"
+    state = {f"clip.{key}": value for key, value in state.items()}
+    torch.save({"state_dict": state, "meta": {"settings": settings}}, start)
+    key = "MODEL.SEM_SEG_HEAD.CLIP_RESIDUAL"
+    weights = ["MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS", start, "DATASETS.TEST", "()"]
+    out = tmp_path / "out"
+    done = run(run_tool, out, options=[*weights, key, "auto", "SOLVER.MAX_ITER", "1"])
+    assert done.returncode == 0, done.stderr
+    assert "with each token's own residual" in done.stdout
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["MODEL"]["SEM_SEG_HEAD"]["CLIP_RESIDUAL"] == "own"
+    saved = torch.load(out / "model_final.pth", weights_only=True)
+    assert saved["trainer"]["settings"][key] == "own"
+    # Where neither a start nor a setting says it, the checkpoint does.
+    options = [*weights, "MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS", "none", key, "auto"]
+    done = run(run_tool, out, "--resume", options=options)
+    assert done.returncode == 0, done.stderr
+    assert "settings changed since: SOLVER.MAX_ITER 1 -> 2" in done.stdout
 
 
 def test_two_processes(run_tool, tmp_path, monkeypatch):

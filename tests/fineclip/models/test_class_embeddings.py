@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from fineclip.models.class_embeddings import build_class_embeddings
+from fineclip.models.class_embeddings import build_class_embeddings, resolve_class_embeddings
+from fineclip.text import as_vocabulary
 
 
 class LetterCounts:
@@ -66,6 +67,15 @@ def test_synonyms_of_a_class_are_averaged():
     )  # (1, 1) and (3, 0), each of unit length, then their mean
     mean = torch.tensor([1 + 0.5**0.5, 0.5**0.5])
     assert torch.allclose(embeddings, torch.stack([mean / mean.norm(), torch.tensor([1.0, 0.0])]))
+
+
+def test_prompts_may_say_other_than_the_name():
+    vocabulary = as_vocabulary(["bbb", {"name": "n01", "prompt": "aaab"}])
+    found = resolve_class_embeddings(
+        vocabulary, clip=LetterCounts(), templates=lambda name: [name], cache=False
+    )
+    assert found.names == ("bbb", "n01")
+    assert torch.allclose(found.embeddings, torch.tensor([[1.0, 0.0], [0.8, 0.6]]))
 
 
 def test_progress_counts_prompts():

@@ -65,6 +65,23 @@ def test_catseg_takes_the_name_byte_for_byte():
     assert TEMPLATES["catseg"]("Bed ") == ["A photo of a Bed  in the scene"]
 
 
+def test_catseg_s_choice_of_imagenet_s_prompts():
+    chosen = TEMPLATES["imagenet_select"]("Bed ")
+    assert chosen == [
+        "itap of a Bed .",
+        "a bad photo of the Bed .",
+        "a origami Bed .",
+        "a photo of the large Bed .",
+        "a Bed  in a video game.",
+        "art of the Bed .",
+        "a photo of the small Bed .",
+        "A photo of a Bed  in the scene",
+    ]
+    # All but CAT-Seg's own sentence are among ImageNet's 80.
+    chosen, known = TEMPLATES["imagenet_select"]("cat"), set(TEMPLATES["imagenet"]("cat"))
+    assert [prompt for prompt in chosen if prompt not in known] == TEMPLATES["catseg"]("cat")
+
+
 def test_plain():
     assert TEMPLATES["plain"]("apple") == ["an apple"]
 

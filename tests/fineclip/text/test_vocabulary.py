@@ -25,12 +25,37 @@ COUNTS = {
     "scenes_base": 30,
     "scenes_things": 36,
     "voc20": 20,
+    "voc2007": 20,
     "voc20b": 59,
 }
 
 
 def test_every_vocabulary_has_its_published_number_of_classes():
     assert {name: len(load_vocabulary(name)) for name in known_vocabularies()} == COUNTS
+
+
+def test_what_goes_into_prompts_may_differ_from_the_name():
+    """Annotations are matched by names, published numbers were made with these prompts."""
+    differing = {
+        name: {c.name: c.prompt for c in load_vocabulary(name).categories if c.prompt}
+        for name in known_vocabularies()
+    }
+    assert {name: pairs for name, pairs in differing.items() if pairs} == {
+        "objects365v1": {"hamimelon": "hami melon"},
+        "voc2007": {
+            "diningtable": "dining table",
+            "pottedplant": "potted plant",
+            "tvmonitor": "tv monitor",
+        },
+    }
+    vocabulary = as_vocabulary(["owl", {"name": "n01", "prompt": "barn owl"}])
+    assert vocabulary.names == ("owl", "n01")
+    assert vocabulary.prompt_names == ("owl", "barn owl")
+    assert vocabulary.synonyms == (("owl",), ("barn owl",))
+    with pytest.raises(ValueError, match=r"\[0\]: 'prompt' must be a non-empty string, got ''"):
+        as_vocabulary([{"name": "n01", "prompt": ""}])
+    with pytest.raises(ValueError, match="are both 'owl'"):
+        as_vocabulary(["owl", {"name": "n01", "prompt": "owl"}])
 
 
 def test_coco_panoptic_has_80_things_and_53_stuff_classes_in_ascending_id():

@@ -10,7 +10,7 @@ from PIL import Image
 
 from segmentation.data import register_datasets
 from segmentation.engine import check_inputs, evaluate, load_config, summary_table
-from segmentation.engine.config import skip_clip_weights
+from segmentation.engine.config import prepare_for_checkpoint
 from segmentation.engine.inference import evaluation_classes as classes_of
 from segmentation.engine.trainer import SegmentationTrainer
 
@@ -177,7 +177,7 @@ def test_clip_need_not_be_read_where_a_checkpoint_holds_it(make_config, name, so
     cfg = make_config()
     cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED = name
     cfg.MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS = source
-    skip_clip_weights(cfg)
+    prepare_for_checkpoint(cfg, "none.pth")
     left = "none" if skipped else source
     assert left == cfg.MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS
 

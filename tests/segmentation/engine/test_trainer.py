@@ -250,6 +250,12 @@ def test_weights_to_start_from(make_config, tmp_path):
     assert second.start_iter == 0
     for key, value in first.model.state_dict().items():
         assert torch.equal(second.model.state_dict()[key], value), key
+    # It is read as it was trained, and says so of itself, whatever is set.
+    options += ["MODEL.SEM_SEG_HEAD.CLIP_RESIDUAL", "class_token"]
+    third = SegmentationTrainer(make_config(*options, out="c"))
+    third.resume_or_load(resume=True)
+    assert third.residual == "own"
+    assert third.state_dict()["settings"]["MODEL.SEM_SEG_HEAD.CLIP_RESIDUAL"] == "own"
 
 
 def test_order_of_samples():
