@@ -100,9 +100,8 @@ def choose_residual(
         known = ", ".join(get_args(AskedResidual))
         raise ValueError(f"{RESIDUAL_KEY}: unknown residual {asked!r}; known: {known}")
     trained = origin.residual if origin else None
-    possible = (
-        getattr(clip.trunk, "num_prefix_tokens", 1) > 0
-    )  # what has no tokens is refused later
+    # A tower without tokens is refused later, by the predictor.
+    possible = getattr(clip.trunk, "num_prefix_tokens", 1) > 0
     chosen = (trained or (RELEASED_RESIDUAL if possible else "own")) if asked == "auto" else asked
     if origin is None:
         return chosen

@@ -187,6 +187,14 @@ def test_metric_takes_the_vocabulary_of_the_data_set():
     assert metric.vocabulary is THINGS
 
 
+def test_metric_embeds_what_goes_into_prompts():
+    named = Category("n01", 1, isthing=True, prompt="cat")
+    metric = BoxClassificationMetric(Vocabulary("toy", (named, THINGS.categories[1])), "photo")
+    metric.prepare(OneHot())
+    metric.process({"skipped": []}, [sample(1, [[1.0, 0.0], [0.0, 1.0]], [0, 1])])
+    assert metric.evaluate(size=1)["box_top1"] == pytest.approx(100.0)
+
+
 def test_metric_without_regions():
     metric = BoxClassificationMetric(THINGS)
     metric.prepare(OneHot())

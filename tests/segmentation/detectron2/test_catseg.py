@@ -27,7 +27,7 @@ def config(tmp_path, **head):
     cfg.merge_from_list([x for k, v in resolved.items() if v is not None for x in (k, v)])
     cfg.MODEL.DEVICE = "cpu"
     names = tmp_path / "names.json"
-    names.write_text(json.dumps(["cat", "dog", "grass, lawn"]))
+    names.write_text(json.dumps(["cat", {"name": "n02", "prompt": "dog"}, "grass, lawn"]))
     small = {
         "TRAIN_CLASS_JSON": str(names),
         "TEST_CLASS_JSON": "voc20",
@@ -80,6 +80,7 @@ def test_registered():
 def test_training_and_inference(tmp_path):
     model = build_model(config(tmp_path))
     assert isinstance(model, CATSeg)
+    assert model.sem_seg_head.train_classes == ("cat", "dog", "grass, lawn")
     assert model.clip_resolution == (64, 80)
     batch = inputs()
     losses = model(batch)
