@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from fineclip.checks import error_line
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _IMPATIENT_SECONDS = 2  # torchrun passes on what its processes got from the terminal already
 
@@ -57,7 +59,7 @@ def run_command(main: Callable[[], int]) -> int:
         print(stop if str(stop) else "interrupted", file=sys.stderr)
         return getattr(stop, "code", 128 + signal.SIGINT)
     except OSError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {error_line(error)}", file=sys.stderr)
         return 2
 
 

@@ -191,10 +191,11 @@ def add_images_and_names(parser: argparse.ArgumentParser) -> None:
 
 
 def check_out_file(file: Path | None, option: str = "--out") -> None:
-    """Checks that the folder of a file to write exists, before hours are spent on its content.
+    """Checks that a file can be written, before hours are spent on its content.
 
     Raises:
-        FileNotFoundError: It does not.
+        FileNotFoundError: Its folder does not exist.
+        PermissionError: The folder may not be written to.
         IsADirectoryError: The file is a folder.
     """
     if file is None:
@@ -203,6 +204,8 @@ def check_out_file(file: Path | None, option: str = "--out") -> None:
         raise IsADirectoryError(f"{option}: {file} is a folder; name a file in it")
     if not file.resolve().parent.is_dir():
         raise FileNotFoundError(f"{option}: folder {file.resolve().parent} does not exist")
+    if not os.access(file.resolve().parent, os.W_OK):
+        raise PermissionError(f"{option}: folder {file.resolve().parent} may not be written to")
 
 
 def add_experiment(parser: argparse.ArgumentParser, work_dir: Path) -> None:

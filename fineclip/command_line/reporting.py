@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from fineclip.checks import error_line
 from fineclip.quiet import mute_noise
 
 
@@ -17,7 +18,7 @@ def report_error(error: Exception | str) -> int:
     Returns:
         The exit code for it, 2.
     """
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {error_line(error)}", file=sys.stderr)
     return 2
 
 

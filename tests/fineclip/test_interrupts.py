@@ -27,7 +27,7 @@ def test_what_cannot_be_written_is_one_line(capsys):
         raise OSError(28, "No space left on device", "out/epoch_1.pth")
 
     assert run_command(main) == 2
-    line = "error: [Errno 28] No space left on device: 'out/epoch_1.pth'\n"
+    line = "error: out/epoch_1.pth: No space left on device; make room, or choose another place\n"
     assert capsys.readouterr().err == line
     assert run_command(lambda: 7) == 7
 
