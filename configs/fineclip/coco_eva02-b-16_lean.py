@@ -4,8 +4,8 @@ Crops are smaller than the images, and fewer boxes are drawn, large ones rather
 (docs/performance.md). All else is coco_eva02-b-16.py, the release's.
 Command: torchrun --nproc-per-node 8 tools/train.py configs/fineclip/coco_eva02-b-16_lean.py
     --launcher pytorch --amp --cfg-options data_root=data/coco
-No published figure belongs to this file. The settings were compared on scenes, with
-configs/ablation/lean.py. Not measured here: no GPU, no COCO.
+No published figure belongs to this file. configs/ablation/lean.py compares such settings on scenes.
+Not measured here: no GPU, no COCO.
 """
 
 _base_ = "coco_eva02-b-16.py"

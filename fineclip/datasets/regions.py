@@ -129,6 +129,7 @@ class BoxRegions:
             weights = areas if self.draw_by == "area" else np.sqrt(areas)
             # Of exponential waiting times with these rates, the shortest is that of a box with a
             # probability proportional to its rate; the others wait on as if nothing had happened.
+            # In float32 a box may have no area at all: it waits longest.
             order = (rng.exponential(size=len(boxes)) / np.maximum(weights, 1e-12)).argsort()
         chosen = torch.from_numpy(order[: self.max_boxes])
         return boxes[chosen], chosen
