@@ -53,6 +53,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--image-size", type=positive, metavar="PX", help="side of images (default: the model's)"
     )
     parser.add_argument(
+        "--crop-size", type=positive, metavar="PX", help="side of crops (default: the images')"
+    )
+    parser.add_argument(
         "--modes",
         default="plain,chunked,padded",
         metavar="M,M,...",
@@ -130,6 +133,7 @@ def main(argv: list[str] | None = None) -> int:
             boxes=args.boxes,
             filled=args.filled,
             image_size=args.image_size,
+            crop_size=args.crop_size,
             trainable=("image", "logit_scale", *(["text"] if args.train_text else [])),
             amp=args.amp,
             device=str(usable_device(args.device)),

@@ -121,19 +121,18 @@ def check_sizes(config: Config, patch: int | None) -> None:
     for path, dataset in sections(config._cfg_dict.to_dict()):
         if patch is None or path[-1] != "dataset":
             continue
-        keys = ["transform", "images.transform", "views.global", "views.local"]
+        keys = ["transform.size", "images.transform.size", "views.global_size", "views.local_size"]
         if "crops" in dataset.get("fields", ("crops",)):
-            keys.append("images.crop_transform")
+            keys += ["images.crop_transform.size", "images.crop_patch"]
         for key in keys:
-            key += "_size" if key.startswith("views") else ".size"
             size: Any = dataset
             for name in key.split("."):
                 size = size.get(name) if isinstance(size, Mapping) else None
             if isinstance(size, int) and size % patch:
                 raise ValueError(
                     f"config {config.filename}: {'.'.join(path)}.{key} is {size}, no multiple of "
-                    f"the model's patch, {patch} x {patch} pixels: change image_size, crop_size or "
-                    "local_size"
+                    f"the model's patch, {patch} x {patch} pixels: change image_size, crop_size, "
+                    "crop_patch or local_size"
                 )
 
 

@@ -12,6 +12,7 @@ from fineclip.datasets.region_text_batch import RegionTextBatch, collate_region_
 from fineclip.datasets.regions import BoxRegions
 from fineclip.datasets.retrieval import RetrievalDataset
 from fineclip.datasets.samplers import EpochSampler, ShardSampler
+from fineclip.datasets.shaped_crops import ShapedCrops
 from fineclip.datasets.shards import Shards
 from fineclip.datasets.transforms import ImageTransform
 
@@ -28,6 +29,7 @@ __all__ = [
     "RegionTextBatch",
     "RegionTextDataset",
     "RetrievalDataset",
+    "ShapedCrops",
     "ShardSampler",
     "Shards",
     "box_regions",

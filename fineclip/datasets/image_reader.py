@@ -9,7 +9,8 @@ from torch import Tensor
 
 from fineclip.datasets.decoding import Backend, DecodedImage, decode_image, safe_reduction
 from fineclip.datasets.resampling import stack_images
-from fineclip.datasets.transforms import ImageTransform, as_transform
+from fineclip.datasets.shaped_crops import ShapedCrops
+from fineclip.datasets.transforms import AspectTransform, ImageTransform, as_transform
 
 Boxes = Sequence[Sequence[float]]
 
@@ -20,6 +21,9 @@ class ImageReader:
     Args:
         transform: Geometry of the image, an :class:`ImageTransform` or its arguments.
         crop_transform: Geometry of the crops, by default that of the image.
+        crop_patch: Side of a patch in pixels: crops are not squeezed into the square of
+            ``crop_transform`` but keep about their own aspect ratio, for no more patches
+            (:class:`AspectTransform`). None: squares.
         backend: "pil" resizes with Pillow, as the release does. "tensor" decodes into tensors and
             resizes with torch, which loads over twice as many images per second (3.7 times as
             many as the release's way, tools/benchmark_loading.py); draws are the same, pixels
@@ -31,7 +35,8 @@ class ImageReader:
             up to 38 (bilinear, 224 pixels).
 
     Raises:
-        ValueError: There is no such backend, or a transform is malformed.
+        ValueError: There is no such backend, a transform is malformed, or crops of their own
+            aspect ratio are to be padded.
     """
 
     def __init__(
@@ -39,13 +44,22 @@ class ImageReader:
         *,
         transform: ImageTransform | Mapping[str, Any],
         crop_transform: ImageTransform | Mapping[str, Any] | None = None,
+        crop_patch: int | None = None,
         backend: Backend = "pil",
         reduced_decoding: bool = True,
     ) -> None:
         if backend not in get_args(Backend):
             raise ValueError(f"backend must be 'pil' or 'tensor', got {backend!r}")
         self.transform = as_transform(transform)
-        self.crop_transform = as_transform(crop_transform or transform)
+        square = as_transform(crop_transform or transform)
+        self.crop_transform: ImageTransform | AspectTransform = square
+        if crop_patch is not None:
+            if square.resize != "squash":
+                raise ValueError(
+                    f"crop_patch={crop_patch} is for crops that are squashed, and crop_transform "
+                    f"pads them: set its resize to 'squash', not {square.resize!r}"
+                )
+            self.crop_transform = AspectTransform(square.size, crop_patch, square.interpolation)
         self.backend = backend
         self.reduced_decoding = reduced_decoding
 
@@ -81,8 +95,13 @@ class ImageReader:
         """The image as (1, 3, H, W) uint8; (0, 3, H, W) for None."""
         return self.transform.none() if image is None else stack_images([self.transform(image)])
 
-    def crops(self, image: DecodedImage | None, boxes: Boxes) -> Tensor:
-        """Crops of the image at (n, 4) xyxy pixels, as (n, 3, H, W) uint8; none for None."""
-        if image is None or not len(boxes):
-            return self.crop_transform.none()
-        return stack_images([self.crop_transform(image, box) for box in boxes])
+    def crops(self, image: DecodedImage | None, boxes: Boxes) -> Tensor | ShapedCrops:
+        """Crops of the image at (n, 4) xyxy pixels, uint8; none for None.
+
+        Returns:
+            (n, 3, H, W), or with ``crop_patch`` crops of several shapes.
+        """
+        crops = [] if image is None else [self.crop_transform(image, box) for box in boxes]
+        if isinstance(self.crop_transform, AspectTransform):
+            return ShapedCrops.of(crops, self.crop_transform.shapes)
+        return stack_images(crops) if crops else self.crop_transform.none()

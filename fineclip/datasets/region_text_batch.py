@@ -8,6 +8,7 @@ from typing import Literal, TypedDict, cast, get_args
 import torch
 from torch import Tensor
 
+from fineclip.datasets.shaped_crops import ShapedCrops
 from fineclip.registry import FUNCTIONS
 
 
@@ -19,7 +20,7 @@ class RegionTextBatch(TypedDict, total=False):
         texts: (B, T) int64 caption tokens.
         boxes: (R, 4) float32 xyxy normalised to [0, 1] of the input.
         region_image: (R,) int64 image index of each region.
-        crops: (R, 3, s, s) uint8.
+        crops: (R, 3, s, s) uint8, or R of several shapes.
         region_texts: (R, T) int64 region caption tokens.
         region_labels: (R,) int64 category of each region, -1 for none.
         global_views: (B, V_t, 3, G, G) uint8.
@@ -31,7 +32,7 @@ class RegionTextBatch(TypedDict, total=False):
     texts: Tensor
     boxes: Tensor
     region_image: Tensor
-    crops: Tensor
+    crops: Tensor | ShapedCrops
     region_texts: Tensor
     region_labels: Tensor
     global_views: Tensor
@@ -43,7 +44,6 @@ _Rows = Literal[
     "images",
     "texts",
     "boxes",
-    "crops",
     "region_texts",
     "region_labels",
     "global_views",
@@ -63,9 +63,13 @@ def collate_region_text(samples: Sequence[RegionTextBatch]) -> RegionTextBatch:
     batch: RegionTextBatch = {"skipped": [item for s in samples for item in s["skipped"]]}
     for name in _ROWS:
         if name in samples[0]:
-            parts = [sample[name] for sample in samples]
-            # An empty tensor among them could decide on the memory format of all.
-            batch[name] = torch.cat([part for part in parts if len(part)] or parts[:1])
+            batch[name] = _joined([sample[name] for sample in samples])
+    if "crops" in samples[0]:
+        crops = [sample["crops"] for sample in samples]
+        if isinstance(crops[0], ShapedCrops):
+            batch["crops"] = ShapedCrops.joined(cast(list[ShapedCrops], crops))
+        else:
+            batch["crops"] = _joined(cast(list[Tensor], crops))
     if "region_image" in samples[0]:
         shift, rows = 0, []
         for sample in samples:
@@ -73,3 +77,8 @@ def collate_region_text(samples: Sequence[RegionTextBatch]) -> RegionTextBatch:
             shift += len(sample["images"])
         batch["region_image"] = torch.cat(rows)
     return batch
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    # An empty tensor among them could decide on the memory format of all.
+    return torch.cat([part for part in parts if len(part)] or parts[:1])

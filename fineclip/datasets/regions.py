@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fineclip.checks import integer_from, real
+from fineclip.checks import integer_from, one_of, real
 from fineclip.datasets.region_source import ImageRecord
 from fineclip.registry import DATA_PARTS
+
+DrawBy = Literal["uniform", "area", "sqrt_area"]
+"""What the probability of drawing a box is proportional to."""
 
 
 class Region(NamedTuple):
@@ -74,6 +77,9 @@ class BoxRegions:
             of the annotation file, -1 for boxes without one. The pretrainer's vocabulary has to
             list the same categories in the same order, as the file itself does.
         crop_scale: Factor on box width and height for the crop (CLIPSelf, sec. 3.2: 1.5).
+        draw_by: Which boxes are drawn where there are more than ``max_boxes``. "uniform": each as
+            likely. "area", "sqrt_area": one after another, each with a probability proportional
+            to its area as cut to the image, or to the root of it, among those that are left.
 
     Raises:
         ValueError: ``category_caption`` is no such template, or a number makes no sense.
@@ -91,6 +97,7 @@ class BoxRegions:
         category_caption: str = "a photo of a {}",
         labels: bool = False,
         crop_scale: float = 1.5,
+        draw_by: DrawBy = "uniform",
     ) -> None:
         if category_caption.count("{}") != 1:
             raise ValueError(f"category_caption needs one {{}}, got {category_caption!r}")
@@ -105,12 +112,26 @@ class BoxRegions:
         self.category_caption = category_caption
         self.labels = labels
         self.crop_scale = crop_scale
+        one_of(*get_args(DrawBy)).require(draw_by, "draw_by")
+        self.draw_by = draw_by
 
     def draw(
         self, boxes: Tensor, width: int, height: int, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        """At most ``max_boxes`` of the boxes, in random order; see :class:`Regions`."""
-        chosen = torch.from_numpy(rng.permutation(len(boxes))[: self.max_boxes])
+        """At most ``max_boxes`` of the boxes, in random order; see :class:`Regions`.
+
+        Of one ``rng``, fewer boxes are among the more.
+        """
+        if self.draw_by == "uniform":
+            order = rng.permutation(len(boxes))
+        else:
+            areas = (boxes[:, 2:] - boxes[:, :2]).double().prod(dim=1).numpy()
+            weights = areas if self.draw_by == "area" else np.sqrt(areas)
+            # Of exponential waiting times with these rates, the shortest is that of a box with a
+            # probability proportional to its rate; the others wait on as if nothing had happened.
+            # In float32 a box may have no area at all: it waits longest.
+            order = (rng.exponential(size=len(boxes)) / np.maximum(weights, 1e-12)).argsort()
+        chosen = torch.from_numpy(order[: self.max_boxes])
         return boxes[chosen], chosen
 
     def usable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -84,12 +85,7 @@ class ImageTransform:
         image = DecodedImage.of(image)
         box = (0, 0, image.width, image.height) if box is None else box
         left, top, width, height = self._placement(box[2] - box[0], box[3] - box[1])
-        x0, y0, x1, y1 = (value / image.reduction for value in box)
-        part, size = (x0, y0, x1, y1), (width, height)
-        if isinstance(image.pixels, Tensor):
-            resized = resize_tensor(image.pixels, part, size, self.interpolation)
-        else:
-            resized = resize_pil(image.pixels, part, size, self.interpolation)
+        resized = _resized(image, box, (width, height), self.interpolation)
         if (width, height) == (self.size, self.size):
             return resized
         canvas = resized.new_zeros(3, self.size, self.size)
@@ -117,6 +113,76 @@ class ImageTransform:
         scale = boxes.new_tensor([new_width / width, new_height / height] * 2, dtype=torch.float32)
         offset = boxes.new_tensor([left, top] * 2, dtype=torch.float32)
         return (boxes.float() * scale + offset) / self.size
+
+
+class AspectTransform:
+    """Resizes parts of an image to near their own aspect ratio, for no more patches than a square.
+
+    Of a few shapes, seven where the square has room for them, each part gets the one whose aspect
+    ratio is nearest to its own. Parts of one shape make one tensor, so attention needs no mask.
+
+    Args:
+        size: Side in pixels of the square whose number of patches no shape exceeds.
+        patch: Side of a patch in pixels, which all sides are multiples of.
+        interpolation: As in :class:`ImageTransform`.
+
+    Raises:
+        ValueError: Unknown ``interpolation``, or ``size`` is no multiple of ``patch``.
+    """
+
+    def __init__(self, size: int, patch: int, interpolation: str = "bilinear") -> None:
+        one_of(*sorted(FILTERS)).require(interpolation, "interpolation")
+        integer_from(1).require(patch, "patch")
+        integer_from(1).require(size, "size")
+        if size % patch:
+            raise ValueError(f"size of crops is {size}, no multiple of the patch of {patch} pixels")
+        self.size = size
+        self.interpolation = interpolation
+        self.shapes = [
+            (rows * patch, columns * patch) for rows, columns in aspect_grids(size // patch)
+        ]
+
+    def shape(self, width: float, height: float) -> tuple[int, int]:
+        """(h, w) in pixels of what becomes of a part of this width and height."""
+        ratio = math.log(width / height)
+        return min(self.shapes, key=lambda shape: abs(math.log(shape[1] / shape[0]) - ratio))
+
+    def shrink(self, width: float, height: float) -> float:
+        """As :meth:`ImageTransform.shrink`."""
+        new_height, new_width = self.shape(width, height)
+        return min(width / new_width, height / new_height)
+
+    def __call__(self, image: DecodedImage, box: Sequence[float]) -> Tensor:
+        """A part of an image, as :class:`ImageTransform` makes it, in its :meth:`shape`."""
+        height, width = self.shape(box[2] - box[0], box[3] - box[1])
+        return _resized(image, box, (width, height), self.interpolation)
+
+
+def aspect_grids(side: int) -> list[tuple[int, int]]:
+    """Grids of up to ``side`` x ``side`` patches whose aspect ratios are some 1.5 times apart.
+
+    Args:
+        side: Patches along a side of the square.
+
+    Returns:
+        (rows, columns), those with most patches first; 7 at most, from about 1 : 3 to 3 : 1.
+    """
+    grids = set()
+    for ratio in (1.0, 1.5, 1.5**2, 1.5**3):
+        short = max(1, round(side / math.sqrt(ratio)))
+        long = side * side // short
+        grids |= {(short, long), (long, short)}
+    return sorted(grids, key=lambda grid: (-grid[0] * grid[1], grid))
+
+
+def _resized(
+    image: DecodedImage, box: Sequence[float], size: tuple[int, int], interpolation: str
+) -> Tensor:
+    """A box, in pixels of the image in full size, resized to (width, height)."""
+    x0, y0, x1, y1 = (value / image.reduction for value in box)
+    if isinstance(image.pixels, Tensor):
+        return resize_tensor(image.pixels, (x0, y0, x1, y1), size, interpolation)
+    return resize_pil(image.pixels, (x0, y0, x1, y1), size, interpolation)
 
 
 def as_transform(transform: ImageTransform | Mapping[str, Any]) -> ImageTransform:

@@ -46,7 +46,8 @@ class StepSettings:
         batch: Images.
         boxes: Box slots per image.
         filled: Share of the slots that hold a box.
-        image_size: Side of images and crops in pixels; None: the model's own.
+        image_size: Side of images in pixels; None: the model's own.
+        crop_size: Side of crops in pixels; None: that of the images.
         trainable: Parts that train, see :class:`fineclip.pretraining.FineCLIPPretrainer`.
         amp: "bf16" or "fp16" autocast; None: float32.
         device: A torch device.
@@ -64,6 +65,7 @@ class StepSettings:
     boxes: int
     filled: float = 1.0
     image_size: int | None = None
+    crop_size: int | None = None
     trainable: tuple[str, ...] = ("image", "logit_scale")
     amp: str | None = None
     device: str = "cpu"
@@ -77,13 +79,14 @@ class StepSettings:
 def make_batch(clip: DenseCLIP, step: StepSettings, seed: int = 0) -> dict[str, Tensor]:
     """A random batch with as many boxes per image as the step fills of its slots."""
     generator = torch.Generator().manual_seed(seed)
-    height, width = (step.image_size,) * 2 if step.image_size else clip.image_size
+    image = (step.image_size,) * 2 if step.image_size else clip.image_size
+    crop = (step.crop_size,) * 2 if step.crop_size else image
     per_image = round(step.boxes * step.filled)
     regions = step.batch * per_image
     low = torch.rand(regions, 2, generator=generator) * 0.5
 
-    def pixels(rows: int) -> Tensor:
-        return torch.randn(rows, 3, height, width, generator=generator)
+    def pixels(rows: int, size: tuple[int, int]) -> Tensor:
+        return torch.randn(rows, 3, *size, generator=generator)
 
     def texts(rows: int, shortest: int, longest: int) -> Tensor:
         tokens = torch.zeros(rows, clip.context_length, dtype=torch.int64)
@@ -97,11 +100,11 @@ def make_batch(clip: DenseCLIP, step: StepSettings, seed: int = 0) -> dict[str, 
         return tokens
 
     batch = {
-        "images": pixels(step.batch),
+        "images": pixels(step.batch, image),
         "texts": texts(step.batch, *_CAPTION_TOKENS),
         "boxes": torch.cat([low, low + 0.4], dim=1),
         "region_image": torch.arange(step.batch).repeat_interleave(per_image),
-        "crops": pixels(regions),
+        "crops": pixels(regions, crop),
         "region_texts": texts(regions, *_REGION_CAPTION_TOKENS),
     }
     return {name: rows.to(step.device) for name, rows in batch.items()}

@@ -128,9 +128,10 @@ def write_ablation(
 def plot_ablation(
     rows: Sequence[Mapping[str, Any]], out: str | Path, metrics: Mapping[str, str] = TABLE
 ) -> None:
-    """Draws the first metric of all rows, and the first of either half against each other.
+    """Draws the first metric of all rows, alone and against two others.
 
-    Those are box Top1, and box Top1 against image-to-text retrieval.
+    Those are box Top1, against image-to-text retrieval (the first metric of the second half) and
+    against what it costs; a row without costs is no point of the latter.
 
     Args:
         rows: Rows of :func:`summarize_row`, at least one.
@@ -139,30 +140,35 @@ def plot_ablation(
     """
     keys, titles = list(metrics), list(metrics.values())
     first, other = keys[0], keys[len(keys) // 2]
-    figure = _new_figure(11, 4.5)
-    bars, points = figure.subplots(1, 2)
-    names = [row["name"] for row in rows]
-    colors = [f"C{index % 10}" for index in range(len(rows))]
+    figure = _new_figure(16, 4.5)
+    bars, retrieval, cost = figure.subplots(1, 3)
     bars.barh(
-        names,
+        [row["name"] for row in rows],
         [row[first]["mean"] for row in rows],
         xerr=[row[first]["std"] or 0 for row in rows],
-        color=colors,
+        color=[f"C{index % 10}" for index in range(len(rows))],
     )
     bars.invert_yaxis()  # the table's order from the top
     bars.set(xlabel=f"{titles[0]} (%)")
+    _draw_points(retrieval, rows, first, other)
+    retrieval.set(xlabel=f"{titles[0]} (%)", ylabel=f"{metrics[other]} (%)")
+    _draw_points(cost, rows, "seconds_per_epoch", first)
+    cost.set(xlabel="s / epoch", ylabel=f"{titles[0]} (%)")
+    _save(figure, out, (bars, retrieval, cost))
+
+
+def _draw_points(axis: Any, rows: Sequence[Mapping[str, Any]], x: str, y: str) -> None:
+    """A labelled point for each row that has both values."""
     # Rows that are one training under several names share a point, and so its label.
     labels: dict[tuple[float, float], list[int]] = {}
     for index, row in enumerate(rows):
-        place = (row[first]["mean"], row[other]["mean"])
-        labels.setdefault(place, []).append(index)
+        if row[x]["mean"] is not None:
+            labels.setdefault((row[x]["mean"], row[y]["mean"]), []).append(index)
     for place, indices in labels.items():
-        points.plot(*place, "o", color=colors[indices[0]])
-        label = ", ".join(names[index] for index in indices)
-        points.annotate(label, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
-    points.margins(0.15)
-    points.set(xlabel=f"{titles[0]} (%)", ylabel=f"{metrics[other]} (%)")
-    _save(figure, out, (bars, points))
+        axis.plot(*place, "o", color=f"C{indices[0] % 10}")
+        label = ", ".join(rows[index]["name"] for index in indices)
+        axis.annotate(label, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axis.margins(0.15)
 
 
 def plot_losses(runs: Mapping[str, Path], losses: Mapping[str, str], out: str | Path) -> None:

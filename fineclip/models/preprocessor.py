@@ -45,7 +45,14 @@ class CLIPPreprocessor(BaseDataPreprocessor):
         return {key: self._normalized(value) for key, value in batch.items()}
 
     def _normalized(self, value: Any) -> Any:
-        """(..., 3, H, W) uint8 -> float32, normalised; all else as it is."""
+        """(..., 3, H, W) uint8 -> float32, normalised, also in named tuples and lists.
+
+        All else stays as it is.
+        """
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(self._normalized, value))
+        if isinstance(value, list):
+            return [self._normalized(item) for item in value]
         if not isinstance(value, Tensor) or value.dtype != torch.uint8:
             return value
         # In place: nothing but the one float copy is made.

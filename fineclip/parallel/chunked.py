@@ -103,9 +103,23 @@ class EncodeJob:
         return self.function(*inputs)
 
 
-def slices(rows: Tensor) -> Callable[[int, int], tuple[Tensor, ...]]:
-    """The ``inputs`` of a job that reads one tensor."""
-    return lambda start, end: (rows[start:end],)
+def slices(*groups: Tensor) -> Callable[[int, int], tuple[Tensor, ...]]:
+    """The ``inputs`` of a job whose rows are those of some tensors, one after another.
+
+    All rows are all tensors; a part of them is of those tensors alone that have some.
+    """
+    starts = [0, *itertools.accumulate(map(len, groups))]
+
+    def inputs(start: int, end: int) -> tuple[Tensor, ...]:
+        if (start, end) == (0, starts[-1]):
+            return groups
+        parts = [
+            group[max(start - first, 0) : max(end - first, 0)]
+            for group, first in zip(groups, starts, strict=False)
+        ]
+        return tuple(part for part in parts if len(part)) or tuple(parts[:1])
+
+    return inputs
 
 
 @dataclass

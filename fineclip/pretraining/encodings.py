@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cache, partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fineclip.datasets import ShapedCrops
 from fineclip.embeddings import FIELDS
 from fineclip.models.dense_clip import DenseCLIP
 from fineclip.models.pooling import pool_boxes
@@ -180,12 +182,12 @@ def _with_their_regions(
 def crop_jobs(
     clip: DenseCLIP,
     teacher: FrozenTeacher | None,
-    batch: Mapping[str, Tensor],
+    batch: Mapping[str, Any],
     wanted: Collection[str],
     *,
     trains: bool,
 ) -> Iterator[EncodeJob]:
-    """Crops by the model and by its frozen teacher.
+    """Crops by the model and by its frozen teacher, those of one shape at a time.
 
     Args:
         clip: Makes ``crop``.
@@ -199,14 +201,22 @@ def crop_jobs(
         encoders["teacher_crop"] = teacher.encode_crops
     for field, encode in encoders.items():
         if field in wanted:
-            yield EncodeJob(
-                "crops",
-                (field,),
-                lambda crops, encode=encode: (encode(crops),),
-                len(batch["crops"]),
-                slices(batch["crops"]),
-                trains and field == "crop",
-            )
+            yield _crop_job(field, encode, batch["crops"], trains=trains and field == "crop")
+
+
+def _crop_job(
+    field: str, encode: Callable[[Tensor], Tensor], crops: Tensor | ShapedCrops, *, trains: bool
+) -> EncodeJob:
+    groups, places = crops if isinstance(crops, ShapedCrops) else ([crops], None)
+    return EncodeJob(
+        "crops",
+        (field,),
+        lambda *groups: (torch.cat([encode(group) for group in groups]),),
+        sum(map(len, groups)),
+        slices(*groups),
+        trains,
+        finish=None if places is None else lambda outputs: (outputs[0][places],),
+    )
 
 
 def view_jobs(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fineclip.datasets import ShapedCrops
 from fineclip.models import build_class_embeddings
 from fineclip.models.dense_clip import DenseCLIP
 from fineclip.objectives import pseudo_labels
@@ -92,12 +93,15 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def label_regions(
-        self, crops: Tensor | None, labels: Tensor | None, teacher_crop: Tensor | None = None
+        self,
+        crops: Tensor | ShapedCrops | None,
+        labels: Tensor | None,
+        teacher_crop: Tensor | None = None,
     ) -> Tensor | None:
         """Labels regions that have no label with the category nearest to their crop.
 
         Args:
-            crops: (R, 3, h, w) normalised; None: nothing is labelled.
+            crops: (R, 3, h, w) or R of several shapes, normalised; None: nothing is labelled.
             labels: (R,) int64 category of each region, -1 for none; None: none has one.
             teacher_crop: (R, D) embeddings of the crops, where they have been made.
 
@@ -106,14 +110,17 @@ class FrozenTeacher:
         """
         if crops is None:
             return labels
+        rows = crops.places if isinstance(crops, ShapedCrops) else crops
         if labels is None:
-            labels = torch.full((len(crops),), -1, device=crops.device)
+            labels = torch.full((len(rows),), -1, device=rows.device)
         without = labels < 0
-        if teacher_crop is None:
-            embedded = self.encode_crops(crops[without])
-        else:
+        if teacher_crop is not None:
             embedded = teacher_crop[without]
+        elif isinstance(crops, ShapedCrops):
+            embedded = crops.embedded(self.encode_crops)[without]
+        else:
+            embedded = self.encode_crops(crops[without])
         # Neighbouring categories of thousands are closer than half precision tells apart.
-        with torch.autocast(crops.device.type, enabled=False):
+        with torch.autocast(rows.device.type, enabled=False):
             nearest, _ = pseudo_labels(embedded, self.category_embeddings())
         return labels.masked_scatter(without, nearest)

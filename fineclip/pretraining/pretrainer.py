@@ -296,7 +296,8 @@ class FineCLIPPretrainer(BaseModel):
                 - texts: (B, T) int64 caption tokens.
                 - boxes: (R, 4) xyxy normalised to [0, 1] of the input.
                 - region_image: (R,) int64 image index of each box, ascending.
-                - crops: (R, 3, h, w), read by the model and by the frozen teacher.
+                - crops: (R, 3, h, w), or :class:`fineclip.datasets.ShapedCrops`, read by the model
+                  and by the frozen teacher.
                 - region_texts: (R, T) int64 region caption tokens.
                 - region_labels: (R,) int64 index into the vocabulary, -1 for none. Where there is
                   none, and the batch has crops, the category nearest to the teacher's embedding

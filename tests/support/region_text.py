@@ -3,7 +3,7 @@
 from fineclip.datasets import RegionTextDataset
 
 SOURCE = ("image_root", "annotations", "captions", "region_captions", "folder")
-IMAGES = ("transform", "crop_transform", "backend", "reduced_decoding")
+IMAGES = ("transform", "crop_transform", "crop_patch", "backend", "reduced_decoding")
 TOP = ("tokenizer", "context_length", "fields", "views", "min_side", "num_images", "seed")
 
 

@@ -16,9 +16,11 @@ model_name = ...
 pretrained = ...  # a tag of open_clip's or a file; frozen and averaged teachers start from it, too
 image_size = 224
 crop_size = 224
+crop_patch = None  # the model's patch: crops keep their aspect ratio; None: they are squares
 crop_scale = 1.5  # factor on width and height of a box for its crop
 regions = "boxes"  # of the annotations; or "grid": image patches, without captions
 max_boxes = 20  # regions drawn per image
+draw_by = "uniform"  # all boxes alike; "sqrt_area", "area": large ones rather
 batch_size = 32  # per process
 max_epochs = 10
 val_interval = 1
@@ -85,6 +87,7 @@ train_dataloader = dict(
         images=dict(
             transform=dict(size=image_size, resize="squash", interpolation="bilinear"),
             crop_transform=dict(size=crop_size, resize="squash", interpolation="bilinear"),
+            crop_patch=crop_patch,
             backend=backend,
         ),
         regions=dict(
@@ -94,6 +97,7 @@ train_dataloader = dict(
                 min_area=8 * 8,
                 max_area=1024 * 1024,
                 crop_scale=crop_scale,
+                draw_by=draw_by,
             ),
             grid=dict(type="GridRegions", max_regions=max_boxes),
         )[regions],

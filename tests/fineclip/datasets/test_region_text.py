@@ -167,6 +167,38 @@ def test_max_boxes_counts_usable_boxes(folder):
         assert len(make(folder, max_boxes=1)[epoch, 0]["boxes"]) == 1
 
 
+@pytest.mark.parametrize(("draw_by", "weights"), [("area", [1, 4, 16]), ("sqrt_area", [1, 2, 4])])
+def test_boxes_are_drawn_in_proportion_to_their_size(draw_by, weights):
+    """One after another, without replacement: exact probabilities, within four deviations."""
+    boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [1.0, 1.0, 5.0, 5.0], [0.0, 2.0, 4.0, 18.0]])
+    two, one = (BoxRegions(max_boxes=most, draw_by=draw_by) for most in (2, 1))
+    counts, total = np.zeros((3, 3)), 600
+    for number in range(total):
+        drawn, chosen = two.draw(boxes, 20, 20, np.random.default_rng(number))
+        assert torch.equal(drawn, boxes[chosen])
+        counts[tuple(chosen.tolist())] += 1
+        # Fewer boxes are among the more.
+        first = one.draw(boxes, 20, 20, np.random.default_rng(number))[1]
+        assert first.tolist() == chosen[:1].tolist()
+    share = np.array(weights) / sum(weights)
+    for first in range(3):
+        for second in {0, 1, 2} - {first}:
+            expected = share[first] * share[second] / (1 - share[first])
+            deviation = np.sqrt(expected * (1 - expected) / total)
+            assert abs(counts[first, second] / total - expected) < 4 * deviation
+
+
+def test_how_boxes_are_drawn_changes_nothing_else(folder):
+    """All boxes are drawn where there is room; draws depend on seed, epoch and index alone."""
+    plain, sized = make(folder)[3, 0], make(folder, draw_by="area")[3, 0]
+    assert torch.equal(plain["texts"], sized["texts"])
+    assert sorted(plain["boxes"].tolist()) == sorted(sized["boxes"].tolist())
+    again = make(folder, draw_by="area", max_boxes=1)[3, 0]
+    assert torch.equal(again["boxes"], sized["boxes"][:1])
+    with pytest.raises(ValueError, match="draw_by: expected 'uniform' or 'area' or 'sqrt_area'"):
+        make(folder, draw_by="size")
+
+
 def test_sampler_yields_epoch_and_index(folder):
     sampler = EpochSampler(make(folder), shuffle=True, seed=3)
     sampler.set_epoch(5)

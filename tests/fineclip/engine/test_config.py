@@ -111,6 +111,7 @@ SCENES = ROOT / "configs" / "fineclip" / "scenes.py"
     ("words", "message"),
     [
         ("max_boxes=-1", "max_boxes: expected an integer from 1 on, got -1"),
+        ("draw_by=size", "draw_by: expected 'uniform' or 'area' or 'sqrt_area', got 'size'"),
         ("num_images=-5", "num_images: expected None or an integer from 1 on, got -5"),
         ("checkpoint_steps=-1", "checkpoint_steps: expected None or an integer from 1 on"),
         ("batch_size=0", "batch_size: expected an integer from 1 on, got 0"),
@@ -193,6 +194,7 @@ def test_values_of_files_are_checked_as_well(tmp_path):
             "dataset.images.transform.size is 13, no multiple of the model's patch, 8",
         ),
         ("crop_size=20", "crop_transform.size is 20, no multiple"),
+        ("crop_patch=4", "images.crop_patch is 4, no multiple of the model's patch, 8"),
         ("train_cfg.max_epoch=3", "train_cfg.max_epoch: ResumableEpochLoop has no such argument"),
         ("model.clip.nmae=x", "nmae"),
         ("train_cfg.type=Lop", "train_cfg.type: there is no class 'Lop'"),

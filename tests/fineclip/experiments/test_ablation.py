@@ -109,6 +109,21 @@ def test_shipped_config_has_the_rows_of_the_tables():
     assert len(schedules) == 1
 
 
+def test_the_lean_table_is_of_one_method_and_one_start(tmp_path):
+    """Rows differ in boxes and crops; the first is the release's way, the last draws on several."""
+    plan = Ablation.from_config(CONFIGS / "lean.py").plan(tmp_path, seed=0)
+    settings = {name: job.facts[0] for name, job in plan.items()}
+    assert len({job.fingerprint for job in plan.values()}) == len(settings) == 7
+    assert len({job.needs for job in plan.values()}) == 1
+    assert all(found["model"] == settings["FineCLIP"]["model"] for found in settings.values())
+    images = settings["FineCLIP"]["train_dataloader"]["dataset"]["images"]
+    assert images["crop_transform"]["size"] == images["transform"]["size"]
+    for name, found in settings.items():
+        saved = [found[key] != settings["FineCLIP"][key] for key in ("crop_size", "max_boxes")]
+        assert any(saved) == (name != "FineCLIP")
+        assert all(saved) == (name == "lean")
+
+
 def test_clip_and_l_gc_are_one_training(tmp_path):
     plan = Ablation.from_config(CONFIG).plan(tmp_path, seed=0)
     assert tuple(plan) == NAMES

@@ -56,6 +56,9 @@ def test_batch_fills_the_share_of_slots_asked_for():
     assert batch["region_image"].tolist() == [0, 0, 1, 1]
     assert batch["texts"].argmax(dim=1).max() < 24
     assert (clip.text_tower.lengths(batch["texts"]) >= 8).all()
+    smaller = make_batch(clip, dataclasses.replace(STEP, crop_size=16))
+    assert smaller["images"].shape == (2, 3, 32, 32)
+    assert smaller["crops"].shape == (4, 3, 16, 16)
 
 
 def test_process_of_its_own_says_what_failed():

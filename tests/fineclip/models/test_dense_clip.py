@@ -1,6 +1,7 @@
 import open_clip
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fineclip.models import DenseCLIP
 from fineclip.models.pooling import pool_boxes, pool_masks
@@ -133,3 +134,23 @@ def test_settings_follow_the_model():
     assert (model.embed_dim, model.image_size, model.patch_size) == (128, (64, 64), (8, 8))
     assert model.tokenizer(["a dog"]).shape == (1, model.context_length) == (1, 32)
     assert model.image_mean == pytest.approx(open_clip.OPENAI_DATASET_MEAN)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", TINY)
+def test_a_crop_below_the_models_size(name):
+    """As by open_clip's own model of that size, with its position table resampled by hand."""
+    model = DenseCLIP.create(name).eval()
+    state = model.clip.state_dict()
+    tables = ("visual.positional_embedding", "visual.trunk.pos_embed")
+    (key,) = (table for table in tables if table in state)
+    state[key].normal_()
+    prefix, patches = state[key].view(-1, state[key].shape[-1]).split([1, 16])
+    patches = patches.T.reshape(1, -1, 4, 4)
+    patches = F.interpolate(patches, size=(2, 2), mode="bicubic", align_corners=False)
+    table = torch.cat([prefix, patches.flatten(2)[0].T])
+    smaller = open_clip.create_model(name, force_image_size=32).eval()
+    smaller.load_state_dict({**state, key: table.view_as(smaller.state_dict()[key])})
+    crops = torch.randn(3, 3, 32, 32)
+    expected = smaller.encode_image(crops)
+    torch.testing.assert_close(model.encode_image(crops, normalize=False), expected)

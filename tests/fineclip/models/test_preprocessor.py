@@ -1,5 +1,6 @@
 import torch
 
+from fineclip.datasets import ShapedCrops
 from fineclip.models import CLIPPreprocessor
 
 
@@ -25,3 +26,14 @@ def test_pixels_are_normalised_and_all_else_is_kept():
     assert torch.equal(batch["texts"], tokens)
     assert batch["data_samples"] == [{"image_id": 3}]
     assert "skipped" not in batch
+
+
+def test_crops_of_several_shapes_are_pixels_as_well():
+    preprocess = CLIPPreprocessor(mean=(0.5, 0.5, 0.5), std=(0.25, 0.5, 1.0))
+    crops = [torch.full((3, h, 2), 255, dtype=torch.uint8) for h in (1, 2)]
+    found = preprocess({"crops": ShapedCrops.of(crops, [(2, 2), (1, 2)])})["crops"]
+    assert isinstance(found, ShapedCrops)
+    assert [group.shape for group in found.groups] == [(1, 3, 2, 2), (1, 3, 1, 2)]
+    for group in found.groups:
+        assert group[0, :, 0, 0].tolist() == [2.0, 1.0, 0.5]
+    assert found.places.tolist() == [1, 0]

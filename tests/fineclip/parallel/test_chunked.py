@@ -5,6 +5,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from fineclip.datasets import ShapedCrops
 from fineclip.models import DenseCLIP
 from fineclip.objectives import (
     FILIP,
@@ -98,6 +99,40 @@ def test_gradients_are_the_plain_ones(name, monkeypatch):
     found_losses, found = gradients_of(clip, batch, chunk_sizes=CHUNKS)
     torch.testing.assert_close(found_losses, losses, atol=0, rtol=1e-12)
     assert differences(found, expected)[0] < 1e-12
+
+
+@pytest.mark.parametrize("name", ["ViT-Ti-16", "EVA02-Ti-16"])
+def test_crops_of_several_shapes(name, monkeypatch):
+    """Each is embedded as if it were alone, in the order of the regions; chunks cross groups."""
+    clip, batch = model_and_batch(name)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    batch = {k: v.double() if v.is_floating_point() else v for k, v in batch.items()}
+    clip = clip.double()
+    shapes = [(32, 32), (48, 16), (16, 64), (16, 16)]
+    crops = [
+        torch.randn(3, *shapes[i], dtype=torch.float64) for i in (1, 0, 1, 2, 0, 1, 0, 0, 2, 1)
+    ]
+    batch["crops"] = ShapedCrops.of(crops, shapes)
+
+    model = FineCLIPPretrainer(clip, fineclip())
+    calls = []
+    encode_image = clip.encode_image
+    monkeypatch.setattr(clip, "encode_image", lambda c: calls.append(len(c)) or encode_image(c))
+    found = model.embed(**batch).crop
+    # As many calls as shapes, also for the one that no crop has: processes call a model together.
+    assert calls == [4, 4, 2, 0]
+    for crop, row in zip(crops, found, strict=True):
+        torch.testing.assert_close(row[None], clip.encode_image(crop[None]), atol=1e-12, rtol=0)
+
+    losses, expected = gradients_of(clip, batch)
+    for sizes in (CHUNKS, {"crops": 1}, "auto"):
+        options = {"chunk_sizes": sizes, "memory_budget": 1e6}
+        found_losses, gradients = gradients_of(clip, batch, **options)
+        torch.testing.assert_close(found_losses, losses, atol=0, rtol=1e-12)
+        assert differences(gradients, expected)[0] < 1e-12
+    batch |= {name: batch[name][:0] for name in ("boxes", "region_image", "region_texts")}
+    batch["crops"] = ShapedCrops.of(crops[:0], shapes)._replace(groups=[c[None][:0] for c in crops])
+    assert model.embed(**batch).crop.shape == (0, clip.embed_dim)
 
 
 @pytest.mark.parametrize("name", ["ViT-Ti-16", "EVA02-Ti-16"])

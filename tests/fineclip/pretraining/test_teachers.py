@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fineclip.datasets import ShapedCrops
 from fineclip.models import DenseCLIP, build_class_embeddings
 from fineclip.objectives import (
     CLIPSelfDistillation,
@@ -128,6 +129,19 @@ def test_regions_without_label_get_the_nearest_category(precision):
     assert kept.region_label.tolist() == [2, -1, -1]
     with pytest.raises(ValueError, match=r"\(RegionCLIPLoss\) need crops, which the batch does"):
         model(**batch, mode="tensor")
+
+
+def test_crops_of_several_shapes_are_labelled_each_by_its_own():
+    model = FineCLIPPretrainer(make_clip(), [RegionCLIPLoss()], vocabulary=NAMES)
+    shapes, generator = [(32, 32), (16, 48)], torch.Generator().manual_seed(3)
+    crops = [torch.randn(3, *shapes[i], generator=generator) for i in (1, 0, 1)]
+    batch = make_batch() | {"crops": ShapedCrops.of(crops, shapes)}
+    embedded = torch.cat([model.teacher.encode_crops(crop[None]) for crop in crops])
+    nearest = (embedded @ model.teacher.category_embeddings().T).argmax(dim=1).tolist()
+    assert model(**batch, mode="tensor").region_label.tolist() == nearest
+    labels = torch.tensor([-1, 2, -1])
+    some = model(**batch, region_labels=labels, mode="tensor").region_label
+    assert some.tolist() == [nearest[0], 2, nearest[2]]
 
 
 def test_pseudo_labels_share_the_teachers_crops_with_clipself(monkeypatch):
