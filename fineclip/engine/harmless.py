@@ -14,7 +14,8 @@ from typing import Any
 
 from fineclip.checks import shown
 from fineclip.configuration.settings import sections
-from fineclip.engine.arguments import PACKAGES, own_callables
+from fineclip.configuration.sources import PACKAGES
+from fineclip.engine.arguments import own_callables
 
 _SCOPES = ("fineclip", "mmdet", "mmengine")
 
@@ -36,7 +37,8 @@ _LIBRARY_NAMES = {
     *("Normal", "Pretrained", "TruncNormal", "Uniform", "Xavier", "BN", "GELU", "GN", "LN", "ReLU"),
     *("SyncBN", "AnchorGenerator", "CrossEntropyLoss", "DeltaXYWHBBoxCoder", "DetDataPreprocessor"),
     *("FCNMaskHead", "FPN", "L1Loss", "MaxIoUAssigner", "RandomSampler", "RoIAlign"),
-    *("SingleRoIExtractor", "SmoothL1Loss", "nms", "soft_nms"),
+    *("SingleRoIExtractor", "SmoothL1Loss", "nms", "soft_nms", "VOCDataset"),
+    "VOCMetric",
 }
 
 
