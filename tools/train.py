@@ -11,13 +11,12 @@ from fineclip.command_line import (
     ToolParser,
     add_cfg_options,
     add_launcher,
+    add_log_to,
     check_launcher,
     report_error,
 )
 from fineclip.interrupts import run_command
 from fineclip.weights import weights_file
-
-BACKENDS = ("tensorboard", "wandb", "mlflow", "clearml", "neptune", "dvclive", "aim")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -55,14 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="mixed precision, plain --amp: bf16 (default: float32)",
     )
     add_launcher(parser)
-    parser.add_argument(
-        "--log-to",
-        nargs="*",
-        choices=BACKENDS,
-        metavar="B",
-        help=f"where curves go beside scalars.json: any of {', '.join(BACKENDS)}; plain --log-to: "
-        "nowhere (default: what the config says, tensorboard)",
-    )
+    add_log_to(parser, "scalars.json")
     add_cfg_options(
         parser,
         "overrides: top-level variables of the config (data_root=D model_name=M batch_size=N), "

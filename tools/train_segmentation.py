@@ -21,6 +21,7 @@ from fineclip.command_line import (
     ToolParser,
     add_config,
     add_key_values,
+    add_log_to,
     add_weights,
     check_key_values,
     integer_argument,
@@ -70,6 +71,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="URL",
         help="where processes meet, tcp://HOST:PORT (default: auto, a free port of this machine)",
     )
+    add_log_to(parser, "metrics.json")
     add_key_values(parser, "overrides of the config")
     parser.add_argument(
         "options",
@@ -82,6 +84,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"KEY VALUE come in pairs, the last of {args.options} has no value")
     if args.work_dir is not None:
         args.cfg_options += ["OUTPUT_DIR", args.work_dir]
+    if args.log_to is not None:
+        args.cfg_options += ["LOG_TO", str(args.log_to)]
     args.options = [*args.cfg_options, *args.options]
     return args
 
@@ -93,6 +97,10 @@ def main(argv: list[str] | None = None) -> int:
         if not Path(args.config).is_file():
             raise FileNotFoundError(f"configuration {args.config} does not exist")
         check_key_values(args.options)
+        if args.log_to:
+            from fineclip.configuration.backends import require_backends  # mmengine: not for --help
+
+            require_backends(args.log_to)
         if args.weights is not None:
             args.options += ["MODEL.WEIGHTS", str(weights_file(args.weights))]
     except (ValueError, OSError) as error:

@@ -15,6 +15,8 @@ from fineclip.configuration.overrides import OverridesAction, split_override
 
 ERRORS_EPILOG = "Exit code 2 and one line on standard error for bad usage or bad input."
 
+LOG_BACKENDS = ("tensorboard", "wandb", "mlflow", "clearml", "neptune", "dvclive", "aim")
+
 _DEVICE = re.compile(r"[a-z]+(:\d+)?")
 
 
@@ -190,6 +192,23 @@ def add_images_and_names(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_log_to(parser: argparse.ArgumentParser, beside: str) -> None:
+    """Adds ``--log-to``, names of :data:`fineclip.configuration.backends.BACKENDS`; None: not said.
+
+    Args:
+        parser: The parser.
+        beside: The file of scalars that is written in any case.
+    """
+    parser.add_argument(
+        "--log-to",
+        nargs="*",
+        choices=LOG_BACKENDS,
+        metavar="B",
+        help=f"where curves go beside {beside}: any of {', '.join(LOG_BACKENDS)}; plain --log-to: "
+        "nowhere (default: what the config says, tensorboard)",
+    )
+
+
 def check_out_file(file: Path | None, option: str = "--out") -> None:
     """Checks that a file can be written, before hours are spent on its content.
 
@@ -304,7 +323,7 @@ def check_key_values(options: Sequence[str]) -> None:
     for table in sources.assigned_tables(own / "detectron2" / "config.py"):
         for place, keys in table.items():
             node = defaults
-            for part in place.split("."):
+            for part in filter(None, place.split(".")):
                 node = node.setdefault(part, {})
             node |= keys
     for key, word in zip(options[::2], options[1::2], strict=True):

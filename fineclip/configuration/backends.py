@@ -7,6 +7,8 @@ from importlib.util import find_spec
 
 from mmengine.config import Config, ConfigDict
 
+from fineclip.checks import nearest
+
 BACKENDS = {
     "tensorboard": ("TensorboardVisBackend", "tensorboard"),
     "wandb": ("WandbVisBackend", "wandb"),
@@ -29,14 +31,25 @@ def send_curves_to(config: Config, names: Sequence[str]) -> None:
     Raises:
         ValueError: A package is missing.
     """
+    require_backends(names)
     chosen = [ConfigDict(type="LocalVisBackend")]
+    chosen += [ConfigDict(type=BACKENDS[name][0]) for name in names]
+    visualizer = config.get("visualizer") or ConfigDict(type="Visualizer")
+    visualizer.vis_backends = chosen
+    config.visualizer = visualizer
+
+
+def require_backends(names: Sequence[str]) -> None:
+    """Checks that the packages of backends are installed.
+
+    Raises:
+        ValueError: An unknown name, or a package is missing.
+    """
     for name in names:
-        backend, package = BACKENDS[name]
+        if name not in BACKENDS:
+            raise ValueError(f"there is no backend {name!r}; {nearest(name, BACKENDS)}")
+        package = BACKENDS[name][1]
         if find_spec(package) is None:
             raise ValueError(
                 f"--log-to {name}: the package {package} is not installed (pip install {package})"
             )
-        chosen.append(ConfigDict(type=backend))
-    visualizer = config.get("visualizer") or ConfigDict(type="Visualizer")
-    visualizer.vis_backends = chosen
-    config.visualizer = visualizer

@@ -89,6 +89,8 @@ _REFERENCE: dict[str, dict[str, Any]] = {
 
 # What the reference has built in.
 _OURS: dict[str, dict[str, Any]] = {
+    # Where curves go beside metrics.json: keys of fineclip.configuration.backends.BACKENDS.
+    "": {"LOG_TO": ["tensorboard"]},
     "MODEL.SEM_SEG_HEAD": {
         # Path of a checkpoint in any format of fineclip.checkpoints, or an open_clip tag. Empty:
         # OpenAI's weights for OpenAI's names, random ones for others. "none": random ones.
@@ -160,7 +162,7 @@ def add_cat_seg_config(cfg: CfgNode) -> None:
     for table in (_REFERENCE_MODEL, _REFERENCE, _OURS):
         for place, keys in table.items():
             node = cfg
-            for part in place.split("."):
+            for part in filter(None, place.split(".")):
                 node = node.setdefault(part, CfgNode())
             # Lists are copied: configurations must not share them.
             node.update(copy.deepcopy(keys))

@@ -13,6 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from fineclip.checkpoints.source import provenance_at
 from fineclip.checks import TEXT, Check, integer_from, list_of, real
+from fineclip.configuration.backends import require_backends
 from fineclip.configuration.nodes import override
 from fineclip.work_dir import last_checkpoint
 from segmentation.data import check_class_lists
@@ -124,6 +125,8 @@ def check_inputs(
         raise ValueError("DATASETS.TRAIN is empty: name a data set to train on")
     if not train and not cfg.DATASETS.TEST:
         raise ValueError("DATASETS.TEST is empty: name the data sets to evaluate on")
+    if train:
+        require_backends(cfg.LOG_TO)
     try:
         check_class_lists(cfg, parts)
         trained_on = cfg.DATASETS.TRAIN if train else ()

@@ -127,7 +127,8 @@ class SegmentationTrainer(DefaultTrainer):
     def build_writers(self) -> list[EventWriter]:
         """detectron2's, with curves in groups."""
         printer, metrics, _ = super().build_writers()
-        return [printer, metrics, GroupedCurves(self.cfg.OUTPUT_DIR, self.cfg.DATASETS.TEST)]
+        cfg = self.cfg
+        return [printer, metrics, GroupedCurves(cfg.OUTPUT_DIR, cfg.DATASETS.TEST, cfg.LOG_TO)]
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Loads the last checkpoint, with all that belongs to it, or ``MODEL.WEIGHTS``.

@@ -28,6 +28,7 @@ MISTAKES = [
     ),
     (["train.py", SCENES, "--amp", "bf61"], "invalid choice: 'bf61'"),
     (["train.py", SCENES, "--log-to", "wandbb"], "invalid choice: 'wandbb'"),
+    (["train_segmentation.py", "--config", CATSEG, "--log-to", "wandbb"], "choice: 'wandbb'"),
     (["train.py", SCENES, "--cfg-options", "lr"], "expected KEY=VALUE, got 'lr'"),
     (["train.py", SCENES, "--cfg-options", "batch_size=0"], "expected an integer from 1 on"),
     (["train.py", SCENES, "--cfg-options", "bach_size=8"], "did you mean batch_size?"),

@@ -13,6 +13,7 @@ from tool_runs import load_tool
 
 from fineclip.checkpoints.conversion import TARGETS
 from fineclip.command_line.images import asked_images
+from fineclip.command_line.options import LOG_BACKENDS
 from fineclip.configuration.backends import BACKENDS
 from fineclip.evaluation.tasks import TASKS
 from fineclip.models import BACKGROUND
@@ -133,7 +134,7 @@ def test_words_that_parsers_repeat_are_the_packages():
     """Parsers do not import the packages, which takes seconds."""
     assert load_tool("evaluate_clip.py").TASKS == TASKS
     assert load_tool("convert_checkpoint.py").TARGETS == TARGETS
-    assert tuple(BACKENDS) == load_tool("train.py").BACKENDS
+    assert tuple(BACKENDS) == LOG_BACKENDS
     classes = load_tool("build_class_embeddings.py")
     assert (classes.BACKGROUND, classes.SUFFIX) == (BACKGROUND, SUFFIX)
     assert classes.CACHE_VARIABLE == CACHE_VARIABLE

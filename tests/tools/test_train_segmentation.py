@@ -80,8 +80,10 @@ def test_the_reading_of_the_start_weights_goes_along(run_tool, tmp_path):
     assert saved["trainer"]["settings"][key] == "own"
     # Where neither a start nor a setting says it, the checkpoint does.
     options = [*weights, "MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS", "none", key, "auto"]
-    done = run(run_tool, out, "--resume", options=options)
+    events = list(out.glob("events*"))
+    done = run(run_tool, out, "--log-to", "--resume", options=options)
     assert done.returncode == 0, done.stderr
+    assert list(out.glob("events*")) == events  # plain --log-to: metrics.json alone
     assert "settings changed since: SOLVER.MAX_ITER 1 -> 2" in done.stdout
 
 
@@ -121,6 +123,8 @@ def test_two_processes(run_tool, tmp_path, monkeypatch):
         (["--eval-only"], [], "set MODEL.WEIGHTS"),
         (["--eval-only"], ["MODEL.WEIGHTS", "no.pth"], "no.pth does not exist"),
         ([], ["MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS", "no/clip.pt"], "no/clip.pt does not exist"),
+        (["--log-to", "mlflow", "--num-gpus", "1"], [], "the package mlflow is not installed"),
+        ([], ["LOG_TO", "['tensorbord']"], "did you mean tensorboard?"),
         (["--num-gpus", "0"], [], "--num-gpus: expected an integer from 1 on"),
     ],
 )
