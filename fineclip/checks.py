@@ -6,7 +6,6 @@ where the value stands, what was expected, what was found.
 
 from __future__ import annotations
 
-import errno
 import math
 import reprlib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -167,18 +166,6 @@ def nearest(word: str, known: Collection[str], most: int = 12) -> str:
     names: Sequence[str] = sorted(known)
     rest = f", and {len(names) - most} more" if len(names) > most else ""
     return f"known: {', '.join(names[:most]) or 'none'}{rest}"
-
-
-def error_line(error: BaseException | str) -> str:
-    """An error in one line, the system's own refusals in words: file first, then what to do."""
-    text = str(error)
-    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            text += "; choose a place that you may read and write"
-        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-            text += "; make room, or choose another place"
-    return " ".join(text.split())
 
 
 def _is_integer(value: Any) -> bool:

@@ -1,7 +1,8 @@
-"""How commands end when they are told to: SIGINT (Ctrl-C) and SIGTERM."""
+"""How commands end: with one line, of an error or of a signal (SIGINT, Ctrl-C, or SIGTERM)."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -10,8 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from fineclip.checks import error_line
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _IMPATIENT_SECONDS = 2  # torchrun passes on what its processes got from the terminal already
@@ -61,6 +60,18 @@ def run_command(main: Callable[[], int]) -> int:
     except OSError as error:
         print(f"error: {error_line(error)}", file=sys.stderr)
         return 2
+
+
+def error_line(error: BaseException | str) -> str:
+    """An error in one line, the system's own refusals in words: file first, then what to do."""
+    text = str(error)
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            text += "; choose a place that you may read and write"
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text += "; make room, or choose another place"
+    return " ".join(text.split())
 
 
 class NotedSignal:

@@ -28,6 +28,7 @@ from fineclip.experiments.quickstart import (
     plot_curves,
     quickstart_tables,
     run_quickstart,
+    stage_seconds,
     summarize_quickstart,
 )
 from fineclip.files import write_atomically
@@ -79,6 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         scenes=args.scenes,
     )
     start = time.monotonic()
+    tasks = make_tasks(args)
     by_seed: dict[int, Results] = {}
     try:
         for seed in dict.fromkeys(args.seeds):
@@ -86,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
                 args.work_dir,
                 seed=seed,
                 settings=settings,
-                tasks=make_tasks(args),
+                tasks=tasks,
                 stages=args.stages,
                 report=lambda line: print(line, flush=True),
             )
@@ -96,7 +98,10 @@ def main(argv: list[str] | None = None) -> int:
         print("\ninterrupted; the same command continues from the last epoch", file=sys.stderr)
         return getattr(stop, "code", 130)
     summary, curves = args.work_dir / "summary.json", args.work_dir / "training_curves.png"
-    write_atomically(summary, json.dumps(summarize_quickstart(by_seed), indent=2) + "\n")
+    seconds = {seed: stage_seconds(args.work_dir, seed, settings, tasks) for seed in by_seed}
+    content = summarize_quickstart(by_seed, seconds)
+    content["seconds"]["command"] = round(time.monotonic() - start, 1)
+    write_atomically(summary, json.dumps(content, indent=2) + "\n")
     plot_curves(args.work_dir, next(iter(by_seed)), curves)
     print("", *(f"{table}\n" for table in quickstart_tables(by_seed)), sep="\n")
     print(f"{summary} and {curves} ({time.monotonic() - start:.0f} s)")

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from fineclip.checks import error_line
+from fineclip.interrupts import error_line
 from fineclip.quiet import mute_noise
 
 

@@ -6,6 +6,7 @@ And are they good for more? Tasks, such as a detector, start from the two contin
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +24,11 @@ from fineclip.experiments.results import (
     plot_losses,
     summarize,
 )
+from fineclip.files import write_atomically
 
 RUNS = ("clip", "clip_continued", "fineclip")
 STAGES = ("scenes", *RUNS)
+_SCENES_SECONDS = "scenes_seconds.json"
 SOURCES = {"fineclip": "fineclip", "clip": "clip_continued"}
 """Rows of a task, and the run whose weights each starts from; both took equally many steps."""
 
@@ -201,7 +204,8 @@ def run_quickstart(
     if unknown := sorted(set(stages) - set(known)):
         raise ValueError(f"unknown stage {', '.join(unknown)}; known: {', '.join(known)}")
     settings = settings or QuickstartSettings()
-    data = Path(work_dir).resolve() / f"seed{seed}" / "scenes"
+    root = Path(work_dir).resolve() / f"seed{seed}"
+    data = root / "scenes"
 
     def say(stage: str, text: str) -> None:
         report(f"seed {seed}: {stage}: {text}")
@@ -209,7 +213,7 @@ def run_quickstart(
     if "scenes" in stages:
         from fineclip.experiments.scenes import renew_scenes  # NumPy, which --help need not load
 
-        start = time.monotonic()
+        start, before = time.monotonic(), _written_at(data)
         made = renew_scenes(
             data,
             images=settings.images,
@@ -219,48 +223,104 @@ def run_quickstart(
             **settings.scenes,
         )
         counts = f"{made['train']['images']} + {made['val']['images']} images"
-        say("scenes", f"{counts} ({time.monotonic() - start:.0f} s)")
+        seconds = time.monotonic() - start
+        if _written_at(data) != before:
+            write_atomically(root / _SCENES_SECONDS, json.dumps(seconds) + "\n")
+        say("scenes", f"{counts} ({seconds:.0f} s)")
+    planned = plan(work_dir, seed, settings, tasks)
+    untold = list(planned)
+
+    def tell() -> None:
+        """Says what came out of stages, in their order, as far as nothing before is running."""
+        while untold and all(
+            job.result() is not None or untold[0].name not in stages
+            for job in untold[0].jobs.values()
+        ):
+            stage = untold.pop(0)
+            for row, job in stage.jobs.items():
+                if found := job.result():
+                    values = ", ".join(f"{m} {found['metrics'][m]:.1f}" for m in stage.metrics)
+                    name = "" if row == stage.name else f"{row}: "
+                    say(stage.name, f"{name}{values} ({found['seconds']:.0f} s)")
+
+    chosen = [stage for stage in planned if stage.name in stages]
+    # All cores for what everything else waits for, then one job per half of them.
+    first = [stage for stage in chosen if stage.name == RUNS[0]]
+    for group, workers in ((first, 1), ([stage for stage in chosen if stage not in first], 2)):
+        _train(group, workers, data, tell, report)
+    tell()
     results: Results = {}
-    for stage in plan(work_dir, seed, settings, tasks):
-        seconds = _train(stage, data, say) if stage.name in stages else {}
+    for stage in planned:
         rows = results.setdefault(stage.table, {})
         for row, job in stage.jobs.items():
             if found := job.result():
                 rows[row] = {metric: found["metrics"][metric] for metric in stage.metrics}
-                values = ", ".join(f"{name} {value:.1f}" for name, value in rows[row].items())
-                name = "" if row == stage.name else f"{row}: "
-                say(stage.name, f"{name}{values} ({seconds.get(job, 0):.0f} s)")
     return results
 
 
-def _train(stage: Stage, data: Path, say: Callable[[str, str], None]) -> dict[TrainingJob, float]:
-    """Trains what is missing of a stage; how many seconds each job took."""
-    missing = [job for job in stage.jobs.values() if job.result() is None]
+def _train(
+    stages: Sequence[Stage],
+    workers: int,
+    data: Path,
+    tell: Callable[[], None],
+    report: Report,
+) -> None:
+    """Trains what is missing of stages, side by side as soon as what they start from is there."""
+    jobs = {job: stage.name for stage in stages for job in stage.jobs.values()}
+    missing = [job for job in jobs if job.result() is None]
     for job in missing:
         for need in job.needs:
-            if need.checkpoint() is None:
+            if need not in jobs and need.checkpoint() is None:
                 raise ValueError(
-                    f"stage {stage.name} needs stage {need.folder.name} with the same settings: "
+                    f"stage {jobs[job]} needs stage {need.folder.name} with the same settings: "
                     f"{need.folder} does not hold it"
                 )
     if missing and not data.is_dir():
-        raise ValueError(f"stage {stage.name} needs stage scenes: {data} is missing")
-    threads = None
+        raise ValueError(f"stage {jobs[missing[0]]} needs stage scenes: {data} is missing")
     if len(missing) > 1:
-        threads = max(1, (os.cpu_count() or 1) // len(missing))
-        names = " and ".join(job.folder.name for job in missing)
-        say(stage.name, f"training from {names} (log: {missing[0].folder.parent}/*/{LOG})")
-    seconds = dict(
-        run_side_by_side(missing, workers=max(1, len(missing)), threads=threads, show=True)
-    )
+        root = data.parent
+        names = ", ".join(str(job.folder.relative_to(root)) for job in missing)
+        report(f"training {names}, {workers} at a time (logs: {root}/**/{LOG})")
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    for _ in run_side_by_side(missing, workers=workers, threads=threads, show=True):
+        tell()
     failed = [
         f"training in {job.folder} failed: {job.last_words()} ({job.folder / LOG})"
         for job in missing
-        if job.result() is None
+        if job.result() is None and all(need.checkpoint() is not None for need in job.needs)
     ]
     if failed:
         raise ValueError("; ".join(failed))
-    return seconds
+
+
+def stage_seconds(
+    work_dir: str | Path,
+    seed: int,
+    settings: QuickstartSettings,
+    tasks: Sequence[DownstreamTask] = (),
+) -> dict[str, float]:
+    """Wall time of each finished stage: of its longest training, as they run side by side.
+
+    Args:
+        work_dir: As for :func:`run_quickstart`, like the others.
+        seed: Which seed.
+        settings: Size of the experiment.
+        tasks: What is trained on top of the CLIPs.
+    """
+    found: dict[str, float] = {}
+    scenes = Path(work_dir) / f"seed{seed}" / _SCENES_SECONDS
+    if scenes.is_file():
+        found["scenes"] = json.loads(scenes.read_text())
+    for stage in plan(work_dir, seed, settings, tasks):
+        results = [job.result() for job in stage.jobs.values()]
+        if all(results):
+            found[stage.name] = max(result["seconds"] for result in results if result)
+    return found
+
+
+def _written_at(scenes: Path) -> int | None:
+    manifest = scenes / "scenes.json"
+    return manifest.stat().st_mtime_ns if manifest.is_file() else None
 
 
 def _content(*files: Path) -> str:
@@ -284,11 +344,15 @@ def aggregate(by_seed: Mapping[int, Results]) -> dict[str, dict[str, dict[str, S
     }
 
 
-def summarize_quickstart(by_seed: Mapping[int, Results]) -> dict[str, Any]:
+def summarize_quickstart(
+    by_seed: Mapping[int, Results], seconds: Mapping[int, Mapping[str, float]] | None = None
+) -> dict[str, Any]:
     """``{run: {metric: mean}, task: {row: {metric: mean}}}`` and, by seed, the same in ``seeds``.
 
     Args:
         by_seed: What :func:`run_quickstart` returned, by seed.
+        seconds: What :func:`stage_seconds` returned, by seed, for ``seconds``: stage by stage, of
+            all seeds together.
     """
     means = {
         table: {row: {m: s["mean"] for m, s in found.items()} for row, found in rows.items()}
@@ -299,7 +363,15 @@ def summarize_quickstart(by_seed: Mapping[int, Results]) -> dict[str, Any]:
         tasks = {name: rows for name, rows in tables.items() if name != MODELS}
         return {**tables[MODELS], **tasks}
 
-    return {**flat(means), "seeds": {str(seed): flat(found) for seed, found in by_seed.items()}}
+    spent: dict[str, float] = {}
+    for stages in (seconds or {}).values():
+        for stage, value in stages.items():
+            spent[stage] = spent.get(stage, 0) + value
+    return {
+        **flat(means),
+        "seconds": {stage: round(value, 1) for stage, value in spent.items()},
+        "seeds": {str(seed): flat(found) for seed, found in by_seed.items()},
+    }
 
 
 def quickstart_tables(by_seed: Mapping[int, Results]) -> list[str]:

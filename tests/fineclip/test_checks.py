@@ -52,23 +52,6 @@ def test_entries():
             checks.check_entries(data, wanted, "f")
 
 
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (PermissionError(13, "Permission denied", "w/x"), "w/x: Permission denied; choose a place"),
-        (OSError(30, "Read-only file system", "x"), "x: Read-only file system; choose a place"),
-        (OSError(28, "No space left on device", "x"), "x: No space left on device; make room"),
-        (FileNotFoundError(2, "No such file or directory", "x"), "x: No such file or directory"),
-        (PermissionError("--out: folder x"), "--out: folder x"),
-        (ValueError("two\nlines"), "two lines"),
-        ("text", "text"),
-    ],
-)
-def test_errors_in_one_line(error, line):
-    assert checks.error_line(error).startswith(line)
-    assert "Errno" not in checks.error_line(error)
-
-
 def test_a_file_that_may_not_be_written_is_told_first(tmp_path, monkeypatch):
     check_out_file(tmp_path / "out.json")
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # root may everything

@@ -5,7 +5,13 @@ import signal
 
 import pytest
 
-from fineclip.interrupts import Interrupted, heeding_signals, noting_signals, run_command
+from fineclip.interrupts import (
+    Interrupted,
+    error_line,
+    heeding_signals,
+    noting_signals,
+    run_command,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +36,23 @@ def test_what_cannot_be_written_is_one_line(capsys):
     line = "error: out/epoch_1.pth: No space left on device; make room, or choose another place\n"
     assert capsys.readouterr().err == line
     assert run_command(lambda: 7) == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(13, "Permission denied", "w/x"), "w/x: Permission denied; choose a place"),
+        (OSError(30, "Read-only file system", "x"), "x: Read-only file system; choose a place"),
+        (OSError(28, "No space left on device", "x"), "x: No space left on device; make room"),
+        (FileNotFoundError(2, "No such file or directory", "x"), "x: No such file or directory"),
+        (PermissionError("--out: folder x"), "--out: folder x"),
+        (ValueError("two\nlines"), "two lines"),
+        ("text", "text"),
+    ],
+)
+def test_errors_in_one_line(error, line):
+    assert error_line(error).startswith(line)
+    assert "Errno" not in error_line(error)
 
 
 def test_a_noted_signal_waits():

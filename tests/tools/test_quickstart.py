@@ -34,6 +34,9 @@ def test_a_line_per_stage(finished):
 
 def test_summary(finished):
     summary = json.loads((finished[0] / "summary.json").read_text())
+    spent = summary["seconds"]
+    assert list(spent) == ["scenes", "clip", "clip_continued", "fineclip", *TASKS, "command"]
+    assert all(seconds > 0 for seconds in spent.values())
     for run in ("clip", "clip_continued", "fineclip"):
         assert summary[run].keys() == BOXES
     for task, metrics in TASKS.items():
@@ -46,6 +49,7 @@ def test_summary(finished):
 
 def test_nothing_runs_twice(run_tool, finished):
     folder, printed = finished
+    spent = json.loads((folder / "summary.json").read_text())["seconds"]
     before = {file: file.stat().st_mtime_ns for file in folder.rglob("*.pth")}
     done = run_tool("quickstart.py", "--work-dir", folder, "--stages", "segmentation", *SIZES)
     assert done.returncode == 0, done.stderr
@@ -54,6 +58,9 @@ def test_nothing_runs_twice(run_tool, finished):
     assert "| fineclip |" in tables[0]
     assert tables[0] == tables[1]
     assert before == {file: file.stat().st_mtime_ns for file in folder.rglob("*.pth")}
+    # What is kept took the time that it took.
+    again = json.loads((folder / "summary.json").read_text())["seconds"]
+    assert {**again, "command": 0} == {**spent, "command": 0}
 
 
 def test_a_stage_without_what_it_needs(run_tool, tmp_path):
