@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any, TypedDict
 
 import torch
+from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
 from fineclip.annotations import read_boxes
 from fineclip.datasets.image_reader import ImageReader
@@ -21,6 +22,7 @@ from fineclip.datasets.region_text import RegionTextDataset
 from fineclip.datasets.region_text_batch import collate_region_text
 from fineclip.datasets.regions import BoxRegions
 from fineclip.experiments.measuring import load_yardstick
+from fineclip.models.preprocessor import CLIPPreprocessor
 
 REFERENCE = "reference"
 
@@ -31,14 +33,18 @@ class PathResult(TypedDict):
     Attributes:
         path: "reference", "pil" or "tensor".
         images_per_second_per_core: Median over the rounds.
-        seconds_per_image: CPU time of each round.
+        seconds_per_image: CPU time of each round, until the batch is collated.
         speedup: Median over the rounds of the reference's time by this path's in the same round.
+        normalized_seconds_per_image: The same, until its pixels are normalised float32 as well.
+        normalized_speedup: Of these times.
     """
 
     path: str
     images_per_second_per_core: float
     seconds_per_image: list[float]
     speedup: float
+    normalized_seconds_per_image: list[float]
+    normalized_speedup: float
 
 
 class LoadingResult(TypedDict):
@@ -82,7 +88,8 @@ def measure_loading(
     tokens are cached, does not count.
 
     The reference path ends with normalised float32 pixels; the others with uint8, which the
-    pretrainer normalises on its device.
+    pretrainer normalises on its device. So these are timed once more with
+    :class:`fineclip.models.CLIPPreprocessor` on the CPU, which is what they cost there.
 
     Args:
         image_root: Folder of the images.
@@ -133,7 +140,7 @@ def measure_loading(
         datasets = {
             name: RegionTextDataset(images=reader, **options) for name, reader in readers.items()
         }
-        seconds: dict[str, list[float]] = {name: [] for name in datasets}
+        seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in datasets}
         total = (rounds + 1) * len(datasets)
         for number in range(rounds + 1):
             for place, (name, dataset) in enumerate(datasets.items()):
@@ -141,14 +148,17 @@ def measure_loading(
                 if progress is not None:
                     progress(number * len(datasets) + place + 1, total)
     paths: list[PathResult] = []
+    _, *base = seconds[REFERENCE]
     for name, (_, *times) in seconds.items():
-        ratios = [a / b for a, b in zip(seconds[REFERENCE][1:], times, strict=True)]
+        loaded, normalized = map(list, zip(*times, strict=True))
         paths.append(
             {
                 "path": name,
-                "images_per_second_per_core": 1 / median(times),
-                "seconds_per_image": times,
-                "speedup": median(ratios),
+                "images_per_second_per_core": 1 / median(loaded),
+                "seconds_per_image": loaded,
+                "speedup": _speedup([time for time, _ in base], loaded),
+                "normalized_seconds_per_image": normalized,
+                "normalized_speedup": _speedup([time for _, time in base], normalized),
             }
         )
     return {
@@ -165,12 +175,21 @@ def format_loading(result: LoadingResult) -> str:
     lines = [
         f"{result['images']} images, {result['boxes']} boxes each, {result['size']} pixels, "
         f"median of {result['rounds']} rounds, one thread",
-        f"{'path':<12}{'images/s per core':>20}{'ms per image':>16}{'speedup':>10}",
+        f"{'path':<12}{'images/s per core':>20}{'ms to batch':>14}{'speedup':>10}"
+        f"{'ms to normalised':>19}{'speedup':>10}",
     ]
     for path in result["paths"]:
         rate = path["images_per_second_per_core"]
-        lines.append(f"{path['path']:<12}{rate:>20.1f}{1000 / rate:>16.2f}{path['speedup']:>9.2f}x")
+        whole = 1000 * median(path["normalized_seconds_per_image"])
+        lines.append(
+            f"{path['path']:<12}{rate:>20.1f}{1000 / rate:>14.2f}{path['speedup']:>9.2f}x"
+            f"{whole:>19.2f}{path['normalized_speedup']:>9.2f}x"
+        )
     return "\n".join(lines)
+
+
+def _speedup(before: list[float], after: list[float]) -> float:
+    return median(a / b for a, b in zip(before, after, strict=True))
 
 
 def _with_boxes(annotations: str | Path, boxes: int, max_images: int | None) -> dict[str, Any]:
@@ -190,12 +209,20 @@ def _with_boxes(annotations: str | Path, boxes: int, max_images: int | None) -> 
     }
 
 
-def _seconds_per_image(dataset: RegionTextDataset, epoch: int, batch_size: int) -> float:
-    start = time.process_time()
+def _seconds_per_image(
+    dataset: RegionTextDataset, epoch: int, batch_size: int
+) -> tuple[float, float]:
+    """CPU seconds until batches are collated, and until their pixels are normalised as well."""
+    normalize = CLIPPreprocessor(mean=OPENAI_DATASET_MEAN, std=OPENAI_DATASET_STD)
+    loaded = normalized = 0.0
     for first in range(0, len(dataset), batch_size):
         last = min(first + batch_size, len(dataset))
-        collate_region_text([dataset[epoch, index] for index in range(first, last)])
-    return (time.process_time() - start) / len(dataset)
+        start = time.process_time()
+        batch = collate_region_text([dataset[epoch, index] for index in range(first, last)])
+        loaded += time.process_time() - start
+        normalize(batch)
+        normalized += time.process_time() - start
+    return loaded / len(dataset), normalized / len(dataset)
 
 
 @contextmanager

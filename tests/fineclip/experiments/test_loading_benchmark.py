@@ -44,10 +44,12 @@ def test_measures_three_paths(folder):
     )
     assert (result["images"], result["boxes"], result["size"]) == (2, 3, 16)
     assert [path["path"] for path in result["paths"]] == ["reference", "pil", "tensor"]
-    assert result["paths"][0]["speedup"] == 1
+    assert result["paths"][0]["speedup"] == result["paths"][0]["normalized_speedup"] == 1
     for path in result["paths"]:
         assert len(path["seconds_per_image"]) == 2
         assert path["images_per_second_per_core"] > 0
+        times = zip(path["seconds_per_image"], path["normalized_seconds_per_image"], strict=True)
+        assert all(whole > loaded > 0 for loaded, whole in times)
     assert calls[-1] == (9, 9)
     assert json.loads(json.dumps(result)) == result
     assert "tensor" in format_loading(result)
