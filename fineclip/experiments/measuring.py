@@ -90,21 +90,24 @@ def measure_cost(
         steps: Calls whose time is taken; memory is that of one more.
 
     Returns:
-        ``seconds_per_step`` (median), ``peak_bytes`` (allocated on the CUDA device, else resident
-        in the process) and ``activation_bytes`` (what of it the call adds).
+        ``seconds_per_step`` and ``cpu_seconds_per_step`` of all threads of this process (medians),
+        ``peak_bytes`` (allocated on the CUDA device, else resident in the process) and
+        ``activation_bytes`` (what of it the call adds).
     """
     synchronize(device)
-    seconds = []
+    seconds, cpu_seconds = [], []
     for _ in range(steps):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         run()
         synchronize(device)
         seconds.append(time.perf_counter() - start)
+        cpu_seconds.append(time.process_time() - cpu_start)
     before = start_memory(device)
     run()
     peak = peak_memory_bytes()
     return {
         "seconds_per_step": median(seconds),
+        "cpu_seconds_per_step": median(cpu_seconds),
         "peak_bytes": peak,
         "activation_bytes": peak - before,
     }

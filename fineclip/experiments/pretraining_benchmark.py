@@ -69,6 +69,7 @@ class StepSettings:
         threads: CPU threads; None: torch's choice.
         yardstick: File with the ``PaddedPretrainer`` of mode "padded".
         method: One of :data:`METHODS`.
+        local_loss: Of several processes, each evaluates the losses of its own rows.
     """
 
     mode: str
@@ -86,6 +87,7 @@ class StepSettings:
     threads: int | None = None
     yardstick: str | None = None
     method: str = "fineclip"
+    local_loss: bool = False
 
 
 def make_batch(clip: DenseCLIP, step: StepSettings, seed: int = 0) -> dict[str, Tensor]:
@@ -132,7 +134,7 @@ def random_pretrainer(step: StepSettings) -> FineCLIPPretrainer:
         "crops": -(-crops // 10),
         "texts": -(-(crops + step.batch) // 4),
     }
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"local_loss": step.local_loss}
     if step.mode in ("chunked", "chunked_compiled"):
         options["chunk_sizes"] = sizes
     if step.mode == "auto":
