@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {
     "batch": (2, 4, 8, 16, 32, 64),
     "boxes": (1, 2, 4, 8, 16, 32),
     "image": (32, 64, 128, 256, 384),
-    "classes": (150, 500, 1500, 5000, 10000),
+    "classes": (150, 500, 2000, 10000),
     "rows": {"width": 128, "steps": 3},
     "grid": 8,
     "processes": (1, 2),
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
             Line,
             exponent_table,
             measure_curves,
-            plot_curves,
+            plot_growth,
         )
 
         device = str(usable_device(args.device))
@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         return report_error(error)
     write_atomically(args.out_dir / "scaling.json", json.dumps(result, indent=2) + "\n")
-    plot_curves(result, args.out_dir / "scaling.png", args.out_dir / "scaling.svg")
+    plot_growth(result, args.out_dir / "scaling.png", args.out_dir / "scaling.svg")
     print(exponent_table(result))
     return int('"error"' in json.dumps(result))
 

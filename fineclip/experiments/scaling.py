@@ -164,7 +164,7 @@ def exponent_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def plot_curves(result: Mapping[str, Any], *out: Path) -> None:
+def plot_growth(result: Mapping[str, Any], *out: Path) -> None:
     """Draws all curves on a page, time and memory side by side.
 
     Args:

@@ -1,6 +1,7 @@
 """Curves of time and memory: measured point by point, kept, fitted, drawn."""
 
 import json
+from pathlib import Path
 
 import pytest
 from job_runs import measurements_in_process
@@ -15,6 +16,8 @@ from fineclip.experiments.scaling import (
 )
 from fineclip.experiments.scaling_points import run_rank
 
+DOCS = Path(__file__).parents[2] / "docs"
+
 
 def test_curves_are_measured_once(run_tool, tmp_path, monkeypatch):
     command = ["benchmark_scaling.py", "--tiny", "--device", "cpu", "--out-dir", tmp_path]
@@ -28,6 +31,7 @@ def test_curves_are_measured_once(run_tool, tmp_path, monkeypatch):
     assert [point["x"] for point in budget] == [0.125, 1]  # MiB
     assert all(point["seconds"] > 0 for point in (*batch, *budget))
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+    assert (DOCS / "scaling.png").stat().st_size < 200_000
     assert "<svg" in (tmp_path / "scaling.svg").read_text()
     assert "| memory budget, MiB | FineCLIP step |" in done.stdout
 
