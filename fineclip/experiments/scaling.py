@@ -173,7 +173,7 @@ def plot_growth(result: Mapping[str, Any], *out: Path) -> None:
     """
     panels = [(curve, key) for curve in result["curves"] for key in AXES]
     rows = math.ceil(len(panels) / _COLUMNS)
-    figure = new_figure(3.2 * _COLUMNS, 2.7 * rows)
+    figure = new_figure(2.6 * _COLUMNS, 2.2 * rows)
     axes = figure.subplots(rows, _COLUMNS, squeeze=False).flatten()
     for axis in axes[len(panels) :]:
         axis.remove()
