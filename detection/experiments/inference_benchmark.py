@@ -16,7 +16,7 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 
 from fineclip.engine import explaining_errors
-from fineclip.experiments.measuring import synchronize
+from fineclip.experiments.measuring import autocast, synchronize
 
 STAGES = {
     "trunk": "blocks of the frozen CLIP: four taps and the dense map, one pass",
@@ -62,7 +62,7 @@ def benchmark_inference(
         ValueError: A config that is no F-ViT's.
     """
     with explaining_errors(config):
-        model = _random_detector(config, classes).to(device)
+        model = random_detector(config, classes).to(device)
     model.fuse_for_inference()
     rng = np.random.default_rng(0)
     pictures = [
@@ -73,7 +73,7 @@ def benchmark_inference(
     watch = _Stopwatch(torch.device(device))
     _watch_stages(model, watch)
     for number in range(repeats + 1):
-        with torch.inference_mode(), _autocast(device, amp):
+        with torch.inference_mode(), autocast(torch.device(device), amp):
             passes.append(_measured(model, pictures, watch))
         report(f"pass {number} of {repeats}: {sum(passes[-1].values()):.2f} s")
     seconds = {  # the first one warms up
@@ -158,7 +158,16 @@ def _measured(model: Any, pictures: Sequence[torch.Tensor], watch: _Stopwatch) -
     return dict(watch.seconds)
 
 
-def _random_detector(config: Config, classes: int | None) -> Any:
+def random_detector(config: Config, classes: int | None) -> Any:
+    """An F-ViT with random weights and class embeddings.
+
+    Args:
+        config: Of the detector.
+        classes: Size of the vocabulary; None: as the config says.
+
+    Raises:
+        ValueError: A config that is no F-ViT's.
+    """
     config = config.copy()
     if config.model.get("type") != "FViT":
         raise ValueError(f"{config.filename}: expected the config of an FViT")
@@ -174,11 +183,3 @@ def _random_detector(config: Config, classes: int | None) -> Any:
         [f"class {i}" for i in range(number)], embeddings[:-1], background=embeddings[-1]
     )
     return model
-
-
-def _autocast(device: str | torch.device, amp: str | None) -> torch.autocast:
-    return torch.autocast(
-        torch.device(device).type,
-        dtype=torch.float16 if amp == "fp16" else torch.bfloat16,
-        enabled=amp is not None,
-    )

@@ -55,7 +55,9 @@ class SparseRoIAlign(nn.Module):
         pooled = locations.new_empty(len(rois), *self.output_size, locations.shape[1])
         for part in order.split(_BOXES_AT_A_TIME):
             weights = _sparse(self._weights(rois[part], height, width), len(locations))
-            pooled[part] = (weights @ locations).view(len(part), *pooled.shape[1:])
+            # Autocast would ask for a sparse product in bfloat16, which CPUs do not have.
+            with torch.autocast(features.device.type, enabled=False):
+                pooled[part] = (weights @ locations).view(len(part), *pooled.shape[1:])
         return pooled.permute(0, 3, 1, 2)  # (R, C, h, w)
 
     def _weights(self, rois: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

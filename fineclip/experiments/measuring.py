@@ -5,14 +5,24 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from types import ModuleType
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Types of mixed precision by the names that commands give them."""
 
 
 def synchronize(device: torch.device) -> None:
@@ -52,24 +62,126 @@ def start_memory(device: torch.device) -> int:
     return peak_memory_bytes()
 
 
-def call_in_process(module: str, what: str, *arguments: str) -> dict[str, Any]:
+def autocast(device: torch.device, amp: str | None) -> torch.autocast:
+    """Mixed precision by name; None: none."""
+    return torch.autocast(device.type, HALF_TYPES.get(amp or ""), enabled=amp is not None)
+
+
+def count_flops(run: Callable[[], object]) -> int:
+    """Floating-point operations of a call, a multiply-add being two.
+
+    Matrix products and convolutions count. Attention runs by its plain formula, so that the count
+    is the same on every device, and what fused kernels compute a second time is no part of it.
+    """
+    counter = FlopCounterMode(display=False)
+    with sdpa_kernel(SDPBackend.MATH), counter:
+        run()
+    return counter.get_total_flops()
+
+
+def measure_cost(
+    run: Callable[[], object], device: torch.device, *, steps: int = 3
+) -> dict[str, Any]:
+    """Time and memory of a call that has been made before.
+
+    Args:
+        run: The call.
+        device: Where it computes.
+        steps: Calls whose time is taken; memory is that of one more.
+
+    Returns:
+        ``seconds_per_step`` and ``cpu_seconds_per_step`` of all threads of this process (medians),
+        ``peak_bytes`` (allocated on the CUDA device, else resident in the process) and
+        ``activation_bytes`` (what of it the call adds).
+    """
+    synchronize(device)
+    seconds, cpu_seconds = [], []
+    for _ in range(steps):
+        start, cpu_start = time.perf_counter(), time.process_time()
+        run()
+        synchronize(device)
+        seconds.append(time.perf_counter() - start)
+        cpu_seconds.append(time.process_time() - cpu_start)
+    before = start_memory(device)
+    run()
+    peak = peak_memory_bytes()
+    return {
+        "seconds_per_step": median(seconds),
+        "cpu_seconds_per_step": median(cpu_seconds),
+        "peak_bytes": peak,
+        "activation_bytes": peak - before,
+    }
+
+
+def call_in_process(
+    module: str, what: str, *arguments: str, limit: float | None = None
+) -> dict[str, Any]:
     """Runs a module in a fresh process, so that its memory is its own.
 
     Args:
         module: Run as ``python -m module ARGUMENTS``; its last line of output is JSON.
         what: What messages call it.
         arguments: Of the command line.
+        limit: Seconds after which it is ended; None: none.
 
     Raises:
         RuntimeError: The process failed; its last line says why.
     """
-    result = subprocess.run(
-        [sys.executable, "-m", module, *arguments], capture_output=True, text=True
-    )
+    try:
+        result = run_group([sys.executable, "-m", module, *arguments], limit)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{what}: took longer than {limit:.0f} s") from None
+    if result.returncode < 0:
+        name = signal.Signals(-result.returncode).name
+        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        raise RuntimeError(f"{what}: ended by {name}{hint}")
     if result.returncode:
         lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
         raise RuntimeError(f"{what}: {lines[-1]}")
     return json.loads(result.stdout.splitlines()[-1])
+
+
+def run_group(command: Sequence[str], limit: float | None) -> subprocess.CompletedProcess[str]:
+    """Runs a command; what is left of it and of the processes it started ends with this call.
+
+    Args:
+        command: Program and arguments.
+        limit: Seconds; None: none.
+
+    Raises:
+        subprocess.TimeoutExpired: It took longer.
+    """
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=limit)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def call_function(
+    function: str, arguments: Mapping[str, Any], what: str, *, limit: float | None = None
+) -> dict[str, Any]:
+    """Calls a function in a fresh process (:mod:`fineclip.experiments.call`).
+
+    Args:
+        function: ``"package.module:function"``; it returns a dict of JSON values.
+        arguments: Its keyword arguments, JSON values.
+        what: What messages call it.
+        limit: Seconds after which it is ended; None: none.
+
+    Raises:
+        RuntimeError: It failed; one line says why.
+    """
+    module = "fineclip.experiments.call"
+    return call_in_process(module, what, function, json.dumps(arguments), limit=limit)
 
 
 def load_yardstick(file: str | Path | None, mode: str) -> ModuleType:

@@ -10,30 +10,43 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fineclip.engine.optim import fused_options, parameter_groups
 from fineclip.experiments.measuring import (
+    HALF_TYPES,
+    autocast,
     call_in_process,
+    count_flops,
     load_yardstick,
-    peak_memory_bytes,
-    start_memory,
+    measure_cost,
     synchronize,
 )
-from fineclip.experiments.step_modes import MODES
+from fineclip.experiments.step_modes import METHODS, MODES
 from fineclip.models import DenseCLIP
-from fineclip.objectives import GlobalContrastive, RegionContrastive, SelfDistillation
+from fineclip.objectives import (
+    CLIPSelfDistillation,
+    GlobalContrastive,
+    Objective,
+    RegionCLIPLoss,
+    RegionContrastive,
+    SelfDistillation,
+)
 from fineclip.pretraining import FineCLIPPretrainer
+from fineclip.text import load_vocabulary
 
 _CAPTION_TOKENS = (8, 24)  # shortest and longest, start and end included
 _REGION_CAPTION_TOKENS = (5, 14)
+_VOCABULARY = "coco"  # of RegionCLIP, which looks at some of its classes
+_COUNTED_IMAGES = 2
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,8 @@ class StepSettings:
         steps: Steps whose time is taken, after one that is not; memory is that of one more.
         threads: CPU threads; None: torch's choice.
         yardstick: File with the ``PaddedPretrainer`` of mode "padded".
+        method: One of :data:`METHODS`.
+        local_loss: Of several processes, each evaluates the losses of its own rows.
     """
 
     mode: str
@@ -74,6 +89,8 @@ class StepSettings:
     steps: int = 3
     threads: int | None = None
     yardstick: str | None = None
+    method: str = "fineclip"
+    local_loss: bool = False
 
 
 def make_batch(clip: DenseCLIP, step: StepSettings, seed: int = 0) -> dict[str, Tensor]:
@@ -106,6 +123,7 @@ def make_batch(clip: DenseCLIP, step: StepSettings, seed: int = 0) -> dict[str, 
         "region_image": torch.arange(step.batch).repeat_interleave(per_image),
         "crops": pixels(regions, crop),
         "region_texts": texts(regions, *_REGION_CAPTION_TOKENS),
+        "region_labels": torch.arange(regions) % len(load_vocabulary(_VOCABULARY)),
     }
     return {name: rows.to(step.device) for name, rows in batch.items()}
 
@@ -120,7 +138,7 @@ def random_pretrainer(step: StepSettings) -> FineCLIPPretrainer:
         "crops": -(-crops // 10),
         "texts": -(-(crops + step.batch) // 4),
     }
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"local_loss": step.local_loss}
     if step.mode in ("chunked", "chunked_compiled"):
         options["chunk_sizes"] = sizes
     if step.mode == "auto":
@@ -129,44 +147,58 @@ def random_pretrainer(step: StepSettings) -> FineCLIPPretrainer:
         options["grad_checkpointing"] = True
     if step.mode in ("compiled", "chunked_compiled"):
         options["compile_blocks"] = True
-    distillation = SelfDistillation(detach_teacher=step.mode == "detach_teacher")
-    objectives = [GlobalContrastive(), RegionContrastive(), distillation]
+    if step.method == "regionclip":
+        options |= {"vocabulary": _VOCABULARY, "templates": "plain"}
     kind = FineCLIPPretrainer
     if step.mode == "padded":
         kind = load_yardstick(step.yardstick, step.mode).PaddedPretrainer
-    model = kind(clip, objectives, trainable=step.trainable, **options)
+    model = kind(clip, _objectives(step), trainable=step.trainable, **options)
     if step.mode == "padded":
         model.box_limit = step.boxes
-    return model.to(step.device).train()
+    model.to(step.device).train()
+    if step.method == "regionclip":
+        assert model.teacher is not None
+        model.teacher.category_embeddings()  # made once in a training, no part of a step
+    return model
 
 
-def measure_step(step: StepSettings) -> dict[str, Any]:
-    """Measures one mode in this process.
+def _objectives(step: StepSettings) -> list[Objective]:
+    if step.method == "fineclip":
+        distillation = SelfDistillation(detach_teacher=step.mode == "detach_teacher")
+        return [GlobalContrastive(), RegionContrastive(), distillation]
+    others: dict[str, type[Objective]] = {
+        "clip": GlobalContrastive,
+        "regionclip": RegionCLIPLoss,
+        "clipself": CLIPSelfDistillation,
+    }
+    if step.method not in others:
+        raise ValueError(f"unknown method {step.method!r}; known: {', '.join(METHODS)}")
+    return [others[step.method]()]
 
-    Returns:
-        ``seconds_per_step`` and ``optimizer_seconds`` of it (medians), ``images_per_second``,
-        ``peak_bytes`` (of a step: allocated on the CUDA device, else resident in the process),
-        ``activation_bytes`` (what a step adds to parameters, gradients, optimizer state and batch,
-        which are there before it), ``step_flops`` (multiply-adds counted twice; what the mode
-        computes) and ``losses``.
+
+def step_runner(
+    model: nn.Module, batch: Mapping[str, Tensor], step: StepSettings
+) -> tuple[Callable[[], object], dict[str, Tensor], list[float]]:
+    """A function that takes one step, what the model returned, and the optimizer's seconds.
+
+    Args:
+        model: A pretrainer, or one that is wrapped for several processes.
+        batch: Of :func:`make_batch`.
+        step: For its precision and mode.
     """
-    if step.threads:
-        torch.set_num_threads(step.threads)
     device = torch.device(step.device)
-    model = random_pretrainer(step)
-    batch = make_batch(model.clip, step)
     fused: dict[str, Any] = {"fused": False, "foreach": False}
     if step.mode != "unfused":
         fused = fused_options(torch.optim.AdamW, model.parameters())
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.1), lr=1e-6, **fused)
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(step.amp or "")
     outputs: dict[str, Tensor] = {}
     stepping: list[float] = []
 
     def run() -> None:
         # Gradients are kept allocated: they belong to the model, not to the step.
         optimizer.zero_grad(set_to_none=False)
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        outputs.clear()
+        with autocast(device, step.amp):
             outputs.update(model(**batch, mode="loss"))
         losses = [value for name, value in outputs.items() if name.startswith("loss_")]
         torch.stack(losses).sum().backward()
@@ -176,31 +208,60 @@ def measure_step(step: StepSettings) -> dict[str, Any]:
         synchronize(device)
         stepping.append(time.perf_counter() - start)
 
+    return run, outputs, stepping
+
+
+def measure_step(step: StepSettings) -> dict[str, Any]:
+    """Measures one mode in this process.
+
+    Returns:
+        ``seconds_per_step``, ``cpu_seconds_per_step`` and ``optimizer_seconds`` of a step
+        (medians), ``images_per_second``, ``peak_bytes`` (of a step: allocated on the CUDA device,
+        else resident in the process), ``activation_bytes`` (what a step adds to parameters,
+        gradients, optimizer state and batch, which are there before it), ``step_flops``
+        (multiply-adds counted twice; what the mode computes), ``losses`` and ``gradient_norm`` of
+        the first step.
+
+    Raises:
+        ValueError: Unknown method.
+    """
+    if step.threads:
+        torch.set_num_threads(step.threads)
+    model = random_pretrainer(step)
+    run, outputs, stepping = step_runner(model, make_batch(model.clip, step), step)
     compiled = "compiled" in step.mode  # the counter would see through to the plain operations
     counter = FlopCounterMode(display=False)
     with nullcontext() if compiled else counter:
         run()
-    seconds = []
-    for _ in range(step.steps):
-        start = time.perf_counter()
-        run()
-        synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    outputs.clear()
-    before = start_memory(device)
-    run()
-    peak = peak_memory_bytes()
-    typical = sorted(seconds)[len(seconds) // 2]
-    return {
-        "mode": step.mode,
-        "seconds_per_step": typical,
-        "images_per_second": step.batch / typical,
-        "optimizer_seconds": sorted(stepping)[len(stepping) // 2],
-        "activation_bytes": peak - before,
-        "peak_bytes": peak,
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    facts = {
         "step_flops": None if compiled else counter.get_total_flops(),
         "losses": {n: v.item() for n, v in outputs.items() if n.startswith("loss_")},
+        "gradient_norm": nn.utils.get_total_norm(gradients).item(),
     }
+    cost = measure_cost(run, torch.device(step.device), steps=step.steps)
+    rate = step.batch / cost["seconds_per_step"]
+    facts["optimizer_seconds"] = median(stepping)
+    return {"mode": step.mode, **cost, "images_per_second": rate, **facts}
+
+
+def model_flops(step: StepSettings) -> float:
+    """Operations that a step asks for, whatever its mode: those of the plain step.
+
+    Counted on a few images and multiplied: rows are encoded one by one, and the comparison of all
+    with all is below a thousandth of the work.
+    """
+    few = min(step.batch, _COUNTED_IMAGES)
+    small = dataclasses.replace(step, mode="plain", batch=few)
+    model = random_pretrainer(small)
+    run, *_ = step_runner(model, make_batch(model.clip, small), small)
+    return count_flops(run) * step.batch / few
+
+
+def step_cost(**settings: Any) -> dict[str, Any]:
+    """:func:`measure_step` of :class:`StepSettings`, with :func:`model_flops`."""
+    step = StepSettings(**settings)
+    return {**measure_step(step), "model_flops": model_flops(step)}
 
 
 def measure_in_process(step: StepSettings) -> dict[str, Any]:
@@ -214,7 +275,7 @@ def measure_in_process(step: StepSettings) -> dict[str, Any]:
 
 def matrix_rate(device: torch.device, amp: str | None = None, seconds: float = 1.0) -> float:
     """FLOP/s of large square matrix products, the device's practical peak in this precision."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, None: torch.float32}[amp]
+    dtype = HALF_TYPES.get(amp or "", torch.float32)
     side = 1024 if device.type == "cpu" else 8192
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     best = 0.0

@@ -140,7 +140,7 @@ def plot_ablation(
     """
     keys, titles = list(metrics), list(metrics.values())
     first, other = keys[0], keys[len(keys) // 2]
-    figure = _new_figure(16, 4.5)
+    figure = new_figure(16, 4.5)
     bars, retrieval, cost = figure.subplots(1, 3)
     bars.barh(
         [row["name"] for row in rows],
@@ -154,7 +154,7 @@ def plot_ablation(
     retrieval.set(xlabel=f"{titles[0]} (%)", ylabel=f"{metrics[other]} (%)")
     _draw_points(cost, rows, "seconds_per_epoch", first)
     cost.set(xlabel="s / epoch", ylabel=f"{titles[0]} (%)")
-    _save(figure, out, (bars, retrieval, cost))
+    save_figure(figure, out, (bars, retrieval, cost))
 
 
 def _draw_points(axis: Any, rows: Sequence[Mapping[str, Any]], x: str, y: str) -> None:
@@ -179,7 +179,7 @@ def plot_losses(runs: Mapping[str, Path], losses: Mapping[str, str], out: str | 
         losses: Titles of the panels by name of the logged loss.
         out: PNG file to write.
     """
-    figure = _new_figure(10, 3.5)
+    figure = new_figure(10, 3.5)
     panels = figure.subplots(1, len(losses), squeeze=False)[0]
     for axis, (key, title) in zip(panels, losses.items(), strict=True):
         for index, (name, folder) in enumerate(runs.items()):
@@ -188,22 +188,22 @@ def plot_losses(runs: Mapping[str, Path], losses: Mapping[str, str], out: str | 
                 axis.plot(*zip(*points, strict=True), label=name, color=f"C{index}")
                 axis.legend()
         axis.set(title=title, xlabel="step", ylabel="loss")
-    _save(figure, out, panels)
+    save_figure(figure, out, panels)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches."""
     from matplotlib.figure import Figure  # a second, which tables need not take
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Figure, out: str | Path, axes: Iterable[Any]) -> None:
-    """Writes a figure as PNG, with a grid on its axes."""
+def save_figure(figure: Figure, out: str | Path, axes: Iterable[Any]) -> None:
+    """Writes a figure, as PNG or what else its suffix says, with a grid on its axes."""
     for axis in axes:
         axis.grid(alpha=0.3)
     with replacing(out) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+        figure.savefig(temporary, dpi=120, format=Path(out).suffix[1:] or "png")
 
 
 def _logged(folder: Path, key: str) -> list[tuple[int, float]]:

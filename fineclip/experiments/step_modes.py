@@ -1,4 +1,4 @@
-"""How a pretraining step can be taken: what the benchmark of steps measures."""
+"""How a pretraining step can be taken, and what it trains: what the benchmark measures."""
 
 MODES = {
     "plain": "shared trunk, trimmed text, packed crops: all activations are kept",
@@ -10,4 +10,11 @@ MODES = {
     "compiled": "plain, transformer blocks through torch.compile",
     "chunked_compiled": "chunked, transformer blocks through torch.compile",
     "padded": "image encoded twice, crops padded to the box limit, texts to the full context",
+}
+
+METHODS = {
+    "fineclip": "captions, regions against their captions, regions against their crops",
+    "clip": "images against captions",
+    "regionclip": "labelled regions against the names of classes, no crops",
+    "clipself": "regions against the crops that a frozen copy of the start weights sees",
 }

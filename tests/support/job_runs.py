@@ -36,23 +36,30 @@ def jobs_in_process():
         yield
 
 
-def _run_module(command, **options):
-    """``subprocess.run`` of ``python -m MODULE ARGUMENTS``, in this process."""
-    output, error, code = io.StringIO(), "", 0
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
+def _run_module(command, limit):
+    """``run_group`` of ``python -m MODULE ARGUMENTS``, in this process."""
+    output, errors, code = io.StringIO(), io.StringIO(), 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(output),
+        redirect_stderr(errors),
+    ):
         patch.setattr(sys, "argv", [command[2], *command[3:]])
         # As a process of its own would see it: not imported yet.
         patch.delitem(sys.modules, command[2], raising=False)
         try:
             runpy.run_module(command[2], run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
         except Exception:
-            error, code = traceback.format_exc(), 1
-    return subprocess.CompletedProcess(command, code, output.getvalue(), error)
+            errors.write(traceback.format_exc())
+            code = 1
+    return subprocess.CompletedProcess(command, code, output.getvalue(), errors.getvalue())
 
 
 @contextmanager
 def measurements_in_process():
     """What ``call_in_process`` would start in this context runs in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measuring, "subprocess", SimpleNamespace(run=_run_module))
+        patch.setattr(measuring, "run_group", _run_module)
         yield

@@ -34,6 +34,14 @@ def test_equals_mmcv(sampling_ratio, aligned, output_size):
     torch.testing.assert_close(found, expected, atol=5e-5, rtol=0)
 
 
+def test_mixed_precision_is_none_of_its_business():
+    layer = SparseRoIAlign(RoIAlign(7, 0.25))
+    maps = torch.randn(2, 8, 30, 50)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(maps, EDGES)
+    torch.testing.assert_close(found, layer(maps, EDGES), atol=0, rtol=0)
+
+
 def test_no_boxes():
     layer = SparseRoIAlign(RoIAlign(7, 0.25))
     assert layer(torch.randn(1, 8, 30, 50), torch.zeros(0, 5)).shape == (0, 8, 7, 7)
