@@ -40,12 +40,17 @@ class SparseRoIAlign(nn.Module):
         """Pools boxes.
 
         Args:
-            features: (B, C, H, W) float32 maps.
+            features: (B, C, H, W) maps.
             rois: (R, 5) image index and xyxy in pixels of the input.
 
         Returns:
-            (R, C, h, w) with ``output_size`` (h, w), channels innermost in memory.
+            (R, C, h, w) float32 with ``output_size`` (h, w), channels innermost in memory; under
+            autocast, too, for there are no sparse products in half precision.
         """
+        with torch.autocast(features.device.type, enabled=False):
+            return self._pooled(features.float(), rois)
+
+    def _pooled(self, features: Tensor, rois: Tensor) -> Tensor:
         height, width = features.shape[-2:]
         locations = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])  # (B H W, C)
         if not len(rois):

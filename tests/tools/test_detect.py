@@ -34,7 +34,9 @@ def detect(run_tool, checkpoint, options, *args):
 
 
 def test_metrics_of_a_checkpoint(run_tool, checkpoint, options, tmp_path):
-    done = run_tool("test.py", CONFIG, checkpoint, "--out", tmp_path / "r.json", *options)
+    done = run_tool(
+        "test.py", CONFIG, checkpoint, "--amp", "bf16", "--out", tmp_path / "r.json", *options
+    )
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "r.json").read_text())
     assert {"coco/novel_ap50", "coco/base_ap50", "coco/all_ap50"} <= metrics.keys()
@@ -51,7 +53,7 @@ def test_names_are_found_and_drawn(run_tool, checkpoint, options, scenes, tmp_pa
         *images,
         broken,
         *["--vocabulary", "a red ring", "a zebra", "--score-threshold", "0"],
-        *["--out", tmp_path / "out"],
+        *["--batch-size", 3, "--amp", "bf16", "--out", tmp_path / "out"],
     )
     # The other images are done all the same.
     assert done.returncode == 2
