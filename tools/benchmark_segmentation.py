@@ -26,16 +26,16 @@ from fineclip.files import write_atomically
 from fineclip.interrupts import run_command
 from fineclip.text.vocabulary import load_vocabulary
 
-MODES = ("lean", "plain", "plain_text_once")
+MODES = ("lean", "one_by_one", "plain")
 YARDSTICKS = Path(__file__).parent / "yardsticks"  # slow twins, no part of the packages
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(
         description=__doc__,
-        epilog="modes: lean: the segmenter as it is, its vocabulary encoded beforehand; plain: "
-        "the formulas, texts\nencoded for every image; plain_text_once: the same with the "
-        "vocabulary encoded beforehand.",
+        epilog="modes: lean: the segmenter as it is, windows of all images together; one_by_one: "
+        "one window at a\ntime; plain: the release's formulas. Vocabularies are encoded once in "
+        "all of them, as in the release.",
     )
     parser.add_argument("--model", default="ViT-B/16", metavar="M", help="CLIP model")
     parser.add_argument("--vocabulary", default="ade847", metavar="F", help="class list")
@@ -70,6 +70,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="M,M,...",
         help=f"out of {', '.join(MODES)}; the others are compared with the first",
     )
+    parser.add_argument(
+        "--batch-size", type=positive, default=1, metavar="N", help="images at a time"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="measurements of each mode, by turns; the fastest counts",
+    )
     add_device(parser)
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)"
@@ -99,6 +109,7 @@ def main(argv: list[str] | None = None) -> int:
             grid=args.grid,
             height=args.image_size[0],
             width=args.image_size[1],
+            images=args.batch_size,
             sliding_window=not args.whole_image,
             memory_budget=args.memory_budget and int(args.memory_budget * 2**30),
             device=str(usable_device(args.device)),
@@ -106,7 +117,10 @@ def main(argv: list[str] | None = None) -> int:
             yardstick=str(YARDSTICKS / "plain_inference.py"),
         )
         result = benchmark_modes(
-            settings, args.modes.split(","), lambda line: print(line, file=sys.stderr, flush=True)
+            settings,
+            args.modes.split(","),
+            lambda line: print(line, file=sys.stderr, flush=True),
+            rounds=args.rounds,
         )
     except (ValueError, OSError, RuntimeError) as error:
         return report_error(error)

@@ -87,8 +87,7 @@ class FViT(TwoStageDetector):
         if padding not in ("square", "own"):
             raise ValueError(f"model.padding is {padding!r}; known: square, own")
         if padding == "own":
-            # Also what pooling halves: the FPN enlarges it back to just twice its size.
-            self.data_preprocessor.pad_size_divisor = round(self.backbone.strides[-1])
+            self.pad_to_own_size()
 
     def _check_parts(self) -> None:
         """Finds what would otherwise fail late, or not at all and detect nothing."""
@@ -253,6 +252,23 @@ class FViT(TwoStageDetector):
             self.roi_head.mask_head.num_classes = len(class_names)
         meta = {k: v for k, v in getattr(self, "dataset_meta", {}).items() if k != "palette"}
         self.dataset_meta = {**meta, "classes": tuple(class_names)}
+
+    def pad_to_own_size(self) -> None:
+        """Pads images from now on as ``padding="own"`` does."""
+        # Also what pooling halves: the FPN enlarges it back to just twice its size.
+        self.data_preprocessor.pad_size_divisor = round(self.backbone.strides[-1])
+
+    def compile_parts(self, **options: Any) -> None:
+        """Runs blocks, neck and heads through ``torch.compile``, from their next call on.
+
+        Args:
+            **options: Of ``torch.compile``.
+        """
+        for block in self.backbone.trunk.stages:
+            block.compile(**options)
+        for part in (self.neck, self.rpn_head):
+            part.compile(**options)
+        self.roi_head.bbox_head.compile(dynamic=True, **options)  # as many boxes as there are
 
     def fuse_for_inference(self) -> None:
         """Fuses layers that are linear together: the same detections, with less work.
