@@ -130,7 +130,11 @@ def format_split(result: dict[str, Any]) -> str:
     lines.append(f"| total | {' | '.join(totals)} | {counts} proposals |")
     first, *others = modes
     if others:
-        lines += ["", f"| mode | speed, {first} = 1 | scores differ by | boxes by |", "|---" * 4 + "|"]
+        lines += [
+            "",
+            f"| mode | speed, {first} = 1 | scores differ by | boxes by |",
+            "|---" * 4 + "|",
+        ]
     lines += [
         f"| {mode} | {modes[mode]['speed']:.2f} | {modes[mode]['score_difference']:.1e} "
         f"| {modes[mode]['box_difference']:.1e} px |"

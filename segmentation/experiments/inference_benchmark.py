@@ -1,4 +1,4 @@
-"""Time and memory of segmenting one image: the lean network against its plain formulas.
+"""Time and memory of segmenting images: the lean network against the release's formulas.
 
 Every mode is measured in a process of its own, so that its memory is its own; several rounds take
 turns, so that what else the machine does meets all modes alike. Weights and pixels are random: what

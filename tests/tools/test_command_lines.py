@@ -158,7 +158,7 @@ def test_modes_of_the_detection_benchmark():
     pytest.importorskip("mmdet")
     from detection.experiments.inference_benchmark import MODES
 
-    assert load_tool("benchmark_detection.py").MODES == tuple(MODES)
+    assert tuple(MODES) == load_tool("benchmark_detection.py").MODES
 
 
 @pytest.mark.parametrize("tool", ["detect.py", "segment.py"])
