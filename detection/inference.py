@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -126,7 +127,7 @@ class OpenVocabularyDetector:
             device=device,
         )
         self.model.fuse_for_inference()
-        pipeline = get_test_pipeline_cfg(config)
+        pipeline = copy.deepcopy(get_test_pipeline_cfg(config))
         pipeline[0].type = "mmdet.LoadImageFromNDArray"
         self._pipeline = Compose(pipeline)
         self._autocast = torch.autocast(torch.device(device).type, amp, enabled=amp is not None)

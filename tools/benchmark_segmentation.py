@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _measured(args: argparse.Namespace, settings: Any) -> tuple[dict[str, Any], str]:
     """Figures, and the table of them."""
-    from segmentation.experiments import inference_benchmark, step_benchmark
+    from segmentation.experiments import inference_benchmark, step_benchmark  # detectron2: seconds
 
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
