@@ -35,3 +35,18 @@ def usable_device(name: str | None, option: str = "--device") -> torch.device:
     if device.type == "meta":
         raise ValueError(f"{option} meta: a device without memory computes nothing")
     return device
+
+
+def autocast_type(name: str | None, device: torch.device) -> torch.dtype | None:
+    """The number format of mixed precision that somebody asks for.
+
+    Args:
+        name: ``"bf16"``, ``"fp16"`` or None for none.
+        device: Where it is to be used.
+
+    Raises:
+        ValueError: float16 on a CPU.
+    """
+    if name == "fp16" and device.type == "cpu":
+        raise ValueError("--amp fp16 needs a GPU; use --amp bf16 on a CPU")
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, None: None}[name]

@@ -87,7 +87,7 @@ SAME_NAME = {
 }
 """Names that may be defined twice, each with the reason."""
 
-INTERFACES = {"fineclip.engine.sharding: test_step"}
+INTERFACES = {"fineclip.engine.sharding: test_step", "detection.models.detector: test_step"}
 """Names that another library asks for."""
 
 FORBIDDEN = {

@@ -2,8 +2,10 @@
 r"""Where an F-ViT spends its time on an image: trunk, pyramid, RPN, RoI head, score fusion.
 
 Weights, classes and pictures are random; the size of the vocabulary, not its names, costs time.
+Several modes take turns, pass by pass, and are compared with the first.
 
   python tools/benchmark_detection.py --config configs/detection/ov-coco_vit-b-16.py
+  python tools/benchmark_detection.py --image-size 480 640 --modes released_padding,own_padding
 """
 
 from __future__ import annotations
@@ -26,9 +28,20 @@ from fineclip.command_line import (
 from fineclip.files import write_atomically
 from fineclip.interrupts import run_command
 
+MODES = (
+    *("float32", "bf16", "fp16", "compiled", "released_padding", "own_padding"),
+    *("one_by_one", "mmdet_heads"),
+)
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = ToolParser(description=__doc__)
+    parser = ToolParser(
+        description=__doc__,
+        epilog="modes: float32, bf16, fp16: the precision; compiled: blocks and heads through "
+        "torch.compile;\nreleased_padding, own_padding: images padded to the config's square, or "
+        "to their own size;\none_by_one: the images of a batch one at a time; mmdet_heads: NMS of "
+        "detections, pooling and\nlayout of masks as mmdet has them.",
+    )
     add_config(parser, "of the detector", default="configs/detection/ov-coco_vit-b-16.py")
     parser.add_argument(
         "--image-size",
@@ -52,10 +65,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=positive,
         default=5,
         metavar="N",
-        help="measured passes",
+        help="measured passes of each mode; the fastest counts",
     )
     parser.add_argument(
-        "--amp", choices=("bf16", "fp16"), help="mixed precision (default: float32)"
+        "--modes",
+        default="float32",
+        metavar="M,M,...",
+        help=f"out of {', '.join(MODES)} (default: float32)",
+    )
+    parser.add_argument(
+        "--amp",
+        choices=("bf16", "fp16"),
+        help="mixed precision of modes that are not about it (default: float32)",
     )
     add_device(parser)
     parser.add_argument(
@@ -76,6 +97,8 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         check_out_file(args.out)
+        if unknown := sorted(set(args.modes.split(",")) - set(MODES)):
+            raise ValueError(f"--modes: unknown {', '.join(unknown)}; known: {', '.join(MODES)}")
         read_config(args.config, args.cfg_options)
         import torch  # seconds
 
@@ -90,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
             torch.set_num_threads(args.threads)
         result = benchmark_inference(
             load_config(args.config, args.cfg_options),
+            modes=args.modes.split(","),
             image_size=(args.image_size[0], args.image_size[-1]),
             batch=args.batch_size,
             classes=args.classes,

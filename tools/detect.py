@@ -20,6 +20,7 @@ from fineclip.command_line import (
     add_device,
     add_images_and_names,
     add_weights,
+    positive,
     real_number,
     report_error,
     silence_libraries,
@@ -63,6 +64,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="S",
         help="leave out what is less certain",
     )
+    parser.add_argument(
+        "--batch-size", type=positive, default=1, metavar="N", help="images at a time"
+    )
+    parser.add_argument(
+        "--amp", choices=("bf16", "fp16"), help="mixed precision (default: float32)"
+    )
     add_device(parser)
     add_cfg_options(parser)
     return parser.parse_args(argv)
@@ -80,9 +87,10 @@ def main(argv: list[str] | None = None) -> int:
         weights = weights_file(args.weights or quickstart_result(QUICKSTART))
         if args.config:
             read_config(args.config, args.cfg_options)
-        from fineclip.devices import usable_device  # torch takes seconds
+        from fineclip.devices import autocast_type, usable_device  # torch takes seconds
 
         device = usable_device(args.device)
+        amp = autocast_type(args.amp, device)
         from detection.inference import detect_images, load_detector  # mmdet takes 10 s
 
         detector = load_detector(
@@ -92,12 +100,13 @@ def main(argv: list[str] | None = None) -> int:
             options=args.cfg_options,
             text_pretrained=args.text_weights,
             device=device,
+            amp=amp,
         )
     except (ValueError, OSError) as error:
         return report_error(error)
     unusable: list[asked.UnusableImageError] = []
     images = asked.readable_images(files, unusable)
-    results = detect_images(detector, images, args.out, args.score_threshold)
+    results = detect_images(detector, images, args.out, args.score_threshold, args.batch_size)
     print(f"{len(results)} objects in {len(files) - len(unusable)} images: {args.out}")
     return asked.report_unusable(unusable)
 

@@ -35,6 +35,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--work-dir", metavar="D", help="where the log goes (default: as in training)"
     )
     parser.add_argument("--out", type=Path, metavar="F.json", help="write the metrics here")
+    parser.add_argument(
+        "--amp", choices=("bf16", "fp16"), help="mixed precision (default: float32)"
+    )
     add_launcher(parser)
     add_cfg_options(parser)
     return parser.parse_args(argv)
@@ -51,10 +54,17 @@ def main(argv: list[str] | None = None) -> int:
         config = read_sound_config(args.config, args.cfg_options, ("test",))
         if config.get("test_cfg") is None:
             raise ValueError(f"{args.config} has no test_cfg, so there is nothing to test")
-        from fineclip.engine import build_runner, explaining_errors, load_config  # torch: seconds
+        from fineclip.engine import (  # torch: seconds
+            build_runner,
+            explaining_errors,
+            load_config,
+            set_test_precision,
+        )
         from fineclip.engine.console import start_console  # the same
 
         config = load_config(args.config, args.cfg_options)
+        if args.amp:
+            set_test_precision(config, args.amp)
         config.load_from = str(weights)
         runner = build_runner(config, work_dir=args.work_dir, launcher=args.launcher, quiet=True)
         with explaining_errors(config):

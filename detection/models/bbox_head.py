@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmdet.models.layers import multiclass_nms
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from detection.models.best_boxes import best_boxes
 from detection.models.class_embeddings import EmbeddingSource, class_indices, head_embeddings
 from fineclip.parallel import share_of_rows
 from fineclip.text import Vocabulary, as_vocabulary
@@ -305,14 +305,14 @@ class FViTBBoxHead(ConvFCBBoxHead):
         raw.scores = cls_score
         if rcnn_test_cfg is None:
             return raw
-        boxes, labels = multiclass_nms(
+        boxes, scores, labels = best_boxes(
             raw.bboxes,
             raw.scores,
-            rcnn_test_cfg.score_thr,
-            rcnn_test_cfg.nms,
-            rcnn_test_cfg.max_per_img,
+            threshold=rcnn_test_cfg.score_thr,
+            nms_cfg=rcnn_test_cfg.nms,
+            number=rcnn_test_cfg.max_per_img,
         )
-        return InstanceData(bboxes=boxes[:, :4], scores=boxes[:, 4], labels=labels)
+        return InstanceData(bboxes=boxes, scores=scores, labels=labels)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any

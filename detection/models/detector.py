@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmcv.ops import RoIAlign
@@ -46,9 +46,14 @@ class FViT(TwoStageDetector):
         init_cfg: mmengine's initialisation.
         norm_eval: Batch norms keep the statistics that they have, and use them while the rest
             trains: for weights that were trained before, on batches too small for statistics.
+        padding: ``"square"``: what the data preprocessor says; with its ``pad_size_divisor`` the
+            largest side of an image, as in the release, every image becomes that square. ``"own"``:
+            an image is padded only as far as the pyramid's coarsest level needs, and in training
+            to the largest of its batch; ``pad_size_divisor`` is replaced.
 
     Raises:
-        ValueError: Strides, channels or embedding widths of the parts that contradict each other.
+        ValueError: Strides, channels or embedding widths of the parts that contradict each other,
+            or another ``padding``.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class FViT(TwoStageDetector):
         init_cfg: dict | list[dict] | None = None,
         *,
         norm_eval: bool = False,
+        padding: Literal["square", "own"] = "square",
     ) -> None:
         super().__init__(
             backbone=backbone,
@@ -78,6 +84,10 @@ class FViT(TwoStageDetector):
         self.norm_eval = norm_eval
         self._warned_of_statistics = False
         self._check_parts()
+        if padding not in ("square", "own"):
+            raise ValueError(f"model.padding is {padding!r}; known: square, own")
+        if padding == "own":
+            self.pad_to_own_size()
 
     def _check_parts(self) -> None:
         """Finds what would otherwise fail late, or not at all and detect nothing."""
@@ -154,6 +164,26 @@ class FViT(TwoStageDetector):
         means = mean_over_processes(torch.stack([value.detach() for value in logged.values()]))
         return total, dict(zip(logged, means, strict=True))
 
+    def val_step(self, data: dict[str, Any]) -> SampleList:
+        """Detections of a batch as its data loader gives it; see :meth:`test_step`."""
+        return self.test_step(data)
+
+    def test_step(self, data: dict[str, Any]) -> SampleList:
+        """Detections of a batch as its data loader gives it, each image's as if it were alone.
+
+        Padding takes part in the tower's attention. So images that are padded to one size run
+        together, and others by themselves, instead of all being padded to the largest.
+
+        Args:
+            data: ``inputs``: (3, h, w) pixels each; ``data_samples``: as many.
+        """
+        found: dict[int, Any] = {}
+        divisor = self.data_preprocessor.pad_size_divisor
+        for indices in _of_equal_size(data["inputs"], divisor):
+            part = {key: [values[index] for index in indices] for key, values in data.items()}
+            found.update(zip(indices, super().test_step(part), strict=True))
+        return [found[index] for index in range(len(found))]
+
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """The neck's levels.
 
@@ -223,6 +253,23 @@ class FViT(TwoStageDetector):
         meta = {k: v for k, v in getattr(self, "dataset_meta", {}).items() if k != "palette"}
         self.dataset_meta = {**meta, "classes": tuple(class_names)}
 
+    def pad_to_own_size(self) -> None:
+        """Pads images from now on as ``padding="own"`` does."""
+        # Also what pooling halves: the FPN enlarges it back to just twice its size.
+        self.data_preprocessor.pad_size_divisor = round(self.backbone.strides[-1])
+
+    def compile_parts(self, **options: Any) -> None:
+        """Runs blocks, neck and heads through ``torch.compile``, from their next call on.
+
+        Args:
+            **options: Of ``torch.compile``.
+        """
+        for block in self.backbone.trunk.stages:
+            block.compile(**options)
+        for part in (self.neck, self.rpn_head):
+            part.compile(**options)
+        self.roi_head.bbox_head.compile(dynamic=True, **options)  # as many boxes as there are
+
     def fuse_for_inference(self) -> None:
         """Fuses layers that are linear together: the same detections, with less work.
 
@@ -237,12 +284,17 @@ class FViT(TwoStageDetector):
             self._prefer_cpu_layouts()
 
     def _prefer_cpu_layouts(self) -> None:
-        # The one stack of convolutions whose inputs are thousands of small maps.
+        # The stacks of convolutions whose inputs are hundreds of small maps.
         self.roi_head.bbox_head.shared_convs.to(memory_format=torch.channels_last)
-        layers = self.roi_head.bbox_roi_extractor.roi_layers
-        for index, layer in enumerate(layers):
-            if isinstance(layer, RoIAlign) and layer.pool_mode == "avg":
-                layers[index] = SparseRoIAlign(layer)
+        if self.roi_head.with_mask:
+            self.roi_head.mask_head.to(memory_format=torch.channels_last)
+        extractors = [self.roi_head.bbox_roi_extractor]
+        if self.roi_head.with_mask:
+            extractors.append(self.roi_head.mask_roi_extractor)
+        for layers in (extractor.roi_layers for extractor in extractors):
+            for index, layer in enumerate(layers):
+                if isinstance(layer, RoIAlign) and layer.pool_mode == "avg":
+                    layers[index] = SparseRoIAlign(layer)
         per_pixel = 1 / self.backbone.patch_size[0]
         self.roi_head.clip_pooling = SparseRoIAlign(RoIAlign(1, per_pixel, sampling_ratio=0))
 
@@ -258,6 +310,15 @@ class FViT(TwoStageDetector):
             converted = convert_source(source_from(release, "released F-ViT"), to="fvit").tensors
             state_dict.update({f"{prefix}{key}": value for key, value in converted.items()})
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _of_equal_size(images: Sequence[Tensor], divisor: int) -> list[list[int]]:
+    """Places of images that are padded to the same size, in the order of the first of each."""
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(images):
+        size = tuple(-(-side // divisor) for side in image.shape[-2:])
+        places.setdefault(size, []).append(place)
+    return list(places.values())
 
 
 def _first(prior_generator: Any) -> list[float]:

@@ -40,12 +40,17 @@ class SparseRoIAlign(nn.Module):
         """Pools boxes.
 
         Args:
-            features: (B, C, H, W) float32 maps.
+            features: (B, C, H, W) maps.
             rois: (R, 5) image index and xyxy in pixels of the input.
 
         Returns:
-            (R, C, h, w) with ``output_size`` (h, w), channels innermost in memory.
+            (R, C, h, w) float32 with ``output_size`` (h, w), channels innermost in memory; under
+            autocast, too, for there are no sparse products in half precision.
         """
+        with torch.autocast(features.device.type, enabled=False):
+            return self._pooled(features.float(), rois)
+
+    def _pooled(self, features: Tensor, rois: Tensor) -> Tensor:
         height, width = features.shape[-2:]
         locations = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])  # (B H W, C)
         if not len(rois):
@@ -55,9 +60,7 @@ class SparseRoIAlign(nn.Module):
         pooled = locations.new_empty(len(rois), *self.output_size, locations.shape[1])
         for part in order.split(_BOXES_AT_A_TIME):
             weights = _sparse(self._weights(rois[part], height, width), len(locations))
-            # Autocast would ask for a sparse product in bfloat16, which CPUs do not have.
-            with torch.autocast(features.device.type, enabled=False):
-                pooled[part] = (weights @ locations).view(len(part), *pooled.shape[1:])
+            pooled[part] = (weights @ locations).view(len(part), *pooled.shape[1:])
         return pooled.permute(0, 3, 1, 2)  # (R, C, h, w)
 
     def _weights(self, rois: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

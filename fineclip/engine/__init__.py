@@ -10,7 +10,12 @@ from fineclip.engine.hooks import (
     PlainCheckpointHook,
     SkippedSamplesHook,
 )
-from fineclip.engine.launch import build_runner, explaining_errors, prepare_training
+from fineclip.engine.launch import (
+    build_runner,
+    explaining_errors,
+    prepare_training,
+    set_test_precision,
+)
 from fineclip.engine.logits import InitialLogitsHook
 from fineclip.engine.mixing import MixedWeightsHook
 from fineclip.engine.optim import (
@@ -47,4 +52,5 @@ __all__ = [
     "parameter_groups",
     "parse_overrides",
     "prepare_training",
+    "set_test_precision",
 ]

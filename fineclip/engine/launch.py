@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.dist import is_main_process
@@ -23,7 +24,7 @@ from fineclip.checkpoints import (
 )
 from fineclip.configuration.mistakes import check_sizes
 from fineclip.configuration.plain import write_plain_config
-from fineclip.devices import default_device
+from fineclip.devices import autocast_type, default_device
 from fineclip.engine.arguments import explain_build_error
 from fineclip.engine.console import with_quiet_console
 from fineclip.engine.continuing import RULE, ContinuingRunner, changed_settings, settings_of
@@ -246,10 +247,29 @@ def _set_precision(config: Config, amp: Precision) -> None:
             "loss_scale": config.get("loss_scale", "dynamic"),
         },
     }[amp]
-    if amp == "fp16" and default_device().type == "cpu":
-        raise ValueError("--amp fp16 needs a GPU; use --amp bf16 on a CPU")
+    autocast_type(amp, default_device())  # refuses float16 on a CPU
     config.optim_wrapper.pop("loss_scale", None)
     config.optim_wrapper.update(mixed)
+
+
+def set_test_precision(config: Config, amp: Precision) -> None:
+    """Tests in mixed precision.
+
+    Args:
+        config: Changed in place.
+        amp: Autocast type of the model's forward passes.
+
+    Raises:
+        ValueError: float16 on a CPU.
+    """
+    device = default_device()
+    dtype = autocast_type(amp, device)
+    assert dtype is not None  # for a type that is named
+    if config.test_cfg.type.endswith("MultiTaskTestLoop"):
+        config.test_cfg.amp = amp
+        return
+    config.test_cfg.fp16 = True  # what mmengine calls autocast, of the type that torch has set
+    torch.set_autocast_dtype(device.type, dtype)
 
 
 def _use_gloo(config: Config) -> None:

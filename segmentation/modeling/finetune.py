@@ -47,7 +47,7 @@ def apply_finetune_mode(predictor: Predictor, mode: str) -> list[str]:
             )
         predictor.prompt_tokens.requires_grad_(True)
     elif mode != "frozen":
-        for blocks in (predictor.trunk.blocks, _text_blocks(clip)):
+        for blocks in (predictor.trunk.blocks, text_blocks(clip)):
             for block in blocks:
                 found = 0
                 for name, parameter in block.named_parameters():
@@ -107,7 +107,12 @@ def parameter_groups(
     return list(groups.values())
 
 
-def _text_blocks(clip_model: nn.Module) -> nn.ModuleList:
+def text_blocks(clip_model: nn.Module) -> nn.ModuleList:
+    """The blocks of an open_clip model's text tower.
+
+    Raises:
+        ValueError: A tower of another library, whose blocks are not known.
+    """
     tower = getattr(clip_model, "text", clip_model)
     blocks = getattr(getattr(tower, "transformer", None), "resblocks", None)
     if blocks is None:

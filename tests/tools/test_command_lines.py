@@ -155,6 +155,13 @@ def test_settings_of_the_segmentation_benchmark():
     assert tuple(args.image_size) == (defaults.height, defaults.width)
 
 
+def test_modes_of_the_detection_benchmark():
+    pytest.importorskip("mmdet")
+    from detection.experiments.inference_benchmark import MODES
+
+    assert tuple(MODES) == load_tool("benchmark_detection.py").MODES
+
+
 @pytest.mark.parametrize("tool", ["detect.py", "segment.py"])
 @pytest.mark.parametrize(
     "command",

@@ -34,7 +34,9 @@ def detect(run_tool, checkpoint, options, *args):
 
 
 def test_metrics_of_a_checkpoint(run_tool, checkpoint, options, tmp_path):
-    done = run_tool("test.py", CONFIG, checkpoint, "--out", tmp_path / "r.json", *options)
+    done = run_tool(
+        "test.py", CONFIG, checkpoint, "--amp", "bf16", "--out", tmp_path / "r.json", *options
+    )
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "r.json").read_text())
     assert {"coco/novel_ap50", "coco/base_ap50", "coco/all_ap50"} <= metrics.keys()
@@ -51,7 +53,7 @@ def test_names_are_found_and_drawn(run_tool, checkpoint, options, scenes, tmp_pa
         *images,
         broken,
         *["--vocabulary", "a red ring", "a zebra", "--score-threshold", "0"],
-        *["--out", tmp_path / "out"],
+        *["--batch-size", 3, "--amp", "bf16", "--out", tmp_path / "out"],
     )
     # The other images are done all the same.
     assert done.returncode == 2
@@ -172,13 +174,21 @@ assert len(inferencer.model.dataset_meta["classes"]) == 36
 
 
 def test_time_split(run_tool, options, tmp_path):
+    modes = "float32,own_padding,one_by_one,mmdet_heads"
     done = run_tool(
-        *["benchmark_detection.py", "--config", CONFIG, "--image-size", 64, 128, "--classes", 5],
-        *["--repeats", 1, "--batch", 2, "--out", tmp_path / "split.json", *options],
+        *["benchmark_detection.py", "--config", CONFIG, "--image-size", 48, 64, "--classes", 5],
+        *["--modes", modes, "--repeats", 1, "--batch", 2, "--out", tmp_path / "split.json"],
+        *options,
     )
     assert done.returncode == 0, done.stderr
     assert "| trunk |" in done.stdout and "| fusion |" in done.stdout
-    split = json.loads((tmp_path / "split.json").read_text())
-    assert sum(split["shares"].values()) == pytest.approx(1)
-    assert all(seconds > 0 for seconds in split["seconds"].values())
-    assert 0 < split["proposals"] <= 50
+    found = json.loads((tmp_path / "split.json").read_text())["modes"]
+    assert ",".join(found) == modes
+    for split in found.values():
+        assert sum(split["shares"].values()) == pytest.approx(1)
+        assert all(seconds > 0 for seconds in split["seconds"].values())
+        assert 0 < split["proposals"] <= 50
+    for mode in ("one_by_one", "mmdet_heads"):  # these change time alone
+        assert found[mode]["speed"] > 0
+        assert found[mode]["score_difference"] < 1e-3 and found[mode]["box_difference"] < 1e-2
+    assert found["own_padding"]["score_difference"] > 1e-3

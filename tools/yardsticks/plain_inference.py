@@ -1,9 +1,9 @@
-"""CAT-Seg's inference written down as its formulas stand, without any saving, for comparison.
+"""CAT-Seg's inference as its release computes it, written down formula by formula, for comparison.
 
-The maths is that of Cho et al. (CVPR 2024) with what released weights need. Texts are encoded for
-every image, guidance is repeated for every class and concatenated, padding tokens are real tokens,
-attention matrices are made, windows run one by one, and every map is held at its full size. The
-weights are those of a :class:`segmentation.modeling.Segmenter`.
+The maths is that of Cho et al. (CVPR 2024) with what released weights need. As there, the texts of
+a vocabulary are encoded once and kept; guidance is repeated for every class and concatenated,
+padding tokens are real tokens, attention matrices are made, windows run one by one, and every map
+is held at its full size. The weights are those of a :class:`segmentation.modeling.Segmenter`.
 
 Letters: B images, T classes, P prompts, D embedding, (H, W) grid, C channels, S window side.
 """
@@ -29,12 +29,10 @@ class PlainInference:
 
     Args:
         model: The segmenter, in evaluation mode.
-        text_once: Keep the text features of the last vocabulary.
     """
 
-    def __init__(self, model: Segmenter, *, text_once: bool = False) -> None:
+    def __init__(self, model: Segmenter) -> None:
         self.model = model
-        self.text_once = text_once
         self._kept: tuple[tuple[str, ...], Tensor] | None = None
 
     @torch.no_grad()
@@ -95,14 +93,14 @@ class PlainInference:
         return aggregate(predictor.transformer, found.dense, text, guidance)
 
     def encode(self, names: tuple[str, ...]) -> Tensor:
-        """(T, P, D) text features of T names."""
-        if self.text_once and self._kept is not None and self._kept[0] == names:
+        """(T, P, D) text features of T names; those of the last vocabulary are kept."""
+        if self._kept is not None and self._kept[0] == names:
             return self._kept[1]
         encoder = self.model.sem_seg_head.predictor.text
         encoder.clear()
         with sdpa_kernel(SDPBackend.MATH):
             text = encoder(names)
-        self._kept = (names, text) if self.text_once else None
+        self._kept = (names, text)
         return text
 
 

@@ -277,12 +277,16 @@ def test_mixed_precision_trains_and_detects(name, detector):
     grads = [p.grad for p in detector.parameters() if p.grad is not None]
     assert all(grad.isfinite().all() for grad in grads)
     detector.eval()
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        results = detector.predict(images, data_samples(name))
-    for sample in results:
-        found = sample.pred_instances
-        assert len(found) and found.scores.min() >= 0 and found.scores.max() <= 1
-        assert not torch.equal(found.bboxes, found.bboxes.bfloat16().float())
+    for fused in (False, True):
+        if fused:
+            detector.fuse_for_inference()
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            results = detector.predict(images, data_samples(name))
+        for sample in results:
+            found = sample.pred_instances
+            assert len(found) and found.scores.min() >= 0 and found.scores.max() <= 1
+            assert found.scores.dtype == found.bboxes.dtype == torch.float32
+            assert not torch.equal(found.bboxes, found.bboxes.bfloat16().float())
 
 
 @torch.no_grad()
