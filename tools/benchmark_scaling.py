@@ -20,17 +20,10 @@ from fineclip.command_line import ToolParser, add_device, positive, report_error
 from fineclip.files import write_atomically
 from fineclip.interrupts import run_command
 
+STEP = "fineclip.experiments.pretraining_benchmark:measure_settings"
 POINTS = "fineclip.experiments.scaling_points"
 SCORES = "detection.experiments.cost_benchmark:score_cost"
 AGGREGATION = "segmentation.experiments.cost_benchmark:aggregation_cost"
-NETWORK = {
-    "hidden_dim": 16,
-    "num_heads": 2,
-    "window_size": 4,
-    "decoder_dims": (16, 16),
-    "decoder_guidance_dims": (12, 8),
-    "decoder_guidance_proj_dims": (8, 4),
-}
 SMALL: dict[str, Any] = {
     "step": {"model": "ViT-Ti-8-scenes", "batch": 4, "boxes": 4, "image_size": 64, "steps": 3},
     "batch": (2, 4, 8, 16, 32, 64),
@@ -128,17 +121,17 @@ def main(argv: list[str] | None = None) -> int:
 def make_lines(sizes: dict[str, Any], device: str) -> dict[str, list[tuple]]:
     """Name, function, what varies, values, other arguments and factor of each line of a curve."""
     step, on = {**sizes["step"], "mode": "plain", "device": device}, {"device": device}
-    point, ranks = f"{POINTS}:step_point", f"{POINTS}:processes_point"
+    ranks = f"{POINTS}:processes_point"
     ranking, rows = f"{POINTS}:classification_point", sizes["rows"]
-    maps = {**rows, **on, "grid": sizes["grid"], "network": NETWORK}
+    maps = {**rows, **on, "grid": sizes["grid"], "network": "tiny"}
     budget = [round(mebibytes * 2**20) for mebibytes in sizes["budget"]]
     auto = {**step, "mode": "auto", "batch": 2 * step["batch"], "boxes": 2 * step["boxes"]}
     few = {**step, "batch": 2, "boxes": 2}
     gloo = {**step, "device": "cpu"}
     return {
-        "batch": [("FineCLIP step", point, "batch", sizes["batch"], step)],
-        "boxes": [("FineCLIP step", point, "boxes", sizes["boxes"], step)],
-        "image": [("FineCLIP step", point, "image_size", sizes["image"], few)],
+        "batch": [("FineCLIP step", STEP, "batch", sizes["batch"], step)],
+        "boxes": [("FineCLIP step", STEP, "boxes", sizes["boxes"], step)],
+        "image": [("FineCLIP step", STEP, "image_size", sizes["image"], few)],
         "classes": [
             ("box classification", ranking, "classes", sizes["classes"], rows),
             ("F-ViT scores", SCORES, "classes", sizes["classes"], {**rows, **on}),
@@ -148,7 +141,7 @@ def make_lines(sizes: dict[str, Any], device: str) -> dict[str, list[tuple]]:
             ("all losses", ranks, "processes", sizes["processes"], gloo),
             ("own rows", ranks, "processes", sizes["processes"], {**gloo, "local_loss": True}),
         ],
-        "budget": [("FineCLIP step", point, "memory_budget", budget, auto, 2**20)],
+        "budget": [("FineCLIP step", STEP, "memory_budget", budget, auto, 2**20)],
     }
 
 

@@ -9,10 +9,11 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
+from torch import Tensor
 
 from detection.experiments.inference_benchmark import random_detector
 from fineclip.engine import explaining_errors, load_config
-from fineclip.experiments.measuring import autocast, count_flops, measure_cost
+from fineclip.experiments.measuring import autocast, count_flops, measure_cost, training_step
 from fineclip.text import as_vocabulary
 
 _OBJECTS = 7  # of an image: COCO's mean
@@ -56,22 +57,19 @@ def detector_cost(
         ],
         "data_samples": [_sample(image_size, label) for _ in range(batch)],
     }
+
+    def infer() -> None:
+        with torch.inference_mode(), autocast(place, amp):
+            model.test_step(data)
+
+    def loss() -> Tensor:
+        losses = model(**model.data_preprocessor(data, training=True), mode="loss")
+        return model.parse_losses(losses)[0]
+
     if training:
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=1e-6)
-
-    def run() -> None:
-        if not training:
-            with torch.inference_mode(), autocast(place, amp):
-                model.test_step(data)
-            return
-        optimizer.zero_grad(set_to_none=False)
-        with autocast(place, amp):
-            losses = model(**model.data_preprocessor(data, training=True), mode="loss")
-        model.parse_losses(losses)[0].backward()
-        optimizer.step()
-
-    if not training:
+        run = training_step(model, loss, place, amp)
+    else:
+        run = infer
         model.fuse_for_inference()
     flops = count_flops(run)
     return {**measure_cost(run, place, steps=steps), "model_flops": flops}

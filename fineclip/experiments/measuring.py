@@ -18,8 +18,11 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from fineclip.engine.optim import fused_options
 
 HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Types of mixed precision by the names that commands give them."""
@@ -77,6 +80,31 @@ def count_flops(run: Callable[[], object]) -> int:
     with sdpa_kernel(SDPBackend.MATH), counter:
         run()
     return counter.get_total_flops()
+
+
+def training_step(
+    model: nn.Module, loss: Callable[[], Tensor], device: torch.device, amp: str | None
+) -> Callable[[], None]:
+    """A function that takes an optimizer step of a model, as trainings do.
+
+    Args:
+        model: What is trained; gradients stay allocated, they belong to it and not to the step.
+        loss: Computes the loss.
+        device: Where the model is.
+        amp: "bf16" or "fp16" autocast of the loss; None: float32.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    fused = fused_options(torch.optim.AdamW, trained)
+    optimizer = torch.optim.AdamW(trained, lr=1e-6, **fused)
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=False)
+        with autocast(device, amp):
+            value = loss()
+        value.backward()
+        optimizer.step()
+
+    return run
 
 
 def measure_cost(

@@ -7,8 +7,6 @@ what a step costs does not depend on what is in the pictures.
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -24,7 +22,7 @@ from fineclip.engine.optim import fused_options, parameter_groups
 from fineclip.experiments.measuring import (
     HALF_TYPES,
     autocast,
-    call_in_process,
+    call_function,
     count_flops,
     load_yardstick,
     measure_cost,
@@ -258,6 +256,11 @@ def model_flops(step: StepSettings) -> float:
     return count_flops(run) * step.batch / few
 
 
+def measure_settings(**settings: Any) -> dict[str, Any]:
+    """:func:`measure_step` of :class:`StepSettings`."""
+    return measure_step(StepSettings(**settings))
+
+
 def step_cost(**settings: Any) -> dict[str, Any]:
     """:func:`measure_step` of :class:`StepSettings`, with :func:`model_flops`."""
     step = StepSettings(**settings)
@@ -270,7 +273,9 @@ def measure_in_process(step: StepSettings) -> dict[str, Any]:
     Raises:
         RuntimeError: The process failed; its last line says why.
     """
-    return call_in_process(__name__, f"mode {step.mode}", json.dumps(dataclasses.asdict(step)))
+    return call_function(
+        f"{__name__}:measure_settings", dataclasses.asdict(step), f"mode {step.mode}"
+    )
 
 
 def matrix_rate(device: torch.device, amp: str | None = None, seconds: float = 1.0) -> float:
@@ -346,9 +351,3 @@ def step_table(result: dict[str, Any]) -> str:
             f"| {share} |"
         )
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    settings = json.loads(sys.argv[1])
-    settings["trainable"] = tuple(settings["trainable"])
-    print(json.dumps(measure_step(StepSettings(**settings))))

@@ -1,4 +1,4 @@
-"""Points of :mod:`fineclip.experiments.scaling`: steps of pretraining, and evaluation."""
+"""Points of :mod:`fineclip.experiments.scaling`: evaluation, and steps of several processes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,9 @@ from fineclip.experiments.measuring import measure_cost
 from fineclip.experiments.pretraining_benchmark import (
     StepSettings,
     make_batch,
-    measure_step,
     random_pretrainer,
     step_runner,
 )
-
-
-def step_point(**settings: Any) -> dict[str, Any]:
-    """A FineCLIP step of :class:`StepSettings`."""
-    return measure_step(StepSettings(**settings))
 
 
 def classification_point(

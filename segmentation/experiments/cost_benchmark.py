@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from fineclip.experiments.measuring import autocast, count_flops, measure_cost
+from fineclip.experiments.measuring import autocast, count_flops, measure_cost, training_step
 from fineclip.text import load_vocabulary
+from segmentation.experiments.networks import NETWORKS
 from segmentation.modeling import build_segmenter
 from segmentation.modeling.aggregator import CostAggregator
 from segmentation.modeling.windows import SlidingWindows
@@ -23,7 +24,7 @@ def segmenter_cost(
     grid: int = 24,
     train_vocabulary: str = "coco_stuff171",
     vocabulary: str = "ade150",
-    network: Mapping[str, Any] | None = None,
+    network: str = "released",
     steps: int = 3,
     amp: str | None = None,
     device: str = "cpu",
@@ -38,7 +39,7 @@ def segmenter_cost(
         grid: Side of CLIP's input in patches.
         train_vocabulary: Classes of training.
         vocabulary: Classes of inference, encoded beforehand.
-        network: Further arguments of :func:`segmentation.modeling.build_segmenter`.
+        network: One of :data:`segmentation.experiments.networks.NETWORKS`.
         steps: Calls whose time is taken.
         amp: "bf16" or "fp16" autocast; None: float32.
         device: A torch device.
@@ -58,27 +59,21 @@ def segmenter_cost(
         test_classes=load_vocabulary(vocabulary).names,
         grid=(grid, grid),
         segmenter={"windows": SlidingWindows()},
-        **{"pooling_size": (2, 2) if training else (1, 1), **(network or {})},
+        pooling_size=(2, 2) if training else (1, 1),
+        **NETWORKS[network],
     )
     segmenter.to(place).train(training)
     images = [torch.randint(0, 256, (3, height, width), dtype=torch.uint8) for _ in range(batch)]
     labels = [torch.randint(0, len(names), (height, width)) for _ in range(batch)]
-    if training:
-        trained = [p for p in segmenter.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=1e-6)
 
-    def run() -> None:
-        if not training:
-            with autocast(place, amp):
-                segmenter.predict_labels(images)
-            return
-        optimizer.zero_grad(set_to_none=False)
+    def infer() -> None:
         with autocast(place, amp):
-            loss = segmenter.loss(images, labels)
-        loss.backward()
-        optimizer.step()
+            segmenter.predict_labels(images)
 
-    if not training:
+    if training:
+        run = training_step(segmenter, lambda: segmenter.loss(images, labels), place, amp)
+    else:
+        run = infer
         segmenter.requires_grad_(False)  # the counter stumbles over views of parameters
         with torch.no_grad(), autocast(place, amp):
             segmenter.sem_seg_head.predictor.text(segmenter.sem_seg_head.test_classes)
@@ -92,7 +87,7 @@ def aggregation_cost(
     grid: int = 24,
     width: int = 512,
     pad_length: int = 256,
-    network: Mapping[str, Any] | None = None,
+    network: str = "released",
     steps: int = 3,
     device: str = "cpu",
 ) -> dict[str, Any]:
@@ -103,7 +98,7 @@ def aggregation_cost(
         grid: Side of the cost volume.
         width: Of the embeddings.
         pad_length: Classes of an image that are aggregated at most; 0: all.
-        network: Further arguments of :class:`segmentation.modeling.aggregator.CostAggregator`.
+        network: One of :data:`segmentation.experiments.networks.NETWORKS`.
         steps: Calls whose time is taken.
         device: A torch device.
 
@@ -111,7 +106,11 @@ def aggregation_cost(
         Figures of :func:`fineclip.experiments.measuring.measure_cost`.
     """
     place = torch.device(device)
-    options = {"decoder_guidance_dims": (256, 128), "pooling_size": (1, 1), **(network or {})}
+    options: dict[str, Any] = {
+        "decoder_guidance_dims": (256, 128),
+        "pooling_size": (1, 1),
+        **NETWORKS[network],
+    }
     aggregator = CostAggregator(
         text_guidance_dim=width, appearance_guidance_dim=width, pad_length=pad_length, **options
     )

@@ -8,8 +8,6 @@ inference costs does not depend on them. Answers are compared.
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fineclip.experiments.measuring import (
-    call_in_process,
+    call_function,
     load_yardstick,
     peak_memory_bytes,
     start_memory,
@@ -234,9 +232,10 @@ def mode_table(result: dict[str, Any]) -> str:
 
 
 def _measure_in_process(settings: InferenceSettings, answers: Path) -> dict[str, Any]:
-    text = json.dumps(dataclasses.asdict(settings))
-    return call_in_process(__name__, f"mode {settings.mode}", text, str(answers))
+    arguments = {"answers": str(answers), **dataclasses.asdict(settings)}
+    return call_function(f"{__name__}:measure_segmenting", arguments, f"mode {settings.mode}")
 
 
-if __name__ == "__main__":
-    print(json.dumps(measure(InferenceSettings(**json.loads(sys.argv[1])), Path(sys.argv[2]))))
+def measure_segmenting(answers: str, **settings: Any) -> dict[str, Any]:
+    """:func:`measure` of :class:`InferenceSettings`."""
+    return measure(InferenceSettings(**settings), Path(answers))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fineclip.engine.optim import fused_options
 from fineclip.experiments.measuring import synchronize
 from segmentation.experiments.inference_benchmark import InferenceSettings, random_segmenter
 from segmentation.modeling import Segmenter
@@ -78,7 +79,8 @@ def benchmark_step(
     device = torch.device(settings.device)
     timeline = Timeline(device)
     _mark_stages(model, timeline)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-6, **fused_options(torch.optim.AdamW, trained))
     generator = torch.Generator().manual_seed(1)
     size = (settings.height, settings.width)
     images = [

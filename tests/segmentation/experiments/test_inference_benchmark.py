@@ -14,16 +14,9 @@ from segmentation.experiments.inference_benchmark import (
     measure,
     mode_table,
 )
+from segmentation.experiments.networks import NETWORKS
 
 PLAIN = Path(__file__).parents[3] / "tools" / "yardsticks" / "plain_inference.py"
-TINY = {
-    "hidden_dim": 16,
-    "num_heads": 2,
-    "window_size": 4,
-    "decoder_dims": (16, 16),
-    "decoder_guidance_dims": (12, 8),
-    "decoder_guidance_proj_dims": (8, 4),
-}
 
 
 @pytest.mark.parametrize("sliding", [True, False])
@@ -39,7 +32,7 @@ def test_modes_agree(tmp_path, sliding):
             40,
             2,
             sliding_window=sliding,
-            network=TINY,
+            network=NETWORKS["tiny"],
             yardstick=str(PLAIN),
         )
         found = measure(settings, tmp_path / mode)

@@ -2,15 +2,6 @@ import pytest
 
 from segmentation.experiments.cost_benchmark import aggregation_cost, segmenter_cost
 
-NETWORK = {
-    "hidden_dim": 16,
-    "num_heads": 2,
-    "window_size": 4,
-    "decoder_dims": (16, 16),
-    "decoder_guidance_dims": (12, 8),
-    "decoder_guidance_proj_dims": (8, 4),
-}
-
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_segmenter_in_mixed_precision(training):
@@ -22,7 +13,7 @@ def test_a_segmenter_in_mixed_precision(training):
         grid=2,
         train_vocabulary="voc20",
         vocabulary="voc20",
-        network=NETWORK,
+        network="tiny",
         steps=1,
         amp="bf16",
     )
@@ -31,5 +22,5 @@ def test_a_segmenter_in_mixed_precision(training):
 
 
 def test_aggregation_of_more_classes_than_its_budget():
-    found = aggregation_cost(300, grid=2, width=8, pad_length=4, network=NETWORK, steps=1)
+    found = aggregation_cost(300, grid=2, width=8, pad_length=4, network="tiny", steps=1)
     assert found["seconds_per_step"] > 0

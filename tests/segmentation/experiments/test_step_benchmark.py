@@ -6,21 +6,15 @@ import pytest
 from tool_runs import load_tool
 
 from segmentation.experiments.inference_benchmark import InferenceSettings
+from segmentation.experiments.networks import NETWORKS
 from segmentation.experiments.step_benchmark import STAGES, benchmark_step, step_split
-
-TINY = {
-    "hidden_dim": 16,
-    "num_heads": 2,
-    "window_size": 4,
-    "decoder_dims": (16, 16),
-    "decoder_guidance_dims": (12, 8),
-    "decoder_guidance_proj_dims": (8, 4),
-}
 
 
 def test_stages_of_a_step():
     settings = InferenceSettings(
-        *["lean", "ViT-Ti-16", "voc20", 4, 32, 40, 2], sliding_window=False, network=TINY
+        *["lean", "ViT-Ti-16", "voc20", 4, 32, 40, 2],
+        sliding_window=False,
+        network=NETWORKS["tiny"],
     )
     result = benchmark_step(settings, repeats=1)
     seconds = result["seconds"]

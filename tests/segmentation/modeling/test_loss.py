@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from segmentation.experiments.networks import NETWORKS
 from segmentation.modeling import build_segmenter
 from segmentation.modeling.loss import choose_classes, class_loss
 
@@ -62,16 +63,7 @@ def test_what_cannot_be_chosen_from():
 
 def test_loss_is_that_of_the_chosen_names():
     torch.manual_seed(5)
-    settings = {
-        "grid": (4, 4),
-        "hidden_dim": 16,
-        "num_heads": 2,
-        "window_size": 4,
-        "decoder_dims": (16, 16),
-        "decoder_guidance_dims": (12, 8),
-        "decoder_guidance_proj_dims": (8, 4),
-    }
-    model = build_segmenter("ViT-Ti-16", train_classes=NAMES, **settings)
+    model = build_segmenter("ViT-Ti-16", train_classes=NAMES, grid=(4, 4), **NETWORKS["tiny"])
     image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
     label = torch.randint(3, 6, (32, 32))
     model.classes_per_step = 5
