@@ -252,7 +252,7 @@ def add_scene_options(parser: argparse.ArgumentParser) -> None:
         action=_SceneOptionAction,
         metavar="ERROR=RATE",
         help="how often captions of training regions err, such as wrong_color=0.1; the word none: "
-        "they are all true (default: the rates of fineclip.scenes.CaptionerRates)",
+        "they are all true (default: rates from the literature; docs/data.md lists them)",
     )
     parser.add_argument(
         "--twins",
