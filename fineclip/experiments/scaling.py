@@ -19,6 +19,7 @@ from fineclip.files import read_json, write_atomically
 AXES = {"seconds": "seconds", "bytes": "memory, MiB"}
 _COLUMNS = 4
 _POINT_SECONDS = 600
+_LEAST_RANGE = 4  # of a logarithmic axis
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,10 @@ def plot_growth(result: Mapping[str, Any], *out: Path) -> None:
         ticks = sorted({point["x"] for line in curve["lines"] for point in line["points"]})
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks], rotation=45, fontsize=8)
         axis.set_xticks([], minor=True)
+        low, high = axis.get_ylim()
+        if high < _LEAST_RANGE * low:  # noise must not look like growth
+            middle = math.sqrt(low * high)
+            axis.set_ylim(middle / _LEAST_RANGE**0.5, middle * _LEAST_RANGE**0.5)
         on_cpu = key == "seconds" and result["facts"]["device"] == "cpu"
         axis.set(xlabel=curve["label"], ylabel=("CPU " if on_cpu else "") + AXES[key])
         axis.legend(fontsize=7)
