@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 from fineclip.command_line import (
     ToolParser,
@@ -54,6 +55,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="STAGE",
         help=f"run only some of: {', '.join((*STAGES, *TASKS))} (default: all)",
     )
+    parser.add_argument(
+        "--amp",
+        choices=("auto", "bf16", "none"),
+        default="auto",
+        help="precision of all trainings; auto: the faster of float32 and bf16, measured at the "
+        "first run and kept in the work dir (default: %(default)s)",
+    )
     defaults = QuickstartSettings()
     sizes = {
         "images": (defaults.images, "training scenes"),
@@ -72,17 +80,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    settings = QuickstartSettings(
-        images=args.images,
-        val_images=args.val_images,
-        pretrain_epochs=args.pretrain_epochs,
-        epochs=args.epochs,
-        scenes=args.scenes,
-    )
     start = time.monotonic()
     tasks = make_tasks(args)
     by_seed: dict[int, Results] = {}
     try:
+        settings = QuickstartSettings(
+            images=args.images,
+            val_images=args.val_images,
+            pretrain_epochs=args.pretrain_epochs,
+            epochs=args.epochs,
+            amp=choose_precision(args),
+            scenes=args.scenes,
+        )
         for seed in dict.fromkeys(args.seeds):
             by_seed[seed] = run_quickstart(
                 args.work_dir,
@@ -106,6 +115,16 @@ def main(argv: list[str] | None = None) -> int:
     print("", *(f"{table}\n" for table in quickstart_tables(by_seed)), sep="\n")
     print(f"{summary} and {curves} ({time.monotonic() - start:.0f} s)")
     return 0
+
+
+def choose_precision(args: argparse.Namespace) -> Literal["bf16"] | None:
+    if args.amp != "auto":
+        return "bf16" if args.amp == "bf16" else None
+    from fineclip.experiments.precision import faster_precision  # torch: seconds
+
+    amp = faster_precision(args.work_dir / "precision.json")
+    print(f"precision: {amp or 'float32'}, the faster one here (--amp)", flush=True)
+    return amp
 
 
 def make_tasks(args: argparse.Namespace) -> list[DownstreamTask]:

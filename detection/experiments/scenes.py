@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fineclip.engine import build_runner, load_config, prepare_training
+from fineclip.engine.launch import Precision
 from fineclip.experiments.engine import Outcome
 
 CONFIG = Path(__file__).parents[2] / "configs" / "detection" / "scenes_fvit.py"
@@ -19,6 +20,7 @@ def train_detector(
     seed: int = 0,
     epochs: int | None = None,
     batch_size: int | None = None,
+    amp: Precision | None = None,
 ) -> Outcome:
     """Trains on base classes and evaluates on base and novel ones.
 
@@ -31,6 +33,7 @@ def train_detector(
         seed: Seed of training.
         epochs: None: as the config says.
         batch_size: Likewise.
+        amp: Precision of the training; None: float32.
 
     Returns:
         The metrics: AP50 in percent, by the names of :data:`METRICS`.
@@ -51,7 +54,7 @@ def train_detector(
     )
     config.custom_hooks.append({"type": "fineclip.ProgressBarHook", "description": "detector"})
     config.val_cfg = config.val_dataloader = config.val_evaluator = None
-    runner = build_runner(config, work_dir=work_dir, amp="bf16", resume=True, used="refuse")
+    runner = build_runner(config, work_dir=work_dir, amp=amp, resume=True, used="refuse")
     prepare_training(runner)
     runner.train()
     metrics = runner.test()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fineclip.experiments.engine import LOG, Report, TrainingJob, run_side_by_side
 from fineclip.experiments.results import (
@@ -57,6 +57,7 @@ class QuickstartSettings:
         continue_lr: Learning rate of the continuations.
         batch_size: Images per step of the first CLIP.
         continue_batch_size: Images per step of the continuations.
+        amp: Precision of all trainings; None: float32.
         scenes: Further arguments of :func:`fineclip.scenes.make_scenes`.
     """
 
@@ -68,6 +69,7 @@ class QuickstartSettings:
     continue_lr: float = 1e-3
     batch_size: int = 64
     continue_batch_size: int = 32
+    amp: Literal["bf16"] | None = None
     scenes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -78,7 +80,7 @@ class DownstreamTask:
     Attributes:
         name: Its stage, and its folder.
         function: A job's (:class:`fineclip.experiments.engine.TrainingJob`), called as
-            ``function(work_dir, data=..., init_checkpoint=..., seed=..., **options)``.
+            ``function(work_dir, data=..., init_checkpoint=..., seed=..., amp=..., **options)``.
         metrics: Those to keep.
         options: Further arguments.
         configs: Files that decide about the result beside the arguments.
@@ -141,7 +143,7 @@ def plan(
         return TrainingJob(
             root / run,
             "fineclip.experiments.training:train",
-            {"config": RECIPE, "options": options, "amp": "bf16", "progress": run},
+            {"config": RECIPE, "options": options, "amp": settings.amp, "progress": run},
             facts=[
                 *(settings.images, settings.val_images, VERSION, dict(settings.scenes)),
                 _content(RECIPE, *RECIPE.parent.glob("_base_/*.py")),
@@ -149,9 +151,12 @@ def plan(
         )
 
     def task_job(task: DownstreamTask, row: str, start: TrainingJob) -> TrainingJob:
-        arguments = {"data": data, "init_checkpoint": start, "seed": seed, **task.options}
+        arguments = {"data": data, "init_checkpoint": start, "seed": seed, "amp": settings.amp}
         return TrainingJob(
-            root / task.name / row, task.function, arguments, _content(*task.configs)
+            root / task.name / row,
+            task.function,
+            {**arguments, **task.options},
+            _content(*task.configs),
         )
 
     first = (settings.pretrain_epochs, settings.lr, settings.batch_size)

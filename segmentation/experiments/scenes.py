@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from fineclip.experiments.engine import Outcome
 from fineclip.work_dir import claim
@@ -23,6 +24,7 @@ def train_segmenter(
     init_checkpoint: str | Path,
     seed: int = 0,
     steps: int | None = None,
+    amp: Literal["bf16"] | None = None,
 ) -> Outcome:
     """Trains on the base classes of scenes and evaluates on base and novel ones.
 
@@ -34,6 +36,7 @@ def train_segmenter(
         init_checkpoint: CLIP of ``configs/fineclip/scenes.py``, both towers.
         seed: Seed of training.
         steps: None: as the configuration says.
+        amp: Precision of training and evaluation; None: float32.
 
     Returns:
         The metrics: percent by the names of :data:`METRICS`; ``novel_miou`` is over the classes
@@ -52,6 +55,8 @@ def train_segmenter(
         "OUTPUT_DIR": str(Path(work_dir).resolve()),
         "MODEL.SEM_SEG_HEAD.CLIP_WEIGHTS": str(checkpoint),
         "SEED": str(seed),
+        "SOLVER.AMP.ENABLED": str(amp is not None),
+        "TEST.AMP": str(amp is not None),
         **({} if steps is None else {"SOLVER.MAX_ITER": str(steps)}),
     }
     config = load_config(CONFIG, [word for pair in options.items() for word in pair])

@@ -32,6 +32,11 @@ def test_a_line_per_stage(finished):
     assert list(dict.fromkeys(stages)) == order
 
 
+def test_says_and_keeps_the_precision(finished):
+    amp = json.loads((finished[0] / "precision.json").read_text())["amp"]
+    assert finished[1].startswith(f"precision: {amp or 'float32'}, the faster one here")
+
+
 def test_summary(finished):
     summary = json.loads((finished[0] / "summary.json").read_text())
     spent = summary["seconds"]

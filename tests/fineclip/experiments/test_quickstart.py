@@ -3,6 +3,7 @@
 import json
 import shutil
 import textwrap
+from dataclasses import replace
 
 import pytest
 from job_runs import jobs_in_process
@@ -163,7 +164,7 @@ def toy(tmp_path, monkeypatch):
                 metrics = dict.fromkeys(("box_top1", "box_top5", "i2t_r1", "t2i_r1"), 1.0)
                 return {"metrics": metrics, "checkpoint": "weights"}
 
-            def train(work_dir, *, data, init_checkpoint, seed, bonus):
+            def train(work_dir, *, data, init_checkpoint, seed, amp, bonus):
                 print("trained on", data)
                 if bonus < 0:
                     raise ValueError(f"no bonus for {Path(work_dir).name}")
@@ -218,6 +219,12 @@ def test_a_task_of_other_settings_is_trained_again(toy, tmp_path):
         file.write_text(content)
         assert len(run(task)[1]) == lines
     assert run()[0]["clip"] == {"ap": 18}
+
+
+@pytest.mark.parametrize("amp", ["bf16", None])
+def test_all_trainings_have_one_precision(tmp_path, amp):
+    stages = plan(tmp_path, 0, replace(TINY, amp=amp), [TASK])
+    assert [job.arguments["amp"] for stage in stages for job in stage.jobs.values()] == [amp] * 5
 
 
 def test_failures_are_named(toy):
