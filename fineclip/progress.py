@@ -122,7 +122,8 @@ class Progress:
         self._line_time, self._line_done = now, done
         seconds = (now - self._begin) / max(1, done - self._first)
         left = tqdm.format_interval((total - done) * seconds)
-        words = [f"{self.title}: {done} of {total} {self.unit}s", f"{left} left", note]
+        units = f"{self.unit}{'es' if self.unit.endswith('ch') else 's'}"
+        words = [f"{self.title}: {done} of {total} {units}", f"{left} left", note]
         print(", ".join(filter(None, words)), file=self._stream, flush=True)
 
 

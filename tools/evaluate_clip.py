@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Evaluates a CLIP model zero-shot on a COCO-format folder: box classification and retrieval."""
+"""Evaluates a CLIP: boxes, masks, retrieval, segmentation, classes; zero-shot or few-shot."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from fineclip.command_line import (
     ToolParser,
@@ -15,6 +16,7 @@ from fineclip.command_line import (
     check_out_file,
     integer_argument,
     positive,
+    real_number,
     report_error,
 )
 from fineclip.configuration.model_names import check_model_name
@@ -24,7 +26,11 @@ from fineclip.text.templates import TEMPLATES
 from fineclip.text.vocabulary import known_vocabularies
 from fineclip.weights import check_weights
 
-TASKS = ("box_classification", "retrieval")
+DEFAULT_TASKS = ("box_classification", "retrieval")
+TASKS = (*DEFAULT_TASKS, "segmentation", "classification", "few_shot", "mask_classification")
+DENSE_MAPS = (
+    *("value", "value-only", "qq", "kk", "sclip", "clearclip", "kk-only", "naclip", "proxyclip"),
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -43,15 +49,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         metavar="D",
         help="folder with SPLIT/ (images) and annotations/ (panoptic_SPLIT.json and its PNG "
-        "folder, or instances_SPLIT.json; captions_SPLIT.json)",
+        "folder, or instances_SPLIT.json; captions_SPLIT.json; semantic_SPLIT/, label maps); for "
+        "classification and few_shot, with a folder per class in SPLIT/; with --benchmark, the "
+        "folder of data sets",
     )
     parser.add_argument(
         "--tasks",
         nargs="+",
         choices=TASKS,
-        default=list(TASKS),
+        default=list(DEFAULT_TASKS),
         metavar="TASK",
-        help=f"any of {', '.join(TASKS)} (default: both)",
+        help=f"any of {', '.join(TASKS)}",
     )
     parser.add_argument(
         "--split",
@@ -92,6 +100,73 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="candidate classes: " + ", ".join(known_vocabularies()) + "; or a file (JSON, or text "
         "with a name a line); or several names (default: the categories of the annotation file)",
     )
+    dense = parser.add_argument_group("segmentation, boxes and masks")
+    dense.add_argument(
+        "--dense-map",
+        choices=DENSE_MAPS,
+        default="value",
+        metavar="M",
+        help=f"what the last attention is replaced by: {', '.join(DENSE_MAPS)}; see "
+        "docs/evaluation.md",
+    )
+    dense.add_argument(
+        "--guide", metavar="T", help="timm ViT for proxyclip, such as vit_base_patch16_224.dino"
+    )
+    dense.add_argument("--guide-weights", type=Path, metavar="F", help="file of its weights")
+    dense.add_argument(
+        "--benchmark",
+        metavar="B",
+        help="segmentation: ade150, ade847, coco-stuff, pc59, pc459, scenes, voc20 or voc21 below "
+        "--data-root, where prepare.py leaves it",
+    )
+    dense.add_argument(
+        "--label-root",
+        type=Path,
+        metavar="L",
+        help="segmentation: label maps (PNG or TIFF; values are places in --vocabulary) of the "
+        "images in SPLIT/ (default: annotations/semantic_SPLIT)",
+    )
+    dense.add_argument(
+        "--ignore-label",
+        type=integer_argument(0),
+        default=255,
+        metavar="N",
+        help="value of their pixels that do not count",
+    )
+    dense.add_argument(
+        "--background-threshold",
+        type=real_number(0, 1),
+        metavar="P",
+        help="voc21: pixels whose best class is less probable are background (default: the "
+        "background has prompts)",
+    )
+    dense.add_argument(
+        "--sliding-windows",
+        type=positive,
+        metavar="N",
+        help="segmentation: resize the shorter side to N pixels and look through windows of the "
+        "network input, which overlap by half (default: the whole image is the input)",
+    )
+    classes = parser.add_argument_group("classification and few_shot")
+    classes.add_argument(
+        "--class-map",
+        type=Path,
+        metavar="F",
+        help="names of the class folders: JSON {FOLDER: NAME}, or lines 'n01440764 tench, Tinca "
+        "tinca' (default: the folders' own names)",
+    )
+    classes.add_argument(
+        "--train-split", default="train", metavar="S", help="where shots are drawn from"
+    )
+    classes.add_argument(
+        "--shots",
+        type=positive,
+        nargs="+",
+        default=(1, 5, 10, 25),
+        metavar="N",
+        help="training images per class",
+    )
+    classes.add_argument("--seeds", type=positive, default=3, metavar="N", help="number of draws")
     parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images")
     parser.add_argument(
         "--workers", type=integer_argument(0), default=2, metavar="N", help="processes that load"
@@ -101,9 +176,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--amp", choices=("bf16", "fp16"), help="mixed precision (default: float32)"
     )
     parser.add_argument("--out", type=Path, metavar="F.json", help="write the results here, too")
+    parser.add_argument(
+        "--save-predictions",
+        type=Path,
+        metavar="F.json",
+        help="write what box_classification or mask_classification (one of them) says of each "
+        "region, for tools/report.py",
+    )
     args = parser.parse_args(argv)
     args.tasks = list(dict.fromkeys(args.tasks))
+    args.shots = tuple(sorted(set(args.shots)))
+    if (args.guide is None) != (args.guide_weights is None):
+        parser.error("--guide and --guide-weights go together: a name of timm's and its file")
     return args
+
+
+def task_options(args: argparse.Namespace) -> dict[str, Any]:
+    names = (
+        *("split", "annotations", "templates", "dense_map", "benchmark", "label_root"),
+        *("ignore_label", "background_threshold", "sliding_windows", "class_map", "train_split"),
+        *("shots", "seeds"),
+    )
+    guide = None if args.guide is None else (args.guide, args.guide_weights)
+    return {"guide": guide, **{name: getattr(args, name) for name in names}}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -112,10 +207,14 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         check_out_file(args.out)
+        check_out_file(args.save_predictions, "--save-predictions")
         check_model_name(args.model, "--model")
         check_weights(args.weights)
         for file in args.annotations:
             require_file(file, "--annotations")
+        for option in ("class_map", "guide_weights"):
+            if (file := getattr(args, option)) is not None:
+                require_file(file, f"--{option.replace('_', '-')}")
         require_folder(args.data_root, "--data-root")
         vocabulary = args.vocabulary and candidate_classes(args.vocabulary)
         from fineclip.devices import usable_device  # torch takes seconds
@@ -131,17 +230,16 @@ def main(argv: list[str] | None = None) -> int:
             args.weights,
             args.data_root,
             tasks=args.tasks,
-            split=args.split,
-            annotations=args.annotations,
             image_size=args.image_size,
             resize=args.resize,
-            templates=args.templates,
             vocabulary=vocabulary,
             batch_size=args.batch_size,
             workers=args.workers,
             device=args.device,
             amp=args.amp,
+            save_predictions=args.save_predictions,
             notify=lambda line: print(line, flush=True),
+            **task_options(args),
         )
         print(format_table(report))
         if args.out:

@@ -153,8 +153,8 @@ def prepare_annotations(args: argparse.Namespace) -> None:
 
 
 def prepare_label_maps(args: argparse.Namespace) -> None:
-    from segmentation.data.benchmarks import default_root  # detectron2 takes 10 s: not for --help
-    from segmentation.data.preparation import PREPARATIONS  # the same
+    from fineclip.datasets.segmentation_benchmarks import default_root  # torch: not for --help
+    from segmentation.data.preparation import PREPARATIONS  # detectron2, too
 
     prepare = PREPARATIONS[args.task]
     root = args.data_root or default_root()

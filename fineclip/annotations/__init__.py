@@ -9,6 +9,7 @@ from fineclip.annotations.captions import (
     read_captions,
     read_region_captions,
 )
+from fineclip.annotations.masks import decode_segmentation
 from fineclip.annotations.panoptic import audit_panoptic, read_panoptic
 from fineclip.annotations.reading import Audit, audit_file, read_audited
 from fineclip.annotations.report import FileReport, Finding, announce
@@ -25,6 +26,7 @@ __all__ = [
     "audit_file",
     "audit_panoptic",
     "audit_region_captions",
+    "decode_segmentation",
     "file_name_of",
     "mask_of",
     "read_audited",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools import mask as mask_utils
 
 from fineclip.annotations.schema import Unfit, number
 
@@ -88,3 +91,28 @@ def _check_code(code: dict[str, Any], width: int, height: int) -> None:
             raise Unfit(f"a run-length code whose counts add up to {width} x {height} pixels")
     elif type(counts) is not str or not counts or not counts.isascii():
         raise Unfit("a run-length code with 'counts'")
+
+
+def decode_segmentation(segmentation: Any, height: int, width: int, where: str) -> np.ndarray:
+    """Decodes a mask.
+
+    Args:
+        segmentation: COCO's run-length code, compressed or not, or polygons.
+        height: Of the image in pixels, for polygons and uncompressed code.
+        width: Of the image in pixels.
+        where: What messages call the mask's place.
+
+    Returns:
+        (h, w) bool; of the size that a run-length code states.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    try:
+        if isinstance(segmentation, Mapping) and not isinstance(segmentation["counts"], list):
+            return mask_utils.decode(segmentation).astype(bool)
+        rles = mask_utils.frPyObjects(segmentation, height, width)
+        merged = mask_utils.merge(rles) if isinstance(rles, list) else rles
+        return mask_utils.decode(merged).astype(bool)
+    except Exception as error:
+        raise ValueError(f"{where}: a segmentation cannot be decoded ({error})") from None

@@ -23,6 +23,7 @@ def box_regions(
     transform: ImageTransform | Mapping[str, Any],
     vocabulary: str | Vocabulary | Sequence[str] | None = None,
     files: EvaluationFiles | None = None,
+    mask_grid: tuple[int, int] | None = None,
 ) -> PanopticRegionDataset | InstanceRegionDataset:
     """The labelled boxes of a split: panoptic segments, or instances where there are none.
 
@@ -32,6 +33,7 @@ def box_regions(
         transform: Geometry of the network input.
         vocabulary: Candidate classes; None: those of the annotations.
         files: The files to use, in place of ``data_root`` and ``split``.
+        mask_grid: (h, w) cells of the dense map: the same regions as masks, not as boxes.
 
     Raises:
         FileNotFoundError: The files are missing.
@@ -45,14 +47,20 @@ def box_regions(
             files.panoptic_root,
             transform=transform,
             vocabulary=vocabulary,
+            mask_grid=mask_grid,
         )
     if files.instances:
         return InstanceRegionDataset(
-            files.instances, files.image_root, transform=transform, vocabulary=vocabulary
+            files.instances,
+            files.image_root,
+            transform=transform,
+            vocabulary=vocabulary,
+            mask_grid=mask_grid,
         )
     name = files.image_root.name
+    task = "mask_classification" if mask_grid else "box_classification"
     raise FileNotFoundError(
-        f"box_classification needs panoptic_{name}.json with its folder panoptic_{name}/ of "
+        f"{task} needs panoptic_{name}.json with its folder panoptic_{name}/ of "
         f"PNGs, or instances_{name}.json; neither is there"
     )
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from fineclip.registry import FUNCTIONS
 
+_OWNED = (("boxes", "region_image"), ("masks", "region_image"), ("texts", "text_image"))
+
 Skipped = list[tuple[str, str]]
 """(file, reason) of everything an evaluation left out."""
 
@@ -20,30 +22,35 @@ def collate_evaluation(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Args:
         samples: Each has ``skipped``, a list of (file, reason), and, unless the image could not
-            be used, ``image`` (3, S, S) uint8 and ``data_sample`` (a dict); optionally ``boxes``
-            (n, 4) float32 xyxy normalised to [0, 1] of the input and ``texts`` (m, T) int64.
+            be used, ``image`` (3, S, S) uint8, or (v, 3, S, S) for v views of it, and
+            ``data_sample`` (a dict); optionally ``boxes`` (n, 4) float32 xyxy normalised to
+            [0, 1] of the input or ``masks`` (n, h, w) float32, and ``texts`` (m, T) int64.
 
     Returns:
-        ``images`` (B, 3, S, S) uint8, where B counts the usable images and may be 0;
-        ``data_samples``, a list of B dicts; ``skipped``, a list of (file, reason); and, unless
-        they would have no rows, ``boxes`` (R, 4) with ``region_image`` (R,) int64 and ``texts``
-        (M, T) with ``text_image`` (M,) int64, where the index says which of the B images a row
-        belongs to.
+        ``images`` (B, 3, S, S) uint8, where B counts the usable images (or their views) and may
+        be 0; ``data_samples``, a list of a dict per image; ``skipped``, a list of (file, reason);
+        and, unless they would have no rows, ``boxes`` (R, 4) or ``masks`` (R, h, w) with
+        ``region_image`` (R,) int64 and ``texts`` (M, T) with ``text_image`` (M,) int64, where the
+        index says which of the images a row belongs to.
     """
     usable = [sample for sample in samples if "image" in sample]
     batch: dict[str, Any] = {
-        "images": torch.stack([sample["image"] for sample in usable])
+        "images": torch.cat([_with_views(sample["image"]) for sample in usable])
         if usable
         else torch.zeros(0, 3, 0, 0, dtype=torch.uint8),
         "data_samples": [dict(sample["data_sample"]) for sample in usable],
         "skipped": [entry for sample in samples for entry in sample["skipped"]],
     }
-    for key, index_key in (("boxes", "region_image"), ("texts", "text_image")):
+    for key, index_key in _OWNED:
         parts = [sample[key] for sample in usable if key in sample]
         if any(len(part) for part in parts):
             batch[key] = torch.cat(parts)
             batch[index_key] = _owner(parts)
     return batch
+
+
+def _with_views(image: Tensor) -> Tensor:
+    return image if image.ndim == 4 else image[None]
 
 
 def _owner(parts: Sequence[Tensor]) -> Tensor:

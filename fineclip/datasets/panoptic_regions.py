@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from fineclip.annotations import FileReport, announce, file_name_of, read_boxes, read_panoptic
+from fineclip.annotations import (
+    FileReport,
+    announce,
+    decode_segmentation,
+    file_name_of,
+    mask_of,
+    read_boxes,
+    read_panoptic,
+)
 from fineclip.datasets.evaluation_batch import Skipped
 from fineclip.datasets.files import require_some_image
 from fineclip.datasets.transforms import ImageTransform, as_transform
@@ -47,6 +56,7 @@ class _LabelledBoxes(Dataset):
         min_area: float,
         max_area: float,
         max_regions: int,
+        mask_grid: tuple[int, int] | None,
     ) -> None:
         if not 0 <= min_area <= max_area:
             raise ValueError(
@@ -55,6 +65,7 @@ class _LabelledBoxes(Dataset):
         if max_regions < 1:
             raise ValueError(f"max_regions must be at least 1, got {max_regions}")
         self.transform = as_transform(transform)
+        self.mask_grid = mask_grid
         self.min_area, self.max_area, self.max_regions = min_area, max_area, max_regions
         self.annotation_file = Path(annotation_file)
         data, report = self._read(self.annotation_file)
@@ -82,6 +93,30 @@ class _LabelledBoxes(Dataset):
         """(n, 4) float64 xyxy in pixels of the original image; a row of NaN: no box."""
         raise NotImplementedError
 
+    def _masks(self, image: _Image, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """(H, W) bool of each of some regions, all False where it has no mask."""
+        raise NotImplementedError
+
+    def _covered(
+        self, path: Path, image: _Image, keep: np.ndarray, skipped: Skipped
+    ) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Masks on the grid (m, h, w), areas (m,) in pixels, and which of ``keep`` have any."""
+        assert self.mask_grid is not None
+        shares, areas = [], []
+        keep = keep.copy()
+        for index, mask in zip(
+            np.flatnonzero(keep), self._masks(image, np.flatnonzero(keep)), strict=True
+        ):
+            area = np.count_nonzero(mask)
+            if area:
+                shares.append(self.transform.map_mask(mask, self.mask_grid))
+                areas.append(float(area))
+            else:
+                keep[index] = False
+                skipped.append((str(path), f"region {index} has no mask"))
+        grids = torch.stack(shares) if shares else torch.zeros(0, *self.mask_grid)
+        return grids, np.array(areas, dtype=np.float64), keep
+
     def _check_categories(self, in_file: Vocabulary) -> None:
         used = {region["category_id"] for image in self.images for region in image.regions}
         for id_ in sorted(used):
@@ -102,8 +137,12 @@ class _LabelledBoxes(Dataset):
 
     @cached_property
     def metainfo(self) -> dict[str, Any]:
-        """``classes`` (the K names) and ``vocabulary``, for the metrics."""
-        return {"classes": self.vocabulary.names, "vocabulary": self.vocabulary}
+        """``classes`` (the K names), ``vocabulary`` and ``image_root``, for the metrics."""
+        return {
+            "classes": self.vocabulary.names,
+            "vocabulary": self.vocabulary,
+            "image_root": str(self.image_root),
+        }
 
     def __len__(self) -> int:
         return len(self.images)
@@ -129,16 +168,26 @@ class _LabelledBoxes(Dataset):
             [self.vocabulary.index_of_id[r["category_id"]] for r in image.regions[: len(boxes)]],
             dtype=np.int64,
         )
+        regions: dict[str, Tensor] = {}
+        if self.mask_grid is None:
+            areas = areas[keep]
+            regions["boxes"] = self.transform.map_boxes(
+                torch.from_numpy(clipped[keep]).float(), image.width, image.height
+            )
+        else:
+            try:
+                regions["masks"], areas, keep = self._covered(path, image, keep, skipped)
+            except UnusableImageError as error:
+                return {"skipped": [(error.file, error.reason)]}
         return {
             "image": self.transform(pixels),
-            "boxes": self.transform.map_boxes(
-                torch.from_numpy(clipped[keep]).float(), image.width, image.height
-            ),
+            **regions,
             "data_sample": {
                 "image_id": image.image_id,
                 "file_name": image.file_name,
                 "labels": labels[keep],
-                "areas": areas[keep],
+                "areas": areas,
+                "pixel_boxes": clipped[keep],
             },
             "skipped": skipped,
         }
@@ -156,8 +205,9 @@ class PanopticRegionDataset(_LabelledBoxes):
 
     Items are dicts for :func:`fineclip.datasets.evaluation_batch.collate_evaluation` with
     ``data_sample`` = ``image_id``, ``file_name``, ``labels`` (n,) int64 class indices of the
-    vocabulary, ``areas`` (n,) float64 box areas in square pixels of the original image. An
-    image or PNG that cannot be used gives an item with ``skipped`` alone.
+    vocabulary, ``areas`` (n,) float64 areas of boxes (with ``mask_grid`` of masks) in square
+    pixels of the original image, and ``pixel_boxes`` (n, 4) float64 xyxy in its pixels. An image
+    or PNG that cannot be used gives an item with ``skipped`` alone.
 
     Args:
         annotation_file: COCO panoptic JSON.
@@ -170,6 +220,7 @@ class PanopticRegionDataset(_LabelledBoxes):
         min_area: Smallest box area in square pixels of the original image.
         max_area: Largest box area in square pixels of the original image.
         max_regions: Segments of an image that are looked at.
+        mask_grid: (h, w) cells of the dense map: the same segments come as masks, not as boxes.
 
     Raises:
         FileNotFoundError: A missing file or folder, or none of the images in ``image_root``.
@@ -188,10 +239,18 @@ class PanopticRegionDataset(_LabelledBoxes):
         min_area: float = 8 * 8,
         max_area: float = 1024 * 1024,
         max_regions: int = 100,
+        mask_grid: tuple[int, int] | None = None,
     ) -> None:
         self.panoptic_root = require_folder(panoptic_root, "panoptic PNGs")
         super().__init__(
-            annotation_file, image_root, transform, vocabulary, min_area, max_area, max_regions
+            annotation_file,
+            image_root,
+            transform,
+            vocabulary,
+            min_area,
+            max_area,
+            max_regions,
+            mask_grid,
         )
         require_some_image(
             self.panoptic_root, [i.panoptic_file for i in self.images], str(annotation_file)
@@ -234,6 +293,22 @@ class PanopticRegionDataset(_LabelledBoxes):
         if not stuff:
             return boxes
         path = inside(self.panoptic_root, image.panoptic_file)
+        ids = self._segment_ids(image)
+        for index in stuff:
+            box = pixel_span_box(ids == segments[index]["id"])
+            if box is None:
+                skipped.append((str(path), f"segment {segments[index]['id']} has no pixels"))
+            boxes[index] = (np.nan,) * 4 if box is None else box
+        return boxes
+
+    def _masks(self, image: _Image, indices: np.ndarray) -> Iterator[np.ndarray]:
+        ids = self._segment_ids(image)
+        for index in indices:
+            yield ids == image.regions[index]["id"]
+
+    def _segment_ids(self, image: _Image) -> np.ndarray:
+        """(H, W) int32 segment id of each pixel."""
+        path = inside(self.panoptic_root, image.panoptic_file)
         rgb = np.asarray(read_image(path))
         if rgb.shape[:2] != (image.height, image.width):
             raise UnusableImageError(
@@ -241,13 +316,7 @@ class PanopticRegionDataset(_LabelledBoxes):
                 f"is {rgb.shape[1]} x {rgb.shape[0]} pixels, the image "
                 f"{image.width} x {image.height}",
             )
-        ids = rgb.astype(np.int32) @ np.array([1, 256, 65536], dtype=np.int32)  # (H, W)
-        for index in stuff:
-            box = pixel_span_box(ids == segments[index]["id"])
-            if box is None:
-                skipped.append((str(path), f"segment {segments[index]['id']} has no pixels"))
-            boxes[index] = (np.nan,) * 4 if box is None else box
-        return boxes
+        return rgb.astype(np.int32) @ np.array([1, 256, 65536], dtype=np.int32)
 
 
 @DATASETS.register_module()
@@ -265,6 +334,7 @@ class InstanceRegionDataset(_LabelledBoxes):
         min_area: Smallest box area in square pixels of the original image.
         max_area: Largest box area in square pixels of the original image.
         max_regions: Annotations of an image that are looked at.
+        mask_grid: As in :class:`PanopticRegionDataset`.
 
     Raises:
         FileNotFoundError: A missing file or folder, or none of the images in ``image_root``.
@@ -282,9 +352,17 @@ class InstanceRegionDataset(_LabelledBoxes):
         min_area: float = 8 * 8,
         max_area: float = 1024 * 1024,
         max_regions: int = 100,
+        mask_grid: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(
-            annotation_file, image_root, transform, vocabulary, min_area, max_area, max_regions
+            annotation_file,
+            image_root,
+            transform,
+            vocabulary,
+            min_area,
+            max_area,
+            max_regions,
+            mask_grid,
         )
 
     def _read(self, file: Path) -> tuple[dict[str, Any], FileReport]:
@@ -299,6 +377,19 @@ class InstanceRegionDataset(_LabelledBoxes):
 
     def _boxes(self, image: _Image, skipped: Skipped) -> np.ndarray:
         return _annotated_boxes(image.regions[: self.max_regions])
+
+    def _masks(self, image: _Image, indices: np.ndarray) -> Iterator[np.ndarray]:
+        for index in indices:
+            mask = mask_of(image.regions[index])
+            if mask is None:
+                yield np.zeros((image.height, image.width), dtype=bool)
+                continue
+            try:
+                found = decode_segmentation(mask, image.height, image.width, f"region {index}")
+            except ValueError as error:
+                path = inside(self.image_root, image.file_name)
+                raise UnusableImageError(path, str(error)) from None
+            yield found
 
 
 def pixel_span_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -51,6 +52,10 @@ class ImageTransform:
         if self.resize == "pad":
             return 0, 0, new_width, new_height
         return (self.size - new_width) // 2, (self.size - new_height) // 2, new_width, new_height
+
+    def placed_size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) in pixels of the part of the output that an image of this size fills."""
+        return self._placement(width, height)[2:]
 
     def shrink(self, width: float, height: float) -> float:
         """By which factor both sides of an image, or of a box of it, shrink at least.
@@ -98,6 +103,22 @@ class ImageTransform:
         """The outputs of no image: (0, 3, size, size) uint8."""
         return torch.zeros(0, 3, self.size, self.size, dtype=torch.uint8)
 
+    def map_mask(self, mask: np.ndarray, grid: tuple[int, int]) -> Tensor:
+        """Maps a mask of the original image to cells of the output, exactly.
+
+        Args:
+            mask: (H, W) bool, of the original image.
+            grid: (h, w) cells that the output is divided into.
+
+        Returns:
+            (h, w) float32, the share of each cell's area that the mask covers.
+        """
+        height, width = mask.shape
+        left, top, new_width, new_height = self._placement(width, height)
+        rows = _overlaps(grid[0], self.size, height, top, new_height)  # (h, H)
+        columns = _overlaps(grid[1], self.size, width, left, new_width)  # (w, W)
+        return torch.from_numpy(rows @ mask.astype(np.float32) @ columns.T)
+
     def map_boxes(self, boxes: Tensor, width: int, height: int) -> Tensor:
         """Maps boxes of the original image to the output.
 
@@ -113,6 +134,15 @@ class ImageTransform:
         scale = boxes.new_tensor([new_width / width, new_height / height] * 2, dtype=torch.float32)
         offset = boxes.new_tensor([left, top] * 2, dtype=torch.float32)
         return (boxes.float() * scale + offset) / self.size
+
+
+def _overlaps(cells: int, side: int, pixels: int, start: int, length: int) -> np.ndarray:
+    """Share of each cell, of ``side`` in all, that lies in each pixel: (cells, pixels) float32."""
+    cell = np.linspace(0, side, cells + 1)
+    pixel = np.linspace(start, start + length, pixels + 1)
+    first = np.maximum(cell[:-1, None], pixel[:-1])
+    last = np.minimum(cell[1:, None], pixel[1:])
+    return ((last - first).clip(min=0) * (cells / side)).astype(np.float32)
 
 
 class AspectTransform:

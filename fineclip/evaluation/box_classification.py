@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fineclip.annotations.predictions import PredictedRegion, Predictions, write_predictions
 from fineclip.evaluation.image_metric import ImageMetric
 from fineclip.evaluation.similarity import similarities
 from fineclip.models.class_embeddings import TextEncoder, build_class_embeddings
@@ -68,6 +70,7 @@ def box_classification(
     labels: np.ndarray,
     areas: np.ndarray,
     class_groups: Mapping[str, np.ndarray] | None = None,
+    region: str = "box",
 ) -> dict[str, float]:
     """Top-1 and top-5 mean accuracy, for all regions and for parts of them.
 
@@ -82,6 +85,7 @@ def box_classification(
         labels: (R,) int class indices.
         areas: (R,) box areas in square pixels of the original image.
         class_groups: For each name, (K,) bool saying which classes belong to the group.
+        region: What stands in the names of the results in place of ``box``.
 
     Returns:
         In percent ``box_top1``, ``box_top5``, ``<group>_box_top1`` and so on for each class
@@ -117,11 +121,11 @@ def box_classification(
         matches = predictions == labels[:, None]  # (R, k)
         for part, inside in parts.items():
             for k in TOP_K if inside.any() else ():
-                results[f"{part}box_top{k}"] = mean_class_accuracy(
+                results[f"{part}{region}_top{k}"] = mean_class_accuracy(
                     matches[inside, :k].any(axis=1), labels[inside]
                 )
-    results["box_regions"] = len(labels)
-    results["box_classes"] = len(np.unique(labels))
+    results[f"{region}_regions"] = len(labels)
+    results[f"{region}_classes"] = len(np.unique(labels))
     return results
 
 
@@ -157,9 +161,13 @@ class BoxClassificationMetric(ImageMetric):
             None: the ``vocabulary`` of the data set's ``metainfo``.
         templates: Prompts, see :func:`fineclip.text.templates.get_templates`.
         text_batch_size: Prompts encoded at a time.
+        region: What stands in the names of the results in place of ``box``, such as ``mask``.
         collect_device: See :class:`ImageMetric`.
         prefix: See :class:`ImageMetric`.
         collect_dir: See :class:`ImageMetric`.
+
+    Attributes:
+        predictions_file: Where to keep what was said of each region; None: nowhere.
 
     Raises:
         ValueError: Unknown vocabulary or templates.
@@ -171,6 +179,7 @@ class BoxClassificationMetric(ImageMetric):
         templates: str | Sequence[str] | Template = "vild",
         *,
         text_batch_size: int = 256,
+        region: str = "box",
         collect_device: str = "cpu",
         prefix: str | None = None,
         collect_dir: str | None = None,
@@ -179,7 +188,9 @@ class BoxClassificationMetric(ImageMetric):
         self._vocabulary = None if vocabulary is None else as_vocabulary(vocabulary)
         self.templates = get_templates(templates)
         self.text_batch_size = text_batch_size
+        self.region = region
         self._class_embeddings: Tensor | None = None
+        self.predictions_file: Path | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -222,19 +233,19 @@ class BoxClassificationMetric(ImageMetric):
         self.note_skipped(data_batch)
         nothing = self._class_embeddings[:0]
         for sample in data_samples:
-            self.results.append(
-                {
-                    "image_id": sample["image_id"],
-                    "predictions": rank_classes(
-                        # A batch without any box has no region embeddings at all.
-                        sample.get("region_embeddings", nothing),
-                        self._class_embeddings,
-                        max(TOP_K),
-                    ),
-                    "labels": np.asarray(sample["labels"]),
-                    "areas": np.asarray(sample["areas"]),
-                }
-            )
+            # A batch without any box has no region embeddings at all.
+            regions = sample.get("region_embeddings", nothing)
+            record = {
+                "image_id": sample["image_id"],
+                "predictions": rank_classes(regions, self._class_embeddings, max(TOP_K)),
+                "labels": np.asarray(sample["labels"]),
+                "areas": np.asarray(sample["areas"]),
+            }
+            if self.predictions_file is not None:
+                record["file_name"] = sample["file_name"]
+                record["boxes"] = np.asarray(sample["pixel_boxes"])
+                record["scores"] = similarities(regions, self._class_embeddings).amax(dim=1).numpy()
+            self.results.append(record)
 
     def compute(
         self, records: Sequence[Mapping[str, Any]], skipped: Mapping[str, str]
@@ -255,6 +266,32 @@ class BoxClassificationMetric(ImageMetric):
             np.concatenate([r["labels"] for r in records] or [np.zeros(0, np.int64)]),
             np.concatenate([r["areas"] for r in records] or [np.zeros(0)]),
             class_groups_of(self.vocabulary),
+            self.region,
         )
-        results["box_skipped"] = len(skipped)
+        results[f"{self.region}_skipped"] = len(skipped)
+        if self.predictions_file is not None:
+            write_predictions(self.predictions_file, self._per_image(records))
         return results
+
+    def _per_image(self, records: Sequence[Mapping[str, Any]]) -> Predictions:
+        """What was said of each region; those without a finite embedding have no answer."""
+        root = (self.dataset_meta or {}).get("image_root", "")
+        images = {}
+        for record in records:
+            columns = zip(
+                record["boxes"].tolist(),
+                record["labels"].tolist(),
+                record["predictions"][:, 0].tolist(),
+                record["scores"].tolist(),
+                strict=True,
+            )
+            images[record["file_name"]] = [
+                PredictedRegion(
+                    (x1, y1, x2 - x1, y2 - y1),
+                    label,
+                    None if said == NO_CLASS else said,
+                    None if said == NO_CLASS else score,
+                )
+                for (x1, y1, x2, y2), label, said, score in columns
+            ]
+        return Predictions(root, tuple(self.vocabulary.names), images)

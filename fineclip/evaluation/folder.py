@@ -1,8 +1,9 @@
-"""Zero-shot evaluation of a CLIP, by name, on a folder of images and annotations."""
+"""Evaluation of a CLIP, by name, on a folder of images and annotations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ import torch
 from mmengine.evaluator import Evaluator
 from torch.utils.data import DataLoader
 
-from fineclip.datasets.coco_layout import find_files, use_annotations
 from fineclip.datasets.evaluation_batch import collate_evaluation
 from fineclip.datasets.transforms import ImageTransform, Resize
 from fineclip.devices import usable_device
 from fineclip.evaluation.runner import Amp, evaluate, join_results
-from fineclip.evaluation.tasks import TASKS, build_task
+from fineclip.evaluation.saving import keep_predictions
+from fineclip.evaluation.tasks import COCO_TASKS, DEFAULT_TASKS, TaskOptions, build_task
 from fineclip.models import DenseCLIP
-from fineclip.text import Vocabulary
+from fineclip.models.dense_maps import find_dense_map
+from fineclip.models.guide import Guide
 
 
 def evaluate_folder(
@@ -25,37 +27,37 @@ def evaluate_folder(
     pretrained: str | None,
     data_root: str | Path,
     *,
-    tasks: Sequence[str] = TASKS,
-    split: str | None = None,
-    annotations: Sequence[Path] = (),
+    tasks: Sequence[str] = DEFAULT_TASKS,
     image_size: int | None = None,
     resize: Resize = "squash",
-    templates: str = "vild",
-    vocabulary: str | Vocabulary | Sequence[str] | None = None,
     batch_size: int = 32,
     workers: int = 2,
     device: str | None = None,
     amp: Amp | None = None,
+    save_predictions: Path | None = None,
+    guide: tuple[str, Path] | None = None,
     notify: Callable[[str], None] = lambda line: None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Evaluates a model on the tasks that a COCO-format folder has the files for.
+    """Evaluates a model on the tasks that a folder has the files for.
 
     Args:
         model: open_clip name.
         pretrained: See :meth:`DenseCLIP.create`; None: random weights, the same every time.
-        data_root: See :func:`fineclip.datasets.coco_layout.find_files`.
-        tasks: Some of :data:`TASKS`.
-        split: Which split; None: the validation split.
-        annotations: Annotation files to use instead of those found.
+        data_root: What the tasks expect in it: :class:`fineclip.evaluation.tasks.TaskOptions`.
+        tasks: Some of :data:`fineclip.evaluation.tasks.TASKS`.
         image_size: Side of the network input in pixels; None: the model's own.
-        resize: "squash" (FineCLIP's protocol, bilinear) or "pad" (CLIPSelf's, bicubic).
-        templates: Prompts of box classification.
-        vocabulary: Candidate classes of box classification; None: those of the annotations.
+        resize: "squash" (FineCLIP's protocol, bilinear) or "pad" (CLIPSelf's, bicubic); images
+            in class folders are always their central square.
         batch_size: Images at a time.
         workers: Processes that load them.
         device: Where to run; None: the accelerator, if there is one.
         amp: Autocast type, None for full precision.
+        save_predictions: File for what box or mask classification (one of them) says of each
+            region; None: none.
+        guide: timm name and weights of the model that guides the dense map "proxyclip".
         notify: Called with what the user should know of the choices made.
+        **options: Of :class:`fineclip.evaluation.tasks.TaskOptions`: ``split``, ``templates``, ...
 
     Returns:
         ``model``, ``pretrained``, ``data_root``; ``tasks``, for each its annotation file, input
@@ -67,23 +69,25 @@ def evaluate_folder(
     """
     # Everything is looked up and built before anything runs: what is missing shows at once.
     place = usable_device(device)
-    files = use_annotations(find_files(Path(data_root), split), annotations)
+    chosen = TaskOptions(Path(data_root), **options)
+    chosen.check(tasks)
+    _check_guide(chosen.dense_map, guide)
+    if set(tasks) & COCO_TASKS:
+        _ = chosen.coco_files
     clip = _load(model, pretrained)
+    if guide is not None:
+        second = Guide(*guide, mean=clip.image_mean, std=clip.image_std).to(place)
+        chosen = replace(chosen, guide=second)
     size = _checked_size(clip, model, image_size)
     transform = ImageTransform(size, resize, "bilinear" if resize == "squash" else "bicubic")
-    built = {
-        name: build_task(
-            name,
-            files,
-            transform=transform,
-            tokenizer=clip.tokenizer,
-            vocabulary=vocabulary,
-            templates=templates,
-        )
-        for name in tasks
-    }
-    if "box_classification" in built and not files.panoptic:
-        notify(f"no panoptic annotations: classifying the boxes of {files.instances}")
+    built = {name: build_task(name, chosen, clip, transform) for name in tasks}
+    regions = {"box_classification": "boxes", "mask_classification": "masks"}
+    for name in [name for name in regions if name in built and not chosen.coco_files.panoptic]:
+        instances = chosen.coco_files.instances
+        notify(f"no panoptic annotations: classifying the {regions[name]} of {instances}")
+    evaluators = {name: Evaluator([task.metric]) for name, task in built.items()}
+    if save_predictions is not None:
+        keep_predictions(evaluators, save_predictions)
     clip.to(place)
     entries: dict[str, dict[str, Any]] = {}
     for name, task in built.items():
@@ -94,13 +98,14 @@ def evaluate_folder(
             collate_fn=collate_evaluation,
             pin_memory=place.type == "cuda",
         )
-        metrics = evaluate(clip, loader, Evaluator([task.metric]), amp=amp)
-        if not any(key.endswith(("_top1", "_r1")) for key in metrics):
+        metrics = evaluate(clip, loader, evaluators[name], amp=amp, make_step=task.make_step)
+        if not any(key.endswith(("_top1", "_r1", "mIoU")) for key in metrics):
             raise ValueError(f"{name}: nothing in {task.source} could be evaluated")
         entries[name] = {
             "annotations": str(task.source),
             "image_size": size,
             "resize": resize,
+            "dense_map": chosen.dense_map,
             "metrics": metrics,
         }
     return {
@@ -125,6 +130,16 @@ def format_table(report: Mapping[str, Any]) -> str:
         f"{task:<{widths[0]}}  {key:<{widths[1]}}  {value:>{widths[2]}}"
         for task, key, value in rows
     )
+
+
+def _check_guide(dense_map: str, guide: tuple[str, Path] | None) -> None:
+    guided = find_dense_map(dense_map).compared == "guide"
+    if guided and guide is None:
+        raise ValueError(
+            f"--dense-map {dense_map} needs a second model: --guide and --guide-weights name it"
+        )
+    if guide is not None and not guided:
+        raise ValueError(f"--guide is for --dense-map proxyclip, not {dense_map}")
 
 
 def _load(model: str, pretrained: str | None) -> DenseCLIP:

@@ -13,13 +13,12 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.utils.data import DataLoader
 
-from fineclip.evaluation.prediction import predictor
+from fineclip.evaluation.prediction import Step, predictor
 from fineclip.images import SkippedImages
 from fineclip.models import DenseCLIP
 from fineclip.progress import track
 
 Amp = Literal["bf16", "fp16"]
-_Step = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
 _AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 OnBatch = Callable[[int, Mapping[str, Any], list[dict[str, Any]] | None], None]
@@ -33,6 +32,7 @@ def evaluate(
     progress: bool = True,
     *,
     amp: Amp | None = None,
+    make_step: Callable[[DenseCLIP], Step] = predictor,
     before_batch: OnBatch | None = None,
     after_batch: OnBatch | None = None,
 ) -> dict[str, float]:
@@ -51,6 +51,7 @@ def evaluate(
         evaluator: The metrics; they get the data set's ``metainfo``.
         progress: Show the progress, on the main process.
         amp: Autocast type of the forward passes, None for full precision.
+        make_step: Makes what embeds a batch, of a ``DenseCLIP``.
         before_batch: Called before each batch.
         after_batch: Called after each batch.
 
@@ -64,7 +65,7 @@ def evaluate(
     if amp is not None and amp not in _AMP_DTYPES:
         raise ValueError(f"amp must be one of {', '.join(_AMP_DTYPES)} or None, got {amp!r}")
     evaluator.dataset_meta = getattr(dataloader.dataset, "metainfo", None)
-    clip, embed = _clip_and_step(model)
+    clip, embed = _clip_and_step(model, make_step)
     with eval_mode(model), torch.no_grad():
         with _autocast(clip.device, amp):
             for metric in evaluator.metrics:
@@ -99,10 +100,10 @@ def _check_skipped(dataloader: DataLoader, used: int, named: list[tuple[str, str
     counter.finish()
 
 
-def _clip_and_step(model: Any) -> tuple[DenseCLIP, _Step]:
+def _clip_and_step(model: Any, make_step: Callable[[DenseCLIP], Step]) -> tuple[DenseCLIP, Step]:
     """The CLIP in a model, and what embeds a batch."""
     if isinstance(model, DenseCLIP):
-        return model, predictor(model)
+        return model, make_step(model)
     trainer = model.module if is_model_wrapper(model) else model
     # The step is the wrapper's own: it may have to collect its parameters first.
     return trainer.clip, model.val_step

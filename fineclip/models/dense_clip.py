@@ -9,10 +9,14 @@ from typing import Any
 import open_clip
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
+from fineclip.images import orientation_of
 from fineclip.models.creation import create_open_clip
+from fineclip.models.dense_maps import find_dense_map
 from fineclip.models.pooling import pack_regions, pool_boxes, pool_masks
+from fineclip.models.preprocessing import image_to_tensor, size_of_aspect
 from fineclip.models.text_tower import TextTower
 from fineclip.models.trunks import build_trunk
 from fineclip.registry import MODELS
@@ -141,6 +145,46 @@ class DenseCLIP(nn.Module):
         """Channel standard deviations the input is normalised with, for RGB in [0, 1]."""
         return self._preprocess_value("std", open_clip.OPENAI_DATASET_STD)
 
+    def preprocess(
+        self,
+        image: Image.Image,
+        size: int | tuple[int, int] | None = None,
+        *,
+        keep_aspect: bool = False,
+    ) -> Tensor:
+        """Makes the input of one image: upright, resized as a whole (bilinear), normalised.
+
+        Nothing is cropped or padded, so boxes in [0, 1] of the image are boxes in [0, 1] of the
+        input. ``torch.stack`` makes a batch of several of one size, ``[None]`` of one.
+
+        Args:
+            image: Of any mode; its EXIF orientation is applied.
+            size: (height, width) in pixels, or the side of a square; multiples of the patch. None:
+                :attr:`image_size`.
+            keep_aspect: Near the image's own aspect ratio instead, for at most as many patches as
+                ``size`` has. False: squashed to ``size``, as FineCLIP is trained and evaluated.
+
+        Returns:
+            (3, H, W) float32 on the model's device.
+
+        Raises:
+            ValueError: A size that is no multiple of the patch.
+            UnusableImageError: Pixel values that cannot be turned into 8 bits.
+        """
+        wanted = self.image_size if size is None else size
+        height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
+        rows, columns = self.patch_size
+        if min(height, width) < 1 or height % rows or width % columns:
+            raise ValueError(
+                f"size: expected multiples of the patch, {rows} x {columns} pixels, got "
+                f"{height} x {width}"
+            )
+        if keep_aspect:
+            sides = image.size[::-1] if orientation_of(image) >= 5 else image.size
+            height, width = size_of_aspect(*sides, (height, width), self.patch_size)
+        pixels = image_to_tensor(image, (height, width), self.image_mean, self.image_std)
+        return pixels.to(self.device)
+
     def _preprocess_value(self, key: str, default: Sequence[float]) -> tuple[float, float, float]:
         values = (open_clip.get_model_preprocess_cfg(self.clip) or {}).get(key) or default
         red, green, blue = values
@@ -230,7 +274,14 @@ class DenseCLIP(nn.Module):
                 "this model was made with image_only=True: its text tower has no weights"
             )
 
-    def encode_dense(self, images: Tensor, normalize: bool = True) -> Tensor:
+    def encode_dense(
+        self,
+        images: Tensor,
+        normalize: bool = True,
+        *,
+        dense_map: str = "value",
+        guide: Tensor | None = None,
+    ) -> Tensor:
         """An embedding per location: the last attention replaced by its value path, projected.
 
         That is the last block of a ViT and the pooling of a ResNet or SigLIP; each adapter in
@@ -239,11 +290,20 @@ class DenseCLIP(nn.Module):
         Args:
             images: (B, 3, H, W) float.
             normalize: L2-normalise along D.
+            dense_map: What else the last attention is replaced by, one of
+                :data:`fineclip.models.dense_maps.DENSE_MAPS`.
+            guide: (B, C, h', w') features of a second model, which "proxyclip" needs.
 
         Returns:
             (B, D, h, w) on the patch grid.
+
+        Raises:
+            ValueError: Unknown ``dense_map``, one that the tower does not have, or no ``guide``.
         """
-        return self.encode_visual(images, {"dense"}, normalize)["dense"]
+        outputs = {"dense"}
+        return self.encode_visual(images, outputs, normalize, dense_map=dense_map, guide=guide)[
+            "dense"
+        ]
 
     def encode_image_and_dense(
         self, images: Tensor, normalize: bool = True
@@ -277,7 +337,13 @@ class DenseCLIP(nn.Module):
         return self.encode_visual(images, {"patches"}, normalize)["patches"]
 
     def encode_visual(
-        self, images: Tensor, outputs: Collection[str], normalize: bool = True
+        self,
+        images: Tensor,
+        outputs: Collection[str],
+        normalize: bool = True,
+        *,
+        dense_map: str = "value",
+        guide: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Any of the embeddings of an image, with what they share run once.
 
@@ -286,15 +352,18 @@ class DenseCLIP(nn.Module):
             outputs: Which: "image" as :meth:`encode_image`, "dense" as :meth:`encode_dense`,
                 "patches" as :meth:`encode_patches`.
             normalize: L2-normalise along D.
+            dense_map: See :meth:`encode_dense`.
+            guide: See :meth:`encode_dense`.
 
         Returns:
             By name (B, D), (B, D, h, w) and (B, N, D).
 
         Raises:
-            ValueError: For an unknown output.
+            ValueError: For an unknown output; and see :meth:`encode_dense`.
         """
         if unknown := sorted(set(outputs) - {"image", "dense", "patches"}):
             raise ValueError(f"unknown outputs {unknown}; known: image, dense, patches")
+        how = find_dense_map(dense_map)
         if not outputs:
             return {}
         state = self.trunk.forward_shared(_at_least_one(images))
@@ -304,7 +373,7 @@ class DenseCLIP(nn.Module):
         elif "image" in outputs:
             found["image"] = self.trunk.global_head(state)
         if "dense" in outputs:
-            found["dense"] = self.trunk.dense_head(state)
+            found["dense"] = self.trunk.dense_head(state, how, guide)
         return {
             name: _finish(found[name][: len(images)], normalize, dim=2 if name == "patches" else 1)
             for name in outputs

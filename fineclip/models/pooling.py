@@ -49,7 +49,7 @@ def pool_masks(dense: Tensor, masks: Tensor, region_image: Tensor) -> Tensor:
     Args:
         dense: (B, D, h, w) dense map.
         masks: (R, H, W) bool or 0/1, at any resolution: a cell of the grid counts when any of its
-            pixels does.
+            pixels does. On the grid itself they may be the share of each cell that counts.
         region_image: (R,) int64 image index of each mask, ascending.
 
     Returns:
@@ -60,7 +60,7 @@ def pool_masks(dense: Tensor, masks: Tensor, region_image: Tensor) -> Tensor:
     if masks.shape[-2:] != grid:
         weights = F.adaptive_max_pool2d(weights, grid)
     weights = weights.flatten(1)  # (R, N)
-    weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
+    weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-6)
     # One batched product instead of a copy of the map per region: slot k is the image's k-th mask.
     counts = torch.bincount(region_image, minlength=len(dense))
     slot = (

@@ -114,6 +114,16 @@ class TextTower:
             return torch.full((len(tokens),), tokens.shape[1], device=tokens.device)
         return text_mask(tokens, self.pool_type, self.eos_id).sum(dim=1)
 
+    def pooled_position(self, tokens: Tensor) -> Tensor:
+        """(B,) int64 the position in (B, T) tokens at which the text embedding is read off.
+
+        Defined where token embeddings are (``has_tokens``).
+        """
+        if self.pool_type in ("argmax", "eos"):
+            return self.lengths(tokens) - 1
+        last = 0 if self.pool_type == "first" else tokens.shape[1] - 1
+        return torch.full((len(tokens),), last, device=tokens.device)
+
     def _features(self, tokens: Tensor) -> Tensor:
         """Final norm's output (B, T, C)."""
         tower, length = self.tower, tokens.shape[1]

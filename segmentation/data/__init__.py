@@ -1,11 +1,11 @@
 """Segmentation data sets; registers them with detectron2 where that is installed.
 
-The modules ``label_maps``, ``pairs``, ``seen_classes`` and ``preparation`` need no detectron2.
+The modules ``seen_classes`` and ``preparation`` need no detectron2.
 """
 
 from importlib.util import find_spec
 
-from segmentation.data.label_maps import read_label_map
+from fineclip.datasets.label_maps import read_label_map
 from segmentation.data.seen_classes import seen_classes
 
 __all__ = ["read_label_map", "seen_classes"]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from fineclip.datasets.label_pairs import list_pairs
+from fineclip.datasets.segmentation_benchmarks import (
+    BENCHMARKS,
+    Benchmark,
+    default_root,
+    joined_names,
+)
 from fineclip.text import Vocabulary, load_vocabulary
-from segmentation.data.benchmarks import BENCHMARKS, Benchmark, default_root
-from segmentation.data.pairs import list_pairs
-from segmentation.data.seen_classes import readings
+from segmentation.data.seen_classes import readings, seen_classes
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -48,7 +54,7 @@ def register_datasets(root: str | Path | None = None) -> None:
             # A value of metadata can be set once only.
             MetadataCatalog.pop(name, None)
         DatasetCatalog.register(name, functools.partial(load_benchmark, benchmark, root))
-        MetadataCatalog.get(name).set(**folders, **benchmark.metadata)
+        MetadataCatalog.get(name).set(**folders, **_metadata(benchmark))
 
 
 def load_benchmark(benchmark: Benchmark, root: Path) -> list[dict[str, Any]]:
@@ -61,7 +67,7 @@ def load_benchmark(benchmark: Benchmark, root: Path) -> list[dict[str, Any]]:
     Returns:
         One dict per image: ``file_name``, ``sem_seg_file_name`` and, where values of the label
         maps are not the classes, ``label_map`` (see
-        :func:`segmentation.data.label_maps.read_label_map`).
+        :func:`fineclip.datasets.label_maps.read_label_map`).
 
     Raises:
         FileNotFoundError: A folder or file is missing; the message names it and the tool that
@@ -82,6 +88,25 @@ def load_benchmark(benchmark: Benchmark, root: Path) -> list[dict[str, Any]]:
     if benchmark.label_map is not None:
         records = [{**record, "label_map": benchmark.label_map} for record in records]
     return records
+
+
+def _metadata(benchmark: Benchmark) -> Mapping[str, Any]:
+    """What detectron2's ``MetadataCatalog`` says besides folders."""
+    names = benchmark.class_names
+    seen = seen_classes(names, joined_names(benchmark.training_vocabulary))
+    prompts = benchmark.prompt_vocabulary or benchmark.vocabulary
+    metadata = {
+        "stuff_classes": list(names),
+        "prompt_classes": list(joined_names(prompts)),
+        "ignore_label": benchmark.ignore_label,
+        "evaluator_type": "sem_seg",
+        # Of stuff_classes, those that the training vocabulary names.
+        "seen_classes": list(itertools.compress(names, seen)),
+    }
+    if benchmark.background is not None:
+        # Predictions of this class and all after it are one class.
+        metadata["background_class"] = len(names) - 1
+    return metadata
 
 
 def check_class_lists(cfg: CfgNode, parts: Sequence[str] = ("TRAIN", "TEST")) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fineclip.datasets.label_maps import read_indices
 from fineclip.text import load_vocabulary
-from segmentation.data.label_maps import read_indices
 
 _SAMPLE = 200  # label maps looked at
 _CLEAR = 10  # times as many maps must speak against the download as against another coding

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segmentation.data.label_maps import read_label_map
+from fineclip.datasets.label_maps import read_label_map
 
 _LIMIT = 256  # label maps that are looked at
 _SHOWN = 5

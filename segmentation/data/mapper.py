@@ -14,9 +14,9 @@ from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.projects.point_rend import ColorAugSSDTransform
 
+from fineclip.datasets.label_maps import read_label_map
 from fineclip.images import UnusableImageError, read_image
 from segmentation.data.catalog import check_class_lists
-from segmentation.data.label_maps import read_label_map
 
 _FILL = 128  # grey level of what is added to an image, as in the release
 
@@ -87,7 +87,7 @@ class MaskFormerSemanticDatasetMapper:
 
         Args:
             record: ``file_name``; in training also ``sem_seg_file_name`` and perhaps
-                ``label_map`` (see :func:`segmentation.data.label_maps.read_label_map`).
+                ``label_map`` (see :func:`fineclip.datasets.label_maps.read_label_map`).
 
         Returns:
             The record's other keys and ``image``: (3, H, W) uint8 RGB. In training ``sem_seg``:

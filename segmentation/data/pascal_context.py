@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as mask_utils
 
+from fineclip.annotations import decode_segmentation
 from fineclip.files import read_json, require_keys
 from fineclip.images import MAX_PIXELS
 from fineclip.text import load_vocabulary
@@ -181,28 +181,3 @@ def context_images(file: Path) -> list[dict[str, Any]]:
                 (segment["category_id"], segment["segmentation"])
             )
     return sorted(images.values(), key=lambda image: image["stem"])
-
-
-def decode_segmentation(segmentation: Any, height: int, width: int, where: str) -> np.ndarray:
-    """Decodes one segment.
-
-    Args:
-        segmentation: COCO's run-length code, compressed or not, or polygons.
-        height: Of the image in pixels, for polygons and uncompressed code.
-        width: Of the image in pixels.
-        where: What messages call the segment's place.
-
-    Returns:
-        (h, w) bool; of the size that a run-length code states.
-
-    Raises:
-        ValueError: It is none of these.
-    """
-    try:
-        if isinstance(segmentation, Mapping) and not isinstance(segmentation["counts"], list):
-            return mask_utils.decode(segmentation).astype(bool)
-        rles = mask_utils.frPyObjects(segmentation, height, width)
-        merged = mask_utils.merge(rles) if isinstance(rles, list) else rles
-        return mask_utils.decode(merged).astype(bool)
-    except Exception as error:
-        raise ValueError(f"{where}: a segmentation cannot be decoded ({error})") from None

@@ -15,10 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fineclip.datasets.label_maps import read_indices
 from fineclip.images import read_image
 from fineclip.text import load_vocabulary
 from segmentation.data.coco_stuff_coding import check_coding
-from segmentation.data.label_maps import read_indices
 from segmentation.data.pascal_context import prepare_pascal_context
 from segmentation.data.preparation_run import (
     LEFT_OUT,

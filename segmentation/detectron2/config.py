@@ -89,8 +89,12 @@ _REFERENCE: dict[str, dict[str, Any]] = {
 
 # What the reference has built in.
 _OURS: dict[str, dict[str, Any]] = {
-    # Where curves go beside metrics.json: keys of fineclip.configuration.backends.BACKENDS.
-    "": {"LOG_TO": ["tensorboard"]},
+    "": {
+        # Where curves go beside metrics.json: keys of fineclip.configuration.backends.BACKENDS.
+        "LOG_TO": ["tensorboard"],
+        # What a training calls its configuration; load_config puts the file's name here.
+        "CONFIG_NAME": "",
+    },
     "MODEL.SEM_SEG_HEAD": {
         # Path of a checkpoint in any format of fineclip.checkpoints, or an open_clip tag. Empty:
         # OpenAI's weights for OpenAI's names, random ones for others. "none": random ones.

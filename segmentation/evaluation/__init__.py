@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from segmentation.evaluation.confusion import SegmentationScores, count_confusion
+from fineclip.evaluation.confusion import SegmentationScores, count_confusion
 from segmentation.evaluation.tables import per_class_table
 
 __all__ = ["SegmentationScores", "count_confusion", "per_class_table"]

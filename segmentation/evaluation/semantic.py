@@ -16,11 +16,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from fineclip.datasets.label_maps import read_label_map
+from fineclip.evaluation.confusion import SegmentationScores, count_confusion, most_confused
 from fineclip.files import write_atomically
 from fineclip.images import SkippedImages, UnusableImageError
-from segmentation.data.label_maps import read_label_map
 from segmentation.data.seen_classes import seen_classes
-from segmentation.evaluation.confusion import SegmentationScores, count_confusion
 from segmentation.evaluation.tables import per_class_table
 
 RESULTS_FILE = "sem_seg_evaluation.json"
@@ -146,7 +146,7 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
             self._log.warning("%s: no labelled pixel was seen", self.dataset_name)
         results = self._results(SegmentationScores.from_confusion(confusion))
         if self.output_dir is not None:
-            self._write(self.output_dir, results, images)
+            self._write(self.output_dir, results, images, self._confused(confusion))
         self._log.info("%s, per class:\n%s", self.dataset_name, per_class_table(results))
         return OrderedDict(sem_seg=results)
 
@@ -216,13 +216,26 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
                 results[f"{prefix}-{name}"] = float(value)
         return {key: 100 * value for key, value in results.items()}
 
-    def _write(self, folder: Path, results: Mapping[str, float], images: int) -> None:
+    def _confused(self, confusion: np.ndarray) -> list[dict[str, Any]]:
+        return [
+            {"true": self.class_names[true], "predicted": self.class_names[said], "share": share}
+            for true, said, share in most_confused(confusion)
+        ]
+
+    def _write(
+        self,
+        folder: Path,
+        results: Mapping[str, float],
+        images: int,
+        confused: Sequence[Mapping[str, Any]],
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         content = {
             "dataset": self.dataset_name,
             "images": images,
             # JSON has no NaN.
             "sem_seg": {k: None if math.isnan(v) else v for k, v in results.items()},
+            "confused": confused,
         }
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_atomically(folder / RESULTS_FILE, text)

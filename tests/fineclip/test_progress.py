@@ -22,10 +22,10 @@ class Clock:
         return self.now
 
 
-def run(seconds, total, *, done=0, stream=None, note=""):
+def run(seconds, total, *, done=0, stream=None, note="", unit="image"):
     """What is shown of ``total`` items that take ``seconds`` each."""
     clock, stream = Clock(), stream or io.StringIO()
-    with Progress("images", "image", done=done, stream=stream, clock=clock) as progress:
+    with Progress("images", unit, done=done, stream=stream, clock=clock) as progress:
         for number in range(done + 1, total + 1):
             clock.now += seconds
             progress.show(number, total, note)
@@ -52,6 +52,10 @@ def test_slow_work_is_heard_of():
 def test_a_resumed_run_reckons_with_its_own_steps():
     (line, *_) = run(2, 100, done=90).splitlines()
     assert line == "images: 100 of 100 images, 00:00 left"
+
+
+def test_batches_are_no_batchs():
+    assert run(20, 1, unit="batch") == "images: 1 of 1 batches, 00:00 left\n"
 
 
 def test_a_terminal_gets_one_bar_with_the_time_left():

@@ -6,6 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fineclip.annotations.predictions import read_predictions
+from fineclip.datasets.segmentation import SEGMENTATION_SETS
+from fineclip.evaluation.tasks import DEFAULT_TASKS, TASKS
+from fineclip.models.dense_maps import DENSE_MAPS
+
 _SCRIPT = Path(__file__).parents[2] / "tools" / "evaluate_clip.py"
 _spec = importlib.util.spec_from_file_location("evaluate_clip", _SCRIPT)
 evaluate_clip = importlib.util.module_from_spec(_spec)
@@ -52,8 +57,15 @@ def call(root, *more):
 
 
 def test_evaluates_both_tasks_and_writes_json(root, tmp_path, capsys):
-    out = tmp_path / "results.json"
-    assert call(root, "--out", out) == 0
+    out, kept = tmp_path / "results.json", tmp_path / "kept.json"
+    assert call(root, "--out", out, "--save-predictions", kept) == 0
+    predictions = read_predictions(kept)
+    assert predictions.image_root == str(root / "val") and predictions.categories == ("cat", "sky")
+    assert predictions.images.keys() == {"0.png", "1.png", "2.png"}
+    for sky, cat in predictions.images.values():
+        assert (sky.true, cat.true) == (1, 0)
+        assert cat.box == (4, 20, 20, 20) and -1 <= cat.score <= 1
+    kept.unlink()
     report = json.loads(out.read_text())
     assert list(report) == ["model", "pretrained", "data_root", "tasks", "metrics"]
     assert report["tasks"]["box_classification"]["annotations"].endswith("panoptic_val.json")
@@ -65,6 +77,55 @@ def test_evaluates_both_tasks_and_writes_json(root, tmp_path, capsys):
     table = capsys.readouterr().out
     assert "box_top1" in table
     assert "t2i_r1" in table
+
+
+def test_all_tasks_in_one_run(root, tmp_path):
+    """Label maps, and folders of classes beside the images."""
+    (root / "annotations" / "semantic_val").mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((48, 64), i % 2, np.uint8)).save(
+            root / "annotations" / "semantic_val" / f"{i}.png"
+        )
+        for folder in ("train/cat", "train/sky", "val/cat", "val/sky"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            (root / folder / f"{i}.png").write_bytes((root / "val" / f"{i}.png").read_bytes())
+    out = tmp_path / "results.json"
+    options = ("--vocabulary", "cat", "sky", "--shots", 2, 1, "--seeds", 1, "--image-size", 32)
+    assert call(root, "--tasks", *TASKS, *options, "--dense-map", "sclip", "--out", out) == 0
+    tasks = json.loads(out.read_text())["tasks"]
+    assert list(tasks) == list(TASKS)
+    for task, metric in (
+        ("box_classification", "box_top1"),
+        ("retrieval", "i2t_r1"),
+        ("segmentation", "mIoU"),
+        ("classification", "classification_top1"),
+        ("few_shot", "few_shot2_top1"),
+        ("mask_classification", "mask_top1"),
+    ):
+        assert 0 <= tasks[task]["metrics"][metric] <= 100
+
+
+def test_masks_of_panoptic_segments_and_of_instances(root, tmp_path, capsys):
+    """Sky covers the upper third, the cat all of the rest that has its id."""
+    for name, regions in (("panoptic", 3), ("instances", 3)):
+        out = tmp_path / f"{name}.json"
+        assert call(root, "--tasks", "mask_classification", "--out", out) == 0
+        metrics = json.loads(out.read_text())["metrics"]
+        assert (metrics["mask_regions"], metrics["mask_top5"]) == (regions, 100.0)
+        file = root / "annotations" / "instances_val.json"
+        content = json.loads(file.read_text())
+        for annotation in content["annotations"]:
+            annotation["segmentation"] = [[4, 20, 24, 20, 24, 40]]
+        file.write_text(json.dumps(content))
+        (root / "annotations" / "panoptic_val.json").unlink(missing_ok=True)
+    assert "classifying the masks of" in capsys.readouterr().out
+
+
+def test_names_in_help_are_those_of_the_package():
+    assert tuple(DENSE_MAPS) == evaluate_clip.DENSE_MAPS
+    assert set(evaluate_clip.TASKS) == set(TASKS)
+    assert evaluate_clip.DEFAULT_TASKS == DEFAULT_TASKS
+    assert ", ".join(sorted(SEGMENTATION_SETS)[:3]) == "ade150, ade847, coco-stuff"
 
 
 def test_runs_repeat_and_do_not_depend_on_the_batch_size(root, tmp_path):
@@ -119,7 +180,20 @@ def test_larger_padded_input(root, tmp_path):
         (["--templates", "vidl"], "unknown templates 'vidl'"),
         (["--pretrained", "nowhere/weights.pt"], "nowhere/weights.pt does not exist"),
         (["--model", "ViT-Ti-17"], "unknown model 'ViT-Ti-17'"),
+        (["--dense-map", "proxyclip"], "needs a second model: --guide and --guide-weights"),
+        (["--guide", "test_vit", "--guide-weights", __file__], "--guide is for --dense-map proxy"),
+        (["--benchmark", "voc20"], "--benchmark is for --tasks segmentation, not for box_class"),
+        (["--tasks", "segmentation"], "name the classes that the label maps of"),
+        (["--tasks", "segmentation", "--vocabulary", "cat", "sky"], "semantic_val should hold the"),
+        (["--tasks", "classification"], "val should hold a folder of images for each class"),
+        (["--tasks", "few_shot"], "has no folder train/ with a folder for each class"),
+        (["--class-map", "nowhere.txt"], "--class-map: nowhere.txt does not exist"),
         (["--device", "quantum"], "device quantum"),
+        (["--tasks", "retrieval", "--save-predictions", "p.json"], "expected one task"),
+        (
+            ["--tasks", "box_classification", "mask_classification", "--save-predictions", "p"],
+            "expected one task whose answers it keeps (box_classification, mask_class",
+        ),
         (["--annotations", "missing.json"], "annotations: missing.json does not exist"),
         (["--out", "no/such/folder/f.json"], "no/such/folder does not exist"),
     ],
@@ -149,7 +223,10 @@ def test_nothing_usable_is_an_error_and_writes_nothing(root, tmp_path, capsys):
     assert not (tmp_path / "f.json").exists()
 
 
-@pytest.mark.parametrize("more", [["--tasks", "detection"], ["--batch-size", "0"], ["--amp", "x"]])
+@pytest.mark.parametrize(
+    "more",
+    [["--tasks", "detection"], ["--batch-size", "0"], ["--amp", "x"], ["--guide", "test_vit"]],
+)
 def test_bad_usage(root, more):
     with pytest.raises(SystemExit) as exit_:
         call(root, *more)

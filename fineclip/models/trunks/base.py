@@ -12,9 +12,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fineclip.models.attention import attention_kernel
+from fineclip.models.dense_maps import DENSE_MAPS, AttentionHeads, DenseMap, mix_values
 
 Block: TypeAlias = Any
 """A transformer block or another stage of the tower. Only the adapter knows what it holds."""
+
+Pooling = Literal["class_token", "mean", "attention"]
+"""Where an image embedding is read from: the class token, the mean of the patch tokens, or what a
+learned query attends to among them."""
 
 Residual = Literal["own", "class_token"]
 """What a block without attention adds its output to: every token itself, or the class token."""
@@ -65,8 +70,22 @@ class Trunk(ABC):
         """From :meth:`forward_shared` to the image embedding (B, D), raw."""
 
     @abstractmethod
-    def dense_head(self, state: Any) -> Tensor:
-        """From :meth:`forward_shared` to the dense map (B, D, h, w), raw."""
+    def dense_head(
+        self, state: Any, how: DenseMap = DENSE_MAPS["value"], guide: Tensor | None = None
+    ) -> Tensor:
+        """From :meth:`forward_shared` to the dense map, raw.
+
+        Args:
+            state: Of :meth:`forward_shared`.
+            how: What the last attention is replaced by.
+            guide: (B, C, h', w') features of a second model, for a map that is guided.
+
+        Returns:
+            (B, D, h, w).
+
+        Raises:
+            ValueError: The tower has no such map, or features are missing.
+        """
 
     @abstractmethod
     def global_and_patch_heads(self, state: Any) -> tuple[Tensor, Tensor]:
@@ -209,6 +228,11 @@ class TransformerTrunk(Trunk):
 
     @property
     @abstractmethod
+    def pooling(self) -> Pooling:
+        """Where the image embedding is read from after the last block."""
+
+    @property
+    @abstractmethod
     def grad_checkpointing(self) -> bool:
         """Whether blocks are recomputed in the backward pass."""
 
@@ -273,6 +297,56 @@ class TransformerTrunk(Trunk):
         """
 
     @abstractmethod
+    def attention_heads(self, block: Block, tokens: Tensor, rope: Tensor | None) -> AttentionHeads:
+        """Queries, keys and values of a block's attention, as it compares and mixes them.
+
+        Args:
+            block: One of :attr:`blocks`.
+            tokens: (B, P + N, C).
+            rope: Rotary table (N, 2 * head_dim), or None.
+        """
+
+    @abstractmethod
+    def finish_attention(self, block: Block, tokens: Tensor, mixed: Tensor) -> Tensor:
+        """From mixed values to what a block's attention adds to its tokens.
+
+        Args:
+            block: One of :attr:`blocks`.
+            tokens: (B, P + N, C) what the block was given.
+            mixed: (B, P + N, heads * head_dim) values after mixing, head by head.
+
+        Returns:
+            (B, P + N, C).
+        """
+
+    def run_block_otherwise(
+        self,
+        block: Block,
+        tokens: Tensor,
+        rope: Tensor | None,
+        how: DenseMap,
+        grid: tuple[int, int],
+        guide: Tensor | None,
+    ) -> Tensor:
+        """One block whose attention compares something else (:mod:`fineclip.models.dense_maps`).
+
+        Args:
+            block: One of :attr:`blocks`.
+            tokens: (B, P + N, C).
+            rope: Rotary table (N, 2 * head_dim), or None.
+            how: What is compared, and what else of the block is run.
+            grid: (h, w) of the patch grid.
+            guide: See :meth:`dense_head`.
+
+        Returns:
+            (B, P + N, C).
+        """
+        heads = self.attention_heads(block, tokens, rope)
+        mixed = mix_values(heads, how.compared, grid, guide)
+        added = self.finish_attention(block, tokens, mixed.transpose(1, 2).flatten(2))
+        return added if how.attention_only else self.feed_forward(block, tokens + added)
+
+    @abstractmethod
     def feed_forward(self, block: Block, tokens: Tensor) -> Tensor:
         """The MLP half of a block with its residual. (B, P + N, C) -> (B, P + N, C)."""
 
@@ -306,15 +380,20 @@ class TransformerTrunk(Trunk):
         tokens = self._maybe_checkpoint(self.run_block, self.blocks[-1], state.tokens, state.rope)
         return self.pool_and_project(tokens), self.project_patches(tokens)
 
-    def dense_head(self, state: TrunkTokens) -> Tensor:
-        """Last block without attention, projected: the dense map (B, D, h, w), raw.
+    def dense_head(
+        self, state: TrunkTokens, how: DenseMap = DENSE_MAPS["value"], guide: Tensor | None = None
+    ) -> Tensor:
+        """Last block without attention, or with another one, projected; see the base class.
 
-        Each token takes its own value vector through the output projection in place of the
-        attention-weighted mixture; residual and MLP stay (MaskCLIP, as used by CLIPSelf, sec. 3).
+        By default each token takes its own value vector through the output projection in place of
+        the attention-weighted mixture; residual and MLP stay (MaskCLIP, as used by CLIPSelf,
+        sec. 3).
         """
-        tokens = self._maybe_checkpoint(
-            self.run_block_without_attention, self.blocks[-1], state.tokens
-        )
+        run: Callable[..., Tensor] = self.run_block_without_attention
+        options: tuple[Any, ...] = ()
+        if how != DENSE_MAPS["value"]:
+            run, options = self.run_block_otherwise, (state.rope, how, state.grid, guide)
+        tokens = self._maybe_checkpoint(run, self.blocks[-1], state.tokens, *options)
         return _as_map(self.project_patches(tokens), state.grid)
 
     def forward_taps(

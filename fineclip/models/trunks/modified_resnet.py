@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from torch import Tensor
 
+from fineclip.models.dense_maps import DENSE_MAPS, DenseMap
 from fineclip.models.trunks.base import Trunk, TrunkTaps
 from fineclip.positions import resample_position_table
 
@@ -86,8 +87,12 @@ class ModifiedResNetTrunk(Trunk):
         pooled = _attention_pool(self.visual.attnpool, state)
         return pooled[:, 0], pooled[:, 1:]
 
-    def dense_head(self, state: Tensor) -> Tensor:
+    def dense_head(
+        self, state: Tensor, how: DenseMap = DENSE_MAPS["value"], guide: Tensor | None = None
+    ) -> Tensor:
         """Value and output projection of the attention pool at every location (B, D, h, w)."""
+        if how != DENSE_MAPS["value"]:
+            raise ValueError("ResNets have the dense map 'value' alone: others are of transformers")
         pool = self.visual.attnpool
         return pool.c_proj(pool.v_proj(state.movedim(1, -1))).movedim(-1, 1)
 

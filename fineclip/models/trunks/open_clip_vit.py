@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
-from fineclip.models.trunks.base import Block, TransformerTrunk, TrunkTokens
+from fineclip.models.dense_maps import AttentionHeads
+from fineclip.models.trunks.base import Block, Pooling, TransformerTrunk, TrunkTokens
 from fineclip.positions import resample_position_table
 
 
@@ -47,6 +48,10 @@ class OpenCLIPViTTrunk(TransformerTrunk):
         return self.visual.transformer.width
 
     @property
+    def pooling(self) -> Pooling:
+        return "mean" if self.visual.pool_type == "avg" else "class_token"
+
+    @property
     def grad_checkpointing(self) -> bool:
         return self.visual.transformer.grad_checkpointing
 
@@ -80,7 +85,28 @@ class OpenCLIPViTTrunk(TransformerTrunk):
             weight = attention.in_proj_weight[start:]
         bias = None if attention.in_proj_bias is None else attention.in_proj_bias[start:]
         value = F.linear(block.ln_1(tokens), weight, bias)
-        return block.ls_1(attention.out_proj(value))
+        return self.finish_attention(block, tokens, value)
+
+    def attention_heads(self, block: Block, tokens: Tensor, rope: Tensor | None) -> AttentionHeads:
+        attention = block.attn
+        weights = (
+            (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
+            if attention.in_proj_weight is None
+            else attention.in_proj_weight.chunk(3)
+        )
+        bias = attention.in_proj_bias
+        biases = (None,) * 3 if bias is None else bias.chunk(3)
+        tokens = block.ln_1(tokens)
+        split = (attention.num_heads, -1)
+        return AttentionHeads(
+            *(
+                F.linear(tokens, weight, bias).unflatten(2, split).transpose(1, 2)
+                for weight, bias in zip(weights, biases, strict=True)
+            )
+        )
+
+    def finish_attention(self, block: Block, tokens: Tensor, mixed: Tensor) -> Tensor:
+        return block.ls_1(block.attn.out_proj(mixed))
 
     def feed_forward(self, block: Block, tokens: Tensor) -> Tensor:
         return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 from open_clip.timm_model import TimmModel
-from timm.layers import RotaryEmbeddingCat, build_rotary_pos_embed
+from timm.layers import RotaryEmbeddingCat, apply_rot_embed_cat, build_rotary_pos_embed
 from timm.models.eva import Eva, EvaAttention, EvaBlock
 from torch import Tensor, nn
 
-from fineclip.models.trunks.base import Block, TrunkTokens
+from fineclip.models.dense_maps import AttentionHeads
+from fineclip.models.trunks.base import Block, Pooling, TrunkTokens
 from fineclip.models.trunks.timm_base import TimmTrunk
 
 
@@ -53,6 +54,10 @@ class TimmEvaTrunk(TimmTrunk):
         self.patch_size = tuple(trunk.patch_embed.patch_size)
         self.num_prefix_tokens = trunk.num_prefix_tokens
 
+    @property
+    def pooling(self) -> Pooling:
+        return "mean" if self.trunk.global_pool == "avg" else "class_token"
+
     def embed(self, images: Tensor) -> TrunkTokens:
         trunk = self.trunk
         grid = self.grid_size(*images.shape[-2:])
@@ -93,7 +98,37 @@ class TimmEvaTrunk(TimmTrunk):
         return [p for name, p in attention.named_parameters() if name.startswith(names)]
 
     def attend_alone(self, block: Block, tokens: Tensor) -> Tensor:
-        mixed = _own_value(block.attn, block.norm1(tokens))
+        return self.finish_attention(block, tokens, _value(block.attn, block.norm1(tokens)))
+
+    def attention_heads(self, block: Block, tokens: Tensor, rope: Tensor | None) -> AttentionHeads:
+        attention, tokens = block.attn, block.norm1(tokens)
+        query, key, value = (
+            part.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+            for part in (*_query_and_key(attention, tokens), _value(attention, tokens))
+        )
+        query, key = attention.q_norm(query), attention.k_norm(key)
+        if rope is not None:
+            prefix = attention.num_prefix_tokens
+            query, key = (
+                torch.cat(
+                    [
+                        part[:, :, :prefix],
+                        apply_rot_embed_cat(
+                            part[:, :, prefix:], rope, half=attention.rotate_half
+                        ).type_as(value),
+                    ],
+                    dim=2,
+                )
+                for part in (query, key)
+            )
+        return AttentionHeads(query, key, value)
+
+    def finish_attention(self, block: Block, tokens: Tensor, mixed: Tensor) -> Tensor:
+        attention = block.attn
+        mixed = attention.norm(mixed)
+        if attention.gate is not None:
+            mixed = mixed * attention.gate(block.norm1(tokens)).sigmoid()
+        mixed = attention.proj_drop(attention.proj(mixed))
         return block.drop_path1(mixed if block.gamma_1 is None else block.gamma_1 * mixed)
 
     def feed_forward(self, block: Block, tokens: Tensor) -> Tensor:
@@ -112,14 +147,17 @@ class TimmEvaTrunk(TimmTrunk):
         return self.visual.head(patches)
 
 
-def _own_value(attention: EvaAttention, tokens: Tensor) -> Tensor:
-    """The attention module with every token attending itself alone. (B, L, C) -> (B, L, C)."""
+def _value(attention: EvaAttention, tokens: Tensor) -> Tensor:
+    """Values of all heads. (B, L, C) -> (B, L, heads * head_dim)."""
     if attention.v_proj is not None:
-        value = attention.v_proj(tokens)
-    else:
-        width = attention.qkv.out_features // 3
-        value = F.linear(tokens, attention.qkv.weight[2 * width :], attention.v_bias)
-    value = attention.norm(value)
-    if attention.gate is not None:
-        value = value * attention.gate(tokens).sigmoid()
-    return attention.proj_drop(attention.proj(value))
+        return attention.v_proj(tokens)
+    width = attention.qkv.out_features // 3
+    return F.linear(tokens, attention.qkv.weight[2 * width :], attention.v_bias)
+
+
+def _query_and_key(attention: EvaAttention, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries and keys of all heads, without positions; there is no bias of keys."""
+    if attention.q_proj is not None and attention.k_proj is not None:
+        return attention.q_proj(tokens), attention.k_proj(tokens)
+    query, key, _ = attention.qkv.weight.chunk(3)
+    return F.linear(tokens, query, attention.q_bias), F.linear(tokens, key)

@@ -10,7 +10,8 @@ from timm.models.vision_transformer import Block as ViTBlock
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fineclip.models.trunks.base import Block, TrunkTokens
+from fineclip.models.dense_maps import AttentionHeads
+from fineclip.models.trunks.base import Block, Pooling, TrunkTokens
 from fineclip.models.trunks.timm_base import TimmTrunk
 
 
@@ -65,6 +66,10 @@ class TimmViTTrunk(TimmTrunk):
         self.trunk = trunk
         self.patch_size = tuple(trunk.patch_embed.patch_size)
 
+    @property
+    def pooling(self) -> Pooling:
+        return "attention"
+
     def embed(self, images: Tensor) -> TrunkTokens:
         grid = self.grid_size(*images.shape[-2:])
         return TrunkTokens(self._add_positions(self._patches(images), grid), grid)
@@ -73,7 +78,20 @@ class TimmViTTrunk(TimmTrunk):
         return block(tokens)
 
     def attend_alone(self, block: Block, tokens: Tensor) -> Tensor:
-        return block.drop_path1(block.ls1(_own_value(block.attn, block.norm1(tokens))))
+        return self.finish_attention(block, tokens, _own_value(block.attn, block.norm1(tokens)))
+
+    def attention_heads(self, block: Block, tokens: Tensor, rope: Tensor | None) -> AttentionHeads:
+        attention = block.attn
+        packed = attention.qkv(block.norm1(tokens)).unflatten(2, (3, attention.num_heads, -1))
+        query, key, value = packed.permute(2, 0, 3, 1, 4)
+        return AttentionHeads(attention.q_norm(query), attention.k_norm(key), value)
+
+    def finish_attention(self, block: Block, tokens: Tensor, mixed: Tensor) -> Tensor:
+        attention = block.attn
+        mixed = attention.norm(mixed)
+        if attention.gate is not None:
+            mixed = mixed * attention.gate(block.norm1(tokens)).sigmoid()
+        return block.drop_path1(block.ls1(attention.proj_drop(attention.proj(mixed))))
 
     def feed_forward(self, block: Block, tokens: Tensor) -> Tensor:
         return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
@@ -90,14 +108,11 @@ class TimmViTTrunk(TimmTrunk):
 
 
 def _own_value(attention: Attention, tokens: Tensor) -> Tensor:
-    """The attention module with every token attending itself alone. (B, N, C) -> (B, N, C)."""
+    """Values of all heads. (B, N, C) -> (B, N, heads * head_dim)."""
     # The packed projection holds query, key and value in this order.
     start = 2 * attention.attn_dim
     bias = None if attention.qkv.bias is None else attention.qkv.bias[start:]
-    value = attention.norm(F.linear(tokens, attention.qkv.weight[start:], bias))
-    if attention.gate is not None:
-        value = value * attention.gate(tokens).sigmoid()
-    return attention.proj_drop(attention.proj(value))
+    return F.linear(tokens, attention.qkv.weight[start:], bias)
 
 
 def _pool_each_alone(pool: AttentionPoolLatent, tokens: Tensor) -> Tensor:

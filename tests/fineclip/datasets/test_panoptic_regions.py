@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as mask_utils
 
 from fineclip.datasets.evaluation_batch import collate_evaluation
 from fineclip.datasets.panoptic_regions import (
@@ -305,6 +306,48 @@ def test_lvis_style_paths(root):
     write(root, data, "lvis.json")
     dataset = InstanceRegionDataset(root / "lvis.json", root, transform={"size": 16})
     assert dataset[0]["data_sample"]["file_name"] == "val/a.jpg"
+
+
+def test_masks_in_place_of_boxes(root):
+    """Cells of 20 x 15 pixels; the cat is 15 x 15 of them, 10 in the upper row."""
+    item = build(root, mask_grid=(2, 2))[0]
+    expected = [[[75 / 300, 0], [150 / 300, 0]], [[40 / 300, 5 / 300], [0, 0]]]
+    torch.testing.assert_close(item["masks"], torch.tensor(expected))
+    assert "boxes" not in item
+    assert item["data_sample"]["labels"].tolist() == [0, 1]
+    assert item["data_sample"]["areas"].tolist() == [225, 45]
+    # The crowd has no pixel of its own in the PNG.
+    assert item["skipped"] == [(str(root / "val" / "a.jpg"), "region 3 has no mask")]
+
+
+def test_masks_of_instances_in_every_form(root):
+    left = np.zeros((HEIGHT, WIDTH), dtype=np.uint8, order="F")
+    left[:, :10] = 1
+    code = mask_utils.encode(left)["counts"].decode()
+    size = {"size": [HEIGHT, WIDTH]}
+    forms = [
+        [[0, 0, 10, 0, 10, HEIGHT, 0, HEIGHT]],
+        {**size, "counts": [0, HEIGHT * 10, HEIGHT * 30]},
+        {**size, "counts": code},
+        None,
+    ]
+    data = annotations() | {
+        "annotations": [
+            {"image_id": 11, "category_id": 3, "bbox": [0, 0, 9, 9], "segmentation": form}
+            for form in forms
+        ]
+    }
+
+    def item():
+        write(root, data, "masks.json")
+        grid = {"transform": {"size": 16}, "mask_grid": (1, 2)}
+        return InstanceRegionDataset(root / "masks.json", root / "val", **grid)[0]
+
+    found = item()
+    torch.testing.assert_close(found["masks"], torch.tensor([[[0.5, 0]]] * 3))
+    assert found["skipped"] == [(str(root / "val" / "a.jpg"), "region 3 has no mask")]
+    data["annotations"][2]["segmentation"]["counts"] = code[:-1] + "~"
+    assert item()["skipped"][0][1].startswith("region 2: a segmentation cannot be decoded")
 
 
 def test_collate_packs_regions(root):

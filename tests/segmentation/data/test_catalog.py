@@ -11,12 +11,12 @@ pytest.importorskip("detectron2")
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from fineclip.datasets.segmentation_benchmarks import BENCHMARKS
 from fineclip.scenes import BASE_CATEGORIES, STUFF_CATEGORIES, make_scenes
 from fineclip.scenes.export import vocabulary
 from fineclip.text import Vocabulary, load_vocabulary
 from segmentation import add_cat_seg_config
 from segmentation.data import check_class_lists, dataset_names, read_label_map, register_datasets
-from segmentation.data.benchmarks import BENCHMARKS
 
 # name: (classes, ignore label, folder of label maps), as the release has them
 RELEASE = {

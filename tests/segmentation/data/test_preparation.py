@@ -8,11 +8,23 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_utils
 
+from fineclip.datasets.label_maps import read_label_map
+from fineclip.datasets.segmentation import find_benchmark
 from fineclip.text import load_vocabulary
 from segmentation.data import preparation
 from segmentation.data.pascal_context import prepare_pascal_context
 
 RANDOM = np.random.default_rng(0)
+IMAGES = {
+    "coco-stuff": "coco-stuff/images/val2017",
+    "ade150": "ADEChallengeData2016/images/validation",
+    "ade847": "ADE20K_2021_17_01/images_detectron2/validation",
+    "pc59": "VOCdevkit/VOC2010/JPEGImages",
+    "pc459": "VOCdevkit/VOC2010/JPEGImages",
+    "voc20": "VOCdevkit/VOC2012/JPEGImages",
+    "voc21": "VOCdevkit/VOC2012/JPEGImages",
+}
+"""Folders of images, by the names of evaluate_clip.py --benchmark."""
 
 
 def save(path, values, **options):
@@ -228,6 +240,30 @@ def test_workers_make_the_same(ade847, voc, context_459):
             for file in folder.with_name(f"{folder.name}-before").iterdir():
                 file.unlink()
             folder.with_name(f"{folder.name}-before").rmdir()
+
+
+def test_evaluations_by_name_find_what_is_made(coco, voc, ade847, context_459):
+    root = coco  # the fixtures share one folder
+    save(root / "ADEChallengeData2016/annotations/validation/a.png", np.uint8([[0, 1, 150]]))
+    made = [
+        *preparation.prepare_coco_stuff(root, splits=["val2017"]),
+        *preparation.prepare_ade20k_150(root),
+        *preparation.prepare_ade20k_847(root),
+        *prepare_pascal_context(root),
+        *preparation.prepare_voc20(root),
+    ]
+    for prepared, (name, images) in zip(made, IMAGES.items(), strict=True):
+        for label in prepared.folder.iterdir():
+            save(root / images / f"{label.stem}.jpg", np.zeros((1, 1, 3), np.uint8))
+        files = find_benchmark(name, root)
+        assert {label.parent for _, label in files.pairs} == {prepared.folder}
+        for _, label in files.pairs:
+            found = read_label_map(
+                label, num_classes=files.num_classes, ignore_label=files.ignore_label
+            )
+            assert (found == load(label)).all()
+        assert files.background == (20 if name == "voc21" else None)
+        assert len(files.prompts) == (59 if name == "voc21" else files.num_classes)
 
 
 def read(folder):

@@ -239,6 +239,8 @@ def test_json_and_table(dataset, tmp_path):
     assert (written["dataset"], written["images"]) == (NAME, 3)
     assert written["sem_seg"]["mIoU-seen"] == results["sem_seg"]["mIoU-seen"]
     assert written["sem_seg"]["IoU-unicorn"] is None
+    assert written["confused"]
+    assert all(pair["true"] != pair["predicted"] for pair in written["confused"])
     lines = per_class_table(results).splitlines()
     assert lines == per_class_table(results["sem_seg"]).splitlines()
     assert lines[0].split() == ["class", "IoU", "Acc"]

@@ -43,6 +43,28 @@ def count_confusion(
     return counts.reshape(num_classes, num_classes)
 
 
+def most_confused(confusion: np.ndarray, pairs: int = 20) -> list[tuple[int, int, float]]:
+    """The pairs of classes that are taken for each other over the most pixels.
+
+    Args:
+        confusion: (K, K) of :func:`count_confusion`.
+        pairs: At most so many.
+
+    Returns:
+        (true class, predicted class, percent of the true one's pixels), the most pixels first.
+    """
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    found = [
+        divmod(int(i), len(wrong)) for i in np.argsort(-wrong, axis=None, kind="stable")[:pairs]
+    ]
+    return [
+        (true, said, float(100 * wrong[true, said] / confusion[true].sum()))
+        for true, said in found
+        if wrong[true, said]
+    ]
+
+
 @dataclass(frozen=True)
 class SegmentationScores:
     """What a confusion matrix says; fractions, NaN where there is nothing to average.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segmentation.evaluation.confusion import SegmentationScores, count_confusion
+from fineclip.evaluation.confusion import SegmentationScores, count_confusion
 
 
 def test_by_hand():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmentation.data.label_maps import read_indices, read_label_map
+from fineclip.datasets.label_maps import read_indices, read_label_map
 from segmentation.data.seen_classes import seen_classes
 
 

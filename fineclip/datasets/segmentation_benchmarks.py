@@ -1,17 +1,13 @@
-"""The benchmarks: names, folders, class lists and ignore labels, as CAT-Seg's release has them."""
+"""Segmentation benchmarks, as CAT-Seg's release has them: folders, classes, ignore labels."""
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from fineclip.text import load_vocabulary
-from segmentation.data.seen_classes import seen_classes
 
 
 def default_root() -> Path:
@@ -56,7 +52,7 @@ class Benchmark:
     @cached_property
     def class_names(self) -> tuple[str, ...]:
         """The classes; synonyms are joined by ", ", for names alone may repeat (ADE20K-847)."""
-        names = _names(self.vocabulary)
+        names = joined_names(self.vocabulary)
         return names if self.background is None else (*names, self.background)
 
     @cached_property
@@ -68,25 +64,9 @@ class Benchmark:
         stored = load_vocabulary(self.stored_vocabulary)
         return tuple(index_of_id.get(id_, self.ignore_label) for id_ in stored.required_ids)
 
-    @property
-    def metadata(self) -> Mapping[str, Any]:
-        """What detectron2's ``MetadataCatalog`` says besides folders."""
-        seen = seen_classes(self.class_names, _names(self.training_vocabulary))
-        metadata = {
-            "stuff_classes": list(self.class_names),
-            "prompt_classes": list(_names(self.prompt_vocabulary or self.vocabulary)),
-            "ignore_label": self.ignore_label,
-            "evaluator_type": "sem_seg",
-            # Of stuff_classes, those that the training vocabulary names.
-            "seen_classes": list(itertools.compress(self.class_names, seen)),
-        }
-        if self.background is not None:
-            # Predictions of this class and all after it are one class.
-            metadata["background_class"] = len(self.class_names) - 1
-        return metadata
 
-
-def _names(vocabulary: str) -> tuple[str, ...]:
+def joined_names(vocabulary: str) -> tuple[str, ...]:
+    """The classes of a vocabulary, the synonyms of each joined by ", "."""
     return tuple(", ".join(synonyms) for synonyms in load_vocabulary(vocabulary).synonyms)
 
 
