@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
@@ -24,9 +24,15 @@ from fineclip.checkpoints import load_trained, read_checkpoint
 from fineclip.configuration.plain import PLAIN_CONFIG
 from fineclip.engine import explaining_errors, load_config
 from fineclip.files import write_atomically
-from fineclip.models import BACKGROUND, resolve_class_embeddings
+from fineclip.models import (
+    BACKGROUND,
+    ClassEmbeddings,
+    WordEmbedder,
+    create_text_encoder,
+    resolve_class_embeddings,
+)
 from fineclip.text import Vocabulary
-from fineclip.visualization import draw_boxes, save_png
+from fineclip.visualization import draw_boxes, enlargement, save_png
 from fineclip.weights import weights_file
 
 
@@ -73,7 +79,7 @@ class OpenVocabularyDetector:
     Args:
         config: Config of the detector, complete.
         checkpoint: Its trained weights; the image tower is among them.
-        vocabulary: What to detect.
+        vocabulary: What to detect; None: what :meth:`set_classes` will say.
         text_pretrained: Weights of the text tower, which a detector's checkpoint does not hold;
             None: those that the config names.
         device: Where it runs.
@@ -82,6 +88,7 @@ class OpenVocabularyDetector:
 
     Attributes:
         names: Names of the classes.
+        text_source: Whose text tower it belongs to: ``model``, ``pretrained`` and the like.
 
     Raises:
         FileNotFoundError: The checkpoint, or the weights of the text tower, do not exist.
@@ -93,7 +100,7 @@ class OpenVocabularyDetector:
         self,
         config: Config,
         checkpoint: str | Path,
-        vocabulary: Vocabulary,
+        vocabulary: Vocabulary | None,
         *,
         text_pretrained: str | None = None,
         device: str | torch.device = "cpu",
@@ -119,23 +126,34 @@ class OpenVocabularyDetector:
         with warnings.catch_warnings(record=True):
             self.model = init_detector(config, None, device=str(device))
         load_trained(self.model, trained, checkpoint)
-        found = resolve_class_embeddings(
-            vocabulary,
-            **source,
-            background=BACKGROUND,
-            width=self.model.roi_head.bbox_head.embed_dim,
-            device=device,
-        )
+        self.text_source: dict[str, Any] = dict(source)
+        self.names: tuple[str, ...] = ()
+        found: ClassEmbeddings | None = None
+        if vocabulary is not None:
+            found = resolve_class_embeddings(
+                vocabulary,
+                **source,
+                background=BACKGROUND,
+                width=self.model.roi_head.bbox_head.embed_dim,
+                device=device,
+            )
         self.model.fuse_for_inference()
         pipeline = copy.deepcopy(get_test_pipeline_cfg(config))
         pipeline[0].type = "mmdet.LoadImageFromNDArray"
         self._pipeline = Compose(pipeline)
         self._autocast = torch.autocast(torch.device(device).type, amp, enabled=amp is not None)
-        self.names = vocabulary.names
-        self._set_classes(found.embeddings.to(device))
+        if found is not None:
+            self.set_classes(found.names, found.embeddings)
 
-    def _set_classes(self, embeddings: Tensor) -> None:
-        """Embeddings (K + 1, D), background last."""
+    def set_classes(self, names: Sequence[str], embeddings: Tensor) -> None:
+        """Replaces the classes.
+
+        Args:
+            names: The K names.
+            embeddings: (K + 1, D) unit vectors, that of :data:`fineclip.models.BACKGROUND` last.
+        """
+        self.names = tuple(names)
+        embeddings = embeddings.to(next(self.model.parameters()).device)
         self.model.set_vocabulary(self.names, embeddings[:-1], background=embeddings[-1])
 
     def detect(self, image: Image.Image, score_threshold: float = 0.0) -> list[Detection]:
@@ -178,7 +196,7 @@ class OpenVocabularyDetector:
 
 def load_detector(
     weights: str | Path,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | None,
     *,
     config_file: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
@@ -190,7 +208,7 @@ def load_detector(
 
     Args:
         weights: A checkpoint, or the work dir of its training.
-        vocabulary: What to detect.
+        vocabulary: What to detect; see :class:`OpenVocabularyDetector`.
         config_file: Config of the detector; None: the one beside the weights.
         options: Overrides of the config by key.
         text_pretrained: See :class:`OpenVocabularyDetector`.
@@ -212,6 +230,53 @@ def load_detector(
         )
 
 
+class WordDetector:
+    """A detector that is asked about other words each time, with its text tower at hand.
+
+    Args:
+        weights: See :func:`load_detector`.
+        device: See there.
+
+    Raises:
+        FileNotFoundError: See there.
+        ValueError: See there.
+    """
+
+    def __init__(self, weights: str | Path, device: str | torch.device = "cpu") -> None:
+        self._detector = load_detector(weights, None, device=device)
+        source = self._detector.text_source
+        clip = create_text_encoder(source["model"], source.get("pretrained"), device)
+        self._embed = WordEmbedder(clip, source.get("templates", "vild"))
+
+    def draw(self, image: Image.Image, words: Sequence[str], score_threshold: float) -> Image.Image:
+        """A copy of an RGB image with boxes of what is found of the words."""
+        self._detector.set_classes(words, self._embed([*words, BACKGROUND]))
+        return _drawn(image, self._detector.detect(image, score_threshold))
+
+
+def proposer_of(
+    detector: OpenVocabularyDetector, score_threshold: float
+) -> Callable[[Path, Image.Image], Tensor]:
+    """Proposes what a detector finds, as regions that :mod:`fineclip.looking` asks about.
+
+    Args:
+        detector: What detects.
+        score_threshold: What is less certain is left out.
+
+    Returns:
+        A function from a photograph's file and its RGB pixels to (n, 4) float32 boxes, xyxy in
+        pixels, best first.
+    """
+
+    def propose(file: Path, image: Image.Image) -> Tensor:
+        boxes = [item["bbox"] for item in detector.detect(image, score_threshold)]
+        found = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
+        found[:, 2:] += found[:, :2]
+        return found
+
+    return propose
+
+
 def detect_images(
     detector: OpenVocabularyDetector,
     images: Iterable[tuple[int, Path, Image.Image]],
@@ -224,7 +289,8 @@ def detect_images(
     Args:
         detector: What detects.
         images: Number, file and RGB image of each.
-        out: Folder to write, made if it is missing: ``NUMBER_NAME.png`` for each image.
+        out: Folder to write, made if it is missing: ``NUMBER_NAME.png`` for each image, those of
+            small images enlarged.
         score_threshold: What is less certain is left out.
         batch_size: Images at a time; it changes nothing but time and memory.
 
@@ -235,13 +301,7 @@ def detect_images(
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     for number, file, image, found in _found_in(detector, images, score_threshold, batch_size):
-        picture = draw_boxes(
-            image,
-            [item["bbox"] for item in found],
-            [item["index"] for item in found],
-            [f"{item['category']} {item['score']:.2f}" for item in found],
-        )
-        save_png(picture, out / f"{number:04d}_{file.stem}.png")
+        save_png(_drawn(image, found), out / f"{number:04d}_{file.stem}.png")
         results += [
             {
                 "image_id": number,
@@ -255,6 +315,17 @@ def detect_images(
         ]
     write_atomically(out / "detections.json", json.dumps(results, indent=1) + "\n")
     return results
+
+
+def _drawn(image: Image.Image, found: Sequence[Detection]) -> Image.Image:
+    """A small image is enlarged, so that letters fit on it."""
+    times = enlargement(image.size)
+    return draw_boxes(
+        image.resize((times * image.width, times * image.height)),
+        [[times * value for value in item["bbox"]] for item in found],
+        [item["index"] for item in found],
+        [f"{item['category']} {item['score']:.2f}" for item in found],
+    )
 
 
 def _found_in(

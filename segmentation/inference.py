@@ -14,7 +14,14 @@ import torch
 from PIL import Image
 
 from fineclip.files import write_atomically
-from fineclip.visualization import draw_label_map, save_label_map, save_png
+from fineclip.visualization import (
+    NONE_OF_THESE,
+    draw_label_map,
+    enlargement,
+    save_label_map,
+    save_png,
+    save_score_map,
+)
 from fineclip.weights import weights_file
 from segmentation.modeling import Segmenter, SlidingWindows, build_segmenter, load_checkpoint
 
@@ -34,7 +41,7 @@ class ImageSegmenter:
     max_size: int = 2560
 
     @torch.no_grad()
-    def segment(self, image: Image.Image, names: Sequence[str]) -> np.ndarray:
+    def segment(self, image: Image.Image, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Finds the best name for every pixel.
 
         Args:
@@ -42,7 +49,8 @@ class ImageSegmenter:
             names: K names.
 
         Returns:
-            (H, W) int64 indices of names, of the image's size.
+            (H, W) int64 indices of names, of the image's size, and (H, W) float32, the probability
+            of that name; each name's is one for itself, they do not add up to 1.
         """
         size = image.size
         scale = min(self.min_size / min(size), self.max_size / max(size))
@@ -50,7 +58,7 @@ class ImageSegmenter:
         pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
         tensor = torch.from_numpy(pixels).permute(2, 0, 1)
         (found,) = self.model.predict_labels([tensor], [(size[1], size[0])], names)
-        return found.labels.cpu().numpy()
+        return found.labels.cpu().numpy(), found.scores.float().cpu().numpy()
 
 
 def load_segmenter(
@@ -114,11 +122,38 @@ def load_segmenter(
     return ImageSegmenter(found.eval(), cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
 
+@dataclass(frozen=True)
+class OverlayOptions:
+    """What is shown of a segmented image.
+
+    Attributes:
+        opacity: Share of the colours inside the outlines, in [0, 1].
+        none_below: Pixels whose best name has a lower probability get none of the names.
+        scores: Write the probability of each pixel's best name, too.
+    """
+
+    opacity: float = 0.55
+    none_below: float = 0.0
+    scores: bool = False
+
+
+def draw_segments(
+    segmenter: ImageSegmenter,
+    image: Image.Image,
+    names: Sequence[str],
+    options: OverlayOptions = OverlayOptions(),
+) -> Image.Image:
+    """An RGB image with a name for every pixel and a legend, a small one enlarged."""
+    labels, _ = _segmented(segmenter, image, names, options)
+    return _drawn(image, labels, names, options.opacity)
+
+
 def segment_images(
     segmenter: ImageSegmenter,
     images: Iterable[tuple[int, Path, Image.Image]],
     names: Sequence[str],
     out: Path,
+    options: OverlayOptions = OverlayOptions(),
 ) -> list[dict[str, Any]]:
     """Segments images and writes overlays, label maps and their summary ``segmentation.json``.
 
@@ -126,25 +161,54 @@ def segment_images(
         segmenter: What segments.
         images: Number, file and RGB image of each.
         names: K names.
-        out: Folder to write, made if it is missing: ``NUMBER_NAME.png`` and
-            ``NUMBER_NAME_labels.png`` for each image.
+        out: Folder to write, made if it is missing: ``NUMBER_NAME.png``, that of a small image
+            enlarged, and ``NUMBER_NAME_labels.png`` for each image, with ``options.scores`` also
+            ``NUMBER_NAME_scores.png`` (8 bit, 255 is 1).
+        options: What is shown.
 
     Returns:
-        What ``segmentation.json`` says of each image: ``file_name``, ``label_map`` and
-        ``shares``, the share of pixels by index of a name.
+        What ``segmentation.json`` says of each image: ``file_name``, ``label_map``, ``shares``, the
+        share of pixels by index of a name (K: none of them), and ``score_map`` where it is written.
     """
     out.mkdir(parents=True, exist_ok=True)
     done: list[dict[str, Any]] = []
     for number, file, image in images:
-        labels = segmenter.segment(image, names)
+        labels, scores = _segmented(segmenter, image, names, options)
         stem = f"{number:04d}_{file.stem}"
-        save_png(draw_label_map(image, labels, names), out / f"{stem}.png")
+        save_png(_drawn(image, labels, names, options.opacity), out / f"{stem}.png")
         save_label_map(labels, out / f"{stem}_labels.png", len(names))
         present, counts = np.unique(labels, return_counts=True)
         shares = {
             int(i): round(int(c) / labels.size, 6) for i, c in zip(present, counts, strict=True)
         }
-        done.append({"file_name": file.name, "label_map": f"{stem}_labels.png", "shares": shares})
-    content = {"names": dict(enumerate(names)), "images": done}
+        entry: dict[str, Any] = {"file_name": file.name, "label_map": f"{stem}_labels.png"}
+        entry["shares"] = shares
+        if options.scores:
+            entry["score_map"] = f"{stem}_scores.png"
+            save_score_map(scores, out / entry["score_map"])
+        done.append(entry)
+    shown = [*names, NONE_OF_THESE] if options.none_below > 0 else names
+    content = {"names": dict(enumerate(shown)), "images": done}
     write_atomically(out / "segmentation.json", json.dumps(content, indent=1) + "\n")
     return done
+
+
+def _segmented(
+    segmenter: ImageSegmenter, image: Image.Image, names: Sequence[str], options: OverlayOptions
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and scores, both (H, W); K is the label of what has none of the names."""
+    labels, scores = segmenter.segment(image, names)
+    return np.where(scores < options.none_below, len(names), labels), scores
+
+
+def _drawn(
+    image: Image.Image, labels: np.ndarray, names: Sequence[str], opacity: float
+) -> Image.Image:
+    """A small image is enlarged, so that letters fit on it."""
+    times = enlargement(image.size)
+    return draw_label_map(
+        image.resize((times * image.width, times * image.height)),
+        labels.repeat(times, axis=0).repeat(times, axis=1),
+        names,
+        opacity,
+    )

@@ -22,6 +22,7 @@ from fineclip.command_line import (
     add_key_values,
     add_weights,
     check_key_values,
+    real_number,
     report_error,
     silence_libraries,
 )
@@ -57,6 +58,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="where overlays, label maps and segmentation.json go",
     )
+    parser.add_argument(
+        "--opacity",
+        type=real_number(0, 1),
+        default=0.55,
+        metavar="A",
+        help="share of the colours inside the outlines",
+    )
+    parser.add_argument(
+        "--none-below",
+        type=real_number(0, 1),
+        default=0.0,
+        metavar="S",
+        help="pixels whose best name has a lower probability are none of the names",
+    )
+    parser.add_argument(
+        "--scores",
+        action="store_true",
+        help="write the probability of each pixel's name, too: NUMBER_NAME_scores.png, 255 is 1",
+    )
     add_device(parser)
     add_key_values(parser, "overrides of the config, such as TEST.SLIDING_WINDOW=False")
     return parser.parse_args(argv)
@@ -83,9 +103,9 @@ def main(argv: list[str] | None = None) -> int:
         from fineclip.devices import usable_device  # torch takes seconds
 
         device = usable_device(args.device)
-        from segmentation.inference import load_segmenter, segment_images  # detectron2 takes 10 s
+        from segmentation import inference  # detectron2 takes 10 s
 
-        segmenter = load_segmenter(
+        segmenter = inference.load_segmenter(
             weights,
             config_file=config,
             options=args.cfg_options,
@@ -96,7 +116,8 @@ def main(argv: list[str] | None = None) -> int:
         return report_error(error)
     unusable: list[asked.UnusableImageError] = []
     images = asked.readable_images(files, unusable)
-    done = segment_images(segmenter, images, names, args.out)
+    options = inference.OverlayOptions(args.opacity, args.none_below, args.scores)
+    done = inference.segment_images(segmenter, images, names, args.out, options)
     print(f"{len(done)} images segmented into {len(names)} names: {args.out}")
     return asked.report_unusable(unusable)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeAlias
 
 from PIL import Image, ImageFont
+
+from fineclip.visualization.pictures import typical_side
 
 _ELLIPSIS = "..."
 
@@ -24,10 +26,12 @@ class Lettering:
     Attributes:
         text: What is drawn: letters that no font has are escaped (``U+732B`` becomes its code).
         font: The font.
+        size: Of the letters in pixels.
     """
 
     text: str
     font: _Font
+    size: int
 
     @property
     def width(self) -> int:
@@ -49,10 +53,21 @@ class Lettering:
             return self
         head, _, last = self.text.rstrip().rpartition(" ")
         for start, end in ((head, f"{_ELLIPSIS} {last}"), (self.text, _ELLIPSIS)):
-            found = _longest(start, end, self.font, width)
+            found = self._longest(start, end, width)
             if found is not None:
                 return found
-        return Lettering("", self.font)
+        return replace(self, text="")
+
+    def _longest(self, start: str, end: str, width: float) -> Lettering | None:
+        """The longest part of ``start`` that fits with ``end``; None if not one letter does."""
+        shortest, longest = 0, len(start)
+        while shortest < longest:
+            middle = (shortest + longest + 1) // 2
+            if replace(self, text=start[:middle].rstrip() + end).width <= width:
+                shortest = middle
+            else:
+                longest = middle - 1
+        return replace(self, text=start[:shortest].rstrip() + end) if shortest else None
 
 
 def lettering(text: str, size: int) -> Lettering:
@@ -65,13 +80,23 @@ def lettering(text: str, size: int) -> Lettering:
         text: One line.
         size: Of the letters in pixels.
     """
-    if _is_plain(text):
-        return Lettering(text, ImageFont.load_default(size=size))
-    path, missing = _font_file(frozenset(text))
-    drawn = "".join(_escaped(letter) if letter in missing else letter for letter in text)
+    drawn, path = typeset(text)
     if path is None:
-        return Lettering(drawn, ImageFont.load_default(size=size))
-    return Lettering(drawn, ImageFont.truetype(path, size))
+        return Lettering(drawn, ImageFont.load_default(size=size), size)
+    return Lettering(drawn, ImageFont.truetype(path, size), size)
+
+
+def typeset(text: str) -> tuple[str, Path | None]:
+    """What of a text can be drawn on this machine, and the font that has its letters.
+
+    Returns:
+        The text, its letters escaped that no font has, and the file of the font; None: the default
+        one of whatever draws.
+    """
+    if _is_plain(text):
+        return text, None
+    path, missing = _font_file(frozenset(text))
+    return "".join(_escaped(letter) if letter in missing else letter for letter in text), path
 
 
 def undrawable(names: Iterable[str]) -> list[str]:
@@ -80,20 +105,8 @@ def undrawable(names: Iterable[str]) -> list[str]:
 
 
 def letter_size(image: Image.Image) -> int:
-    """Size in pixels of letters that can be read beside an image."""
-    return max(10, round(max(image.size) / 48))
-
-
-def _longest(start: str, end: str, font: _Font, width: float) -> Lettering | None:
-    """The longest part of ``start`` that fits with ``end``; None if not one letter does."""
-    shortest, longest = 0, len(start)
-    while shortest < longest:
-        middle = (shortest + longest + 1) // 2
-        if Lettering(start[:middle].rstrip() + end, font).width <= width:
-            shortest = middle
-        else:
-            longest = middle - 1
-    return Lettering(start[:shortest].rstrip() + end, font) if shortest else None
+    """Size in pixels of letters that can be read beside an image, and leave room on it."""
+    return max(10, round(typical_side(image) / 40))
 
 
 def _is_plain(text: str) -> bool:

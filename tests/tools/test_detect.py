@@ -9,6 +9,11 @@ import torch
 from PIL import Image
 from tool_runs import opens_with_ten_lines_and_warns_of_nothing
 
+from fineclip.images import read_image
+from fineclip.models import DenseCLIP
+from fineclip.text import as_vocabulary
+from fineclip.visualization import draw_boxes
+
 pytest.importorskip("mmdet")
 
 CONFIG = "configs/detection/scenes_fvit.py"
@@ -68,7 +73,7 @@ def test_names_are_found_and_drawn(run_tool, checkpoint, options, scenes, tmp_pa
     scores = [item["score"] for item in found if item["image_id"] == 1]
     assert scores == sorted(scores, reverse=True)
     drawn = Image.open(tmp_path / "out" / f"0001_{images[0].stem}.png")
-    assert drawn.size == Image.open(images[0]).size
+    assert drawn.size == (512, 512)  # of 64 x 64: letters need room
 
 
 def test_the_config_lies_beside_the_weights(run_tool, checkpoint, scenes, tmp_path):
@@ -80,6 +85,45 @@ def test_the_config_lies_beside_the_weights(run_tool, checkpoint, scenes, tmp_pa
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 1
     assert (tmp_path / "out/detections.json").is_file()
+
+
+def test_words_that_change(checkpoint, scenes):
+    """One detector finds what a detector of its own would, for each set of words."""
+    from detection.inference import WordDetector, load_detector
+
+    image = read_image(sorted((scenes / "val").iterdir())[0])
+    asked = WordDetector(checkpoint)
+    for words in (["a zebra"], ["a red ring", "a zebra"]):
+        found = load_detector(checkpoint, as_vocabulary(words)).detect(image, 0.3)
+        drawn = draw_boxes(
+            image.resize((512, 512)),
+            [[8 * value for value in item["bbox"]] for item in found],
+            [item["index"] for item in found],
+            [f"{item['category']} {item['score']:.2f}" for item in found],
+        )
+        assert drawn.tobytes() == asked.draw(image, words, 0.3).tobytes()
+        assert found
+
+
+def test_detections_are_regions_of_look(run_tool, checkpoint, scenes, tmp_path):
+    image, out = sorted((scenes / "val").iterdir())[0], tmp_path / "out"
+    words = ["a red ring", "a zebra"]
+    given = [image, "--score-threshold", 0.4, "--out", out]
+    done = run_tool("detect.py", *given, "--vocabulary", *words, "--weights", checkpoint.parent)
+    assert done.returncode == 0, done.stderr
+    clip = tmp_path / "clip.pt"
+    torch.save(DenseCLIP.create("ViT-Ti-8-scenes").clip.state_dict(), clip)
+    done = run_tool(
+        *("look.py", *given, "--words", *words, "--detector", checkpoint.parent),
+        *("--model", "ViT-Ti-8-scenes", "--weights", clip, "--no-relevance"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    detected = [item["bbox"] for item in json.loads((out / "detections.json").read_text())]
+    looked = json.loads((out / f"0001_{image.stem}.json").read_text())
+    assert [region["bbox"] for region in looked["regions"]] == [
+        pytest.approx(box, abs=0.02) for box in detected
+    ]
+    assert detected
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from tool_runs import absent
 
+from fineclip.images import read_image
 from fineclip.visualization import undrawable
 from segmentation.modeling import build_segmenter
 
@@ -68,7 +69,23 @@ def test_pixels_are_named_and_drawn(run_tool, weights, scenes, tmp_path):
         shares = {str(i): (np.asarray(labels) == i).mean() for i in np.unique(labels)}
         assert entry["shares"] == pytest.approx(shares, abs=1e-6)
         overlay = Image.open(tmp_path / f"{number:04d}_{file.stem}.png")
-        assert overlay.width == labels.width and overlay.height > labels.height
+        assert overlay.width == 512 < overlay.height  # enlarged, and a legend below
+
+
+def test_pixels_that_are_none_of_the_names_and_scores(run_tool, weights, scenes, tmp_path):
+    image = sorted((scenes / "val").iterdir())[0]
+    given = [image, "--vocabulary", "red ring", "zebra", "--scores", "--opacity", 0.8]
+    for below, out in ((0, tmp_path / "all"), (1, tmp_path / "none")):
+        done = segment(run_tool, weights, *given, "--none-below", below, "--out", out)
+        assert done.returncode == 0, done.stderr
+    every, none = (
+        json.loads((tmp_path / name / "segmentation.json").read_text()) for name in ("all", "none")
+    )
+    assert "2" not in every["names"] and none["names"]["2"] == "none of these"
+    assert none["images"][0]["shares"] == {"2": 1.0}
+    scores = np.asarray(Image.open(tmp_path / "all" / every["images"][0]["score_map"]))
+    assert scores.dtype == np.uint8 and scores.shape == Image.open(image).size[::-1]
+    assert 0 < scores.max() <= 255
 
 
 def test_the_config_lies_beside_the_weights(run_tool, weights, scenes, tmp_path):
@@ -86,6 +103,12 @@ def test_the_config_lies_beside_the_weights(run_tool, weights, scenes, tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == f"1 images segmented into 2 names: {out}\n"
         assert json.loads((out / "segmentation.json").read_text())["names"]["1"] == "zebra"
+    from segmentation.inference import draw_segments, load_segmenter
+
+    segmenter = load_segmenter(tmp_path, config_file=tmp_path / "config.yaml")
+    drawn = draw_segments(segmenter, read_image(image), ["red ring", "zebra"])
+    written = Image.open(out / f"0001_{image.stem}.png")
+    assert np.array_equal(np.asarray(drawn), np.asarray(written))
 
 
 def test_more_than_255_names_need_16_bit(run_tool, weights, scenes, tmp_path):

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from fineclip.visualization import draw_boxes, draw_label_map, lettering, undrawable
-from fineclip.visualization.lettering import Lettering
 
 LONG = "a rather long name of something that nobody would put on such a small picture 0.87"
 COVERED = ["café", "кошка", "γάτα", "חתול", "قطة"]  # by the font that matplotlib has
+WHITE_ON = 5  # a class whose colour is dark
 NOWHERE = "\U0001f9ff\U000f0000"  # the second is for private use
 
 
@@ -18,8 +18,7 @@ def test_scripts_have_letters(text):
     found = lettering.lettering(text, 24)
     assert found.text == text
     # A font without a letter draws the same box for it as for any other that it lacks.
-    missing = Lettering("\U000f0000", found.font)
-    assert ink(found.font, text[0]) != ink(found.font, missing.text)
+    assert ink(found.font, text[0]) != ink(found.font, "\U000f0000")
 
 
 def ink(font, letter):
@@ -64,12 +63,12 @@ def test_labels_of_boxes_stay_in_the_picture(monkeypatch, size, label):
     """Drawn on a larger canvas at the same places, nothing lies beyond the picture."""
     width, height = size
     for corner in ((0, 0), (width - 3, height - 2), (width - 3, 0), (-9, -9), (0, height + 5)):
-        small = draw_boxes(Image.new("RGB", size), [(*corner, 0, 0)], [0], [label])
+        small = draw_boxes(Image.new("RGB", size), [(*corner, 0, 0)], [WHITE_ON], [label])
         letters = (np.asarray(small) == 255).all(-1)
-        fitted = lettering.lettering(label, lettering.letter_size(small)).fitted(width - 2)
+        fitted = lettering.lettering(label, lettering.letter_size(small)).fitted(width - 4)
         left, top, right, bottom = fitted.font.getbbox(fitted.text)
         room = Image.new("RGB", (400, 100))
-        free = draw_boxes(room, [(100, 50, 0, 0)], [0], [fitted.text])
+        free = draw_boxes(room, [(100, 50, 0, 0)], [WHITE_ON], [fitted.text])
         # All letters that a picture with room shows are there.
         assert abs(int(letters.sum()) - int((np.asarray(free) == 255).all(-1).sum())) <= 1
         assert bottom - top <= height and right - left <= width

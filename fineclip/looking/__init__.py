@@ -1,0 +1,19 @@
+"""A photograph asked about words: answers of a CLIP, and a picture of them."""
+
+from fineclip.looking.answers import Answer, EncodedPhotograph, Looker, trained_model
+from fineclip.looking.photographs import look_at_photographs
+from fineclip.looking.picture import draw_answer, draw_regions
+from fineclip.looking.regions import Proposer, boxes_of_file, cells_of_grid
+
+__all__ = [
+    "Answer",
+    "EncodedPhotograph",
+    "Looker",
+    "Proposer",
+    "boxes_of_file",
+    "cells_of_grid",
+    "draw_answer",
+    "draw_regions",
+    "look_at_photographs",
+    "trained_model",
+]
