@@ -113,7 +113,9 @@ def main(argv: list[str] | None = None) -> int:
     write_atomically(summary, json.dumps(content, indent=2) + "\n")
     plot_curves(args.work_dir, next(iter(by_seed)), curves)
     print("", *(f"{table}\n" for table in quickstart_tables(by_seed)), sep="\n")
-    print(f"{summary} and {curves} ({time.monotonic() - start:.0f} s)")
+    trained = any(rows for tables in by_seed.values() for rows in tables.values())
+    page = f" and {report_on(args.work_dir)}" if trained else ""
+    print(f"{summary}, {curves}{page} ({time.monotonic() - start:.0f} s)")
     return 0
 
 
@@ -125,6 +127,12 @@ def choose_precision(args: argparse.Namespace) -> Literal["bf16"] | None:
     amp = faster_precision(args.work_dir / "precision.json")
     print(f"precision: {amp or 'float32'}, the faster one here (--amp)", flush=True)
     return amp
+
+
+def report_on(work_dir: Path) -> Path:
+    from fineclip.reporting import write_report  # matplotlib and mmengine: not for --help
+
+    return write_report([work_dir], work_dir / "report.html")
 
 
 def make_tasks(args: argparse.Namespace) -> list[DownstreamTask]:

@@ -38,6 +38,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--amp", choices=("bf16", "fp16"), help="mixed precision (default: float32)"
     )
+    parser.add_argument(
+        "--save-predictions",
+        type=Path,
+        metavar="F.json",
+        help="write what is true and what is predicted of each box, for tools/report.py",
+    )
     add_launcher(parser)
     add_cfg_options(parser)
     return parser.parse_args(argv)
@@ -50,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         check_launcher(args.launcher)
         check_out_file(args.out)
+        check_out_file(args.save_predictions, "--save-predictions")
         weights = weights_file(args.weights)
         config = read_sound_config(args.config, args.cfg_options, ("test",))
         if config.get("test_cfg") is None:
@@ -61,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
             set_test_precision,
         )
         from fineclip.engine.console import start_console  # the same
+        from fineclip.evaluation.saving import keep_predictions  # the same
 
         config = load_config(args.config, args.cfg_options)
         if args.amp:
@@ -68,7 +76,9 @@ def main(argv: list[str] | None = None) -> int:
         config.load_from = str(weights)
         runner = build_runner(config, work_dir=args.work_dir, launcher=args.launcher, quiet=True)
         with explaining_errors(config):
-            _ = runner.test_loop
+            evaluator = runner.test_loop.evaluator
+        if args.save_predictions:
+            keep_predictions(evaluator, args.save_predictions)
         start_console(runner, training=False)
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         return report_error(error)

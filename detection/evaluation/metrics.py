@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from lvis import LVISEval
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
@@ -28,7 +29,9 @@ from detection.evaluation.average_precision import (
     evaluate_coco,
     evaluate_lvis,
 )
+from detection.evaluation.matching import matched_regions
 from fineclip.annotations import mask_of
+from fineclip.annotations.predictions import Predictions, write_predictions
 from fineclip.files import write_atomically
 from fineclip.images import UnusableImageError
 
@@ -70,6 +73,7 @@ class OpenVocabularyCocoMetric(CocoMetric):
 
     default_prefix: ClassVar[str] = "coco"
     annotations_type: ClassVar[type] = CocoAnnotations
+    predictions_file: Path | None = None  # where to keep what was found in each image
 
     def __init__(
         self,
@@ -100,6 +104,7 @@ class OpenVocabularyCocoMetric(CocoMetric):
             prefix=prefix,
         )
         self.ann_file = ann_file
+        self._image_paths: dict[int, str] = {}
         with get_local_path(ann_file, backend_args=backend_args) as path:
             # The name is CocoMetric's: its `process` looks whether there are annotations.
             self._coco_api = self.annotations_type(path)
@@ -122,6 +127,8 @@ class OpenVocabularyCocoMetric(CocoMetric):
                 self.results.append(({}, {"img_id": sample["img_id"], "skipped": skipped}))
             else:
                 super().process(data_batch, [sample])
+                if self.predictions_file is not None and "img_path" in sample:
+                    self._image_paths[sample["img_id"]] = str(sample["img_path"])
 
     def compute_metrics(self, results: Sequence[tuple[dict, dict]]) -> dict[str, float]:
         """Evaluates the collected detections.
@@ -152,6 +159,8 @@ class OpenVocabularyCocoMetric(CocoMetric):
         }
         if self.outfile_prefix:
             self._export(detections)
+        if self.predictions_file is not None:
+            write_predictions(self.predictions_file, self._per_image(predictions, category_ids))
         if self.format_only:
             return {}
         if not self._coco_api.anns:
@@ -240,6 +249,28 @@ class OpenVocabularyCocoMetric(CocoMetric):
             logger.info(f"{kind}\n{AsciiTable(table).table}")
             metrics |= {f"{name}_{infix}": value for name, value in rows}
         return metrics
+
+    def _per_image(
+        self, predictions: Sequence[Mapping[str, Any]], category_ids: Sequence[int | None]
+    ) -> Predictions:
+        """What was found in each image, beside what is annotated there; crowds are neither."""
+        label_of = {id_: label for label, id_ in enumerate(category_ids) if id_ is not None}
+        images, root = {}, ""
+        for found in predictions:
+            image_id = found["img_id"]
+            name = str(self._coco_api.imgs[image_id]["file_name"])
+            path = self._image_paths.get(image_id, "")
+            if path.endswith(name):
+                root = path.removesuffix(name)
+            truth = [
+                (annotation["bbox"], label_of[annotation["category_id"]])
+                for annotation in self._coco_api.img_ann_map.get(image_id, ())
+                if annotation["category_id"] in label_of and not annotation.get("iscrowd")
+            ]
+            images[name] = matched_regions(
+                truth, *(np.asarray(found[key]) for key in ("bboxes", "labels", "scores"))
+            )
+        return Predictions(root, tuple(self.dataset_meta["classes"]), images)
 
     def _export(self, detections: Mapping[str, list[dict[str, Any]]]) -> None:
         for kind, results in detections.items():

@@ -60,7 +60,7 @@ def summary(runner: Runner, *, training: bool = True) -> dict[str, str]:
     lines = {"model": _model(model, config), "start": _start(config), "data": _data(runner)}
     if training:
         lines |= {"objectives": _objectives(model), "schedule": _schedule(runner)}
-    lines |= {"device": _device(), "precision": _precision(config)}
+    lines |= {"device": device_in_words(), "precision": _precision(config)}
     if training:
         lines["memory"] = _memory(model, config)
     log = Path(runner.log_dir) / f"{runner.timestamp}.log"
@@ -207,7 +207,8 @@ def _count(number: int, unit: str) -> str:
     return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
-def _device() -> str:
+def device_in_words() -> str:
+    """What this process computes on: kind, name or threads, and how many processes there are."""
     device = default_device()
     if device.type == "cuda":
         name = torch.cuda.get_device_name()

@@ -29,6 +29,7 @@ from fineclip.engine.arguments import explain_build_error
 from fineclip.engine.console import with_quiet_console
 from fineclip.engine.continuing import RULE, ContinuingRunner, changed_settings, settings_of
 from fineclip.engine.hooks import PlainCheckpointHook, unwrapped
+from fineclip.engine.recording import RunRecordHook
 from fineclip.engine.resume import ResumeError
 from fineclip.engine.sharding import ShardedRunner, WholeCheckpointHook
 from fineclip.work_dir import claim, clear, last_checkpoint
@@ -111,6 +112,7 @@ def build_runner(
         patch = getattr(getattr(unwrapped(runner), "clip", None), "patch_size", None)
         check_sizes(config, patch and max(patch))
         runner.register_hook(PlainCheckpointHook())
+        runner.register_hook(RunRecordHook())
         if sharded:
             runner.register_hook(WholeCheckpointHook())
         if config.get("load_from") is not None:

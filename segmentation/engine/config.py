@@ -77,6 +77,7 @@ def load_config(file: str | Path, options: Sequence[str] = ()) -> CfgNode:
         )
     cfg = get_cfg()
     add_cat_seg_config(cfg)
+    cfg.CONFIG_NAME = Path(file).stem
     try:
         # Tags that construct Python objects are refused: a configuration is data.
         cfg.merge_from_file(str(file), allow_unsafe=False)

@@ -50,7 +50,6 @@ def plan_of(cfg: CfgNode, trainer: Any) -> dict[str, str]:
         start = f"resumed at step {trainer.start_iter}"
     images = len(trainer.data_loader.loader.dataset.dataset)
     amp = ("float16" if cfg.MODEL.DEVICE.startswith("cuda") else "bfloat16") * solver.AMP.ENABLED
-    processes = f", {comm.get_world_size()} processes" if comm.get_world_size() > 1 else ""
     every = cfg.TEST.EVAL_PERIOD
     return {
         "model": f"CAT-Seg on {head.CLIP_PRETRAINED}: {total:.1f} M parameters, "
@@ -61,9 +60,15 @@ def plan_of(cfg: CfgNode, trainer: Any) -> dict[str, str]:
         "objective": f"binary cross entropy of every pixel and class ({head.TRAIN_CLASS_JSON})",
         "schedule": f"{solver.MAX_ITER} steps of {solver.IMS_PER_BATCH} images, learning rate "
         f"{solver.BASE_LR:g}, evaluation {f'every {every} steps' if every else 'at the end'}",
-        "device": f"{cfg.MODEL.DEVICE} ({torch.get_num_threads()} threads){processes}",
+        "device": device_in_words_of(cfg),
         "precision": amp or "float32",
         "memory": f"a batch at once, evaluation within {cfg.TEST.MEMORY_BUDGET_MB:g} MB",
         "results": cfg.OUTPUT_DIR,
         "log": f"{cfg.OUTPUT_DIR}/log.txt, with environment and settings",
     }
+
+
+def device_in_words_of(cfg: CfgNode) -> str:
+    """What a configuration computes on: kind, threads, and how many processes there are."""
+    processes = f", {comm.get_world_size()} processes" if comm.get_world_size() > 1 else ""
+    return f"{cfg.MODEL.DEVICE} ({torch.get_num_threads()} threads){processes}"

@@ -104,15 +104,20 @@ def _work(cfg: CfgNode, eval_only: bool, resume: bool, overwrite: bool) -> None:
     trainer = SegmentationTrainer(cfg, [ProgressBar()])
     trainer.resume_or_load(resume)
     if comm.is_main_process():
-        _pin(trainer.residual, cfg)
+        pin_config(cfg, trainer.residual)
         if trainer.opening:
             print(trainer.opening)
         print_plan(plan_of(cfg, trainer))
     trainer.train()
 
 
-def _pin(residual: str, cfg: CfgNode) -> None:
-    """Writes the configuration of a training again, with what ``auto`` has become."""
+def pin_config(cfg: CfgNode, residual: str) -> None:
+    """Writes the configuration of a training beside it, with what ``auto`` has become.
+
+    Args:
+        cfg: The configuration.
+        residual: See :attr:`SegmentationTrainer.residual`.
+    """
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.SEM_SEG_HEAD.CLIP_RESIDUAL = residual

@@ -29,6 +29,7 @@ from segmentation.engine.checkpointer import SafeCheckpointer
 from segmentation.engine.curves import GroupedCurves
 from segmentation.engine.inference import evaluate
 from segmentation.engine.loader import build_train_loader
+from segmentation.engine.recording import RecordHook
 from segmentation.engine.step import StepTrainer
 
 # What the evaluator reports per class; hundreds of curves would help nobody.
@@ -121,7 +122,7 @@ class SegmentationTrainer(DefaultTrainer):
         if cfg.DATASETS.TEST:
             found.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._test_for_curves))
         if comm.is_main_process():
-            found.append(hooks.PeriodicWriter(self.build_writers()))
+            found += [hooks.PeriodicWriter(self.build_writers()), RecordHook(self.seed)]
         return found
 
     def build_writers(self) -> list[EventWriter]:

@@ -9,6 +9,7 @@ from fineclip.experiments.engine import Outcome
 from fineclip.work_dir import claim
 from segmentation.data import register_datasets
 from segmentation.engine import ProgressBar, SegmentationTrainer, check_inputs, load_config
+from segmentation.engine.launch import pin_config
 
 CONFIG = Path(__file__).parents[2] / "configs" / "segmentation" / "scenes_vit-ti-8.yaml"
 METRICS = ("miou", "macc", "novel_miou")
@@ -66,6 +67,7 @@ def train_segmenter(
         claim(config.OUTPUT_DIR, resume=True)
         trainer = SegmentationTrainer(config, [ProgressBar("segmenter")])
         trainer.resume_or_load()
+        pin_config(config, trainer.residual)
         trainer.train()
     finally:
         register_datasets()

@@ -1,6 +1,7 @@
 """Work without processes of its own: each of them would import everything again."""
 
 import io
+import logging
 import runpy
 import subprocess
 import sys
@@ -13,12 +14,22 @@ import pytest
 from fineclip.experiments import engine, job, measuring
 
 
+@contextmanager
+def _root_level_kept():
+    """A process of its own may silence what others log; tests of logs come after it."""
+    level = logging.root.level
+    try:
+        yield
+    finally:
+        logging.root.setLevel(level)
+
+
 class InProcess:
     """Stands in for a process that runs a job; it has ended when it has started."""
 
     def __init__(self, command, *, stdout, stderr=None, **options):
         errors = stdout if stderr == subprocess.STDOUT else sys.stderr
-        with redirect_stdout(stdout), redirect_stderr(errors):
+        with _root_level_kept(), redirect_stdout(stdout), redirect_stderr(errors):
             self.code = job.main([command[-1]])
 
     def poll(self):
@@ -41,6 +52,7 @@ def _run_module(command, limit):
     output, errors, code = io.StringIO(), io.StringIO(), 0
     with (
         pytest.MonkeyPatch.context() as patch,
+        _root_level_kept(),
         redirect_stdout(output),
         redirect_stderr(errors),
     ):
