@@ -34,9 +34,10 @@ CORE = [
     "matplotlib",
     "numpy>=2.0",
     "opencv-python-headless>=4.11,<4.13",  # mmengine's visualizer imports cv2 without declaring it
-    "pillow",
+    "pillow>=12,<13",  # below 13 for Gradio
     "pycocotools",
     "safetensors",
+    "supervision>=0.31.2,<0.32",  # below 1.0 every series may change calls
     "tensorboard",
     "webdataset",
 ]
@@ -68,7 +69,13 @@ EXTRAS = {
         "yacs>=0.1.8",
     ],
     "annotation": ["transformers"],
-    "dev": ["mypy", "pytest", "pytest-xdist", "ruff", "setuptools>=80,<82"],
+    # Every series of Gradio changes calls; fineclip/demo/gate.py lists the addresses of its page.
+    "demo": ["gradio>=6.31,<7"],
+    # ipykernel and nbclient run docs/tour.ipynb.
+    "dev": [
+        *("ipykernel", "mypy", "nbclient", "nbformat", "pytest", "pytest-xdist", "ruff"),
+        *("selenium", "setuptools>=80,<82"),
+    ],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 
@@ -95,7 +102,9 @@ setup(
     ],
     python_requires=">=3.10",
     packages=find_packages(include=[f"{name}{tail}" for name in PACKAGES for tail in ("", ".*")]),
-    package_data={"fineclip": ["tiny_models/*.json", "text/vocabularies/*.json"]},
+    package_data={
+        "fineclip": ["tiny_models/*.json", "text/vocabularies/*.json", "reporting/*.json"]
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
 )

@@ -1,0 +1,1 @@
+"""A web page that asks models about photographs; importing it loads nothing yet."""
