@@ -339,7 +339,11 @@ def upright_rgb(image: Image.Image, file: Path | str) -> Image.Image:
         rgb = Image.alpha_composite(white, _with_alpha(image)).convert("RGB")
     else:
         rgb = image.convert("RGB")
-    return rgb.transpose(_TRANSPOSITIONS[orientation]) if orientation > 1 else rgb
+    if orientation == 1:
+        return rgb
+    turned = rgb.transpose(_TRANSPOSITIONS[orientation])
+    turned.info.clear()  # copied from the file: its EXIF would turn the image once more
+    return turned
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -23,7 +23,7 @@ _NUMBERED = re.compile(r"(?:epoch|iter|model)_(?:\d+|final)\.pth")
 # What trainings of mmengine and of detectron2 write beside checkpoints.
 _LOGS = (
     *("[0-9]" * 8 + "_" + "[0-9]" * 6, "log.txt*", "metrics.json", "events.out.tfevents.*"),
-    *("results.json", "inference"),
+    *("results.json", "inference", "run.json"),
 )
 _held: dict[Path, TextIO] = {}
 

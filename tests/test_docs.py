@@ -13,6 +13,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from PIL import Image
 
 from fineclip.models import DenseCLIP
 
@@ -191,8 +192,10 @@ def test_python_is_up_to_date(page):
                 assert missing == [], node.module
 
 
-def test_readme_python_runs(monkeypatch):
+def test_readme_python_runs(tmp_path, monkeypatch):
     """As written, with a tiny model in place of the named one; comments say the shapes."""
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (48, 64), "orange").save("photo.jpg")
     tiny = DenseCLIP.create("ViT-Ti-16")
     monkeypatch.setattr(DenseCLIP, "create", lambda *_: tiny)
     (block,) = blocks(README, "python")

@@ -44,6 +44,7 @@ FLOORS = (
         "fineclip.tiny_models": "models that train in minutes",
     },
     {
+        "fineclip.run_record": "what ran in a work dir, and on what",
         "fineclip.scenes": "the synthetic world",
         "fineclip.work_dir": "the folder of a training",
     },
@@ -65,9 +66,17 @@ FLOORS = (
     {
         "fineclip.command_line": "what tools have in common",
         "fineclip.evaluation": "metrics, loops, tasks",
+        "fineclip.explain": "relevance of patches, tokens and words",
     },
-    {"fineclip.pretraining": "batch -> embeddings -> losses, and the teachers"},
-    {"fineclip.experiments": "tables of trainings, benchmarks"},
+    {
+        "fineclip.looking": "a photograph asked about words",
+        "fineclip.pretraining": "batch -> embeddings -> losses, and the teachers",
+    },
+    {
+        "fineclip.demo": "a web page that asks models about photographs",
+        "fineclip.experiments": "tables of trainings, benchmarks",
+    },
+    {"fineclip.reporting": "work dirs -> one HTML page"},
     {
         "detection": "F-ViT on mmdet",
         "segmentation": "CAT-Seg, plain and on detectron2",

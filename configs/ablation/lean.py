@@ -24,5 +24,5 @@ rows = {
     "crops-24": row(crop_size=24),
     "3-boxes": row(max_boxes=3),
     "3-boxes-sqrt-area": row(max_boxes=3, draw_by="sqrt_area"),
-    "lean": row(crop_size=32, max_boxes=3, draw_by="sqrt_area"),
+    "crops-32-3-boxes-sqrt-area": row(crop_size=32, max_boxes=3, draw_by="sqrt_area"),
 }

@@ -16,11 +16,12 @@ from fineclip.text.vocabulary import Vocabulary, as_vocabulary, check_names, loa
 from fineclip.visualization import undrawable
 
 
-def asked_images(args: argparse.Namespace) -> list[Path]:
+def asked_images(args: argparse.Namespace, option: str = "--vocabulary") -> list[Path]:
     """The images of the arguments that ``add_images_and_names`` adds, taken from its names, too.
 
     Args:
         args: ``vocabulary`` loses the words that are images.
+        option: What the tool calls ``vocabulary``, for messages.
 
     Raises:
         FileNotFoundError: A path does not exist.
@@ -31,7 +32,7 @@ def asked_images(args: argparse.Namespace) -> list[Path]:
     if among:
         args.vocabulary = [word for word in words if word not in among]
         if not args.vocabulary:
-            raise ValueError(f"--vocabulary: {' '.join(among)}: images alone, without a name")
+            raise ValueError(f"{option}: {' '.join(among)}: images alone, without a name")
     if not (paths := [*args.images, *among]):
         raise ValueError("no images: name files or folders (IMAGE), before the options or after --")
     return list_images(paths)
@@ -69,17 +70,21 @@ def list_images(paths: Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def asked_names(args: argparse.Namespace) -> Vocabulary:
+def asked_names(args: argparse.Namespace, option: str = "--vocabulary") -> Vocabulary:
     """The vocabulary of the arguments that ``add_images_and_names`` adds.
 
     Letters that cannot be drawn on the machine are mentioned on standard error.
+
+    Args:
+        args: The arguments.
+        option: What the tool calls ``vocabulary``, for messages.
 
     Raises:
         ValueError: Names that make no vocabulary, or an unknown or malformed one.
         FileNotFoundError: The file does not exist.
     """
     if args.vocabulary_file is None:
-        vocabulary = _spelled_out(args.vocabulary)
+        vocabulary = _spelled_out(args.vocabulary, option)
     else:
         vocabulary = _load_named(args.vocabulary_file)
     if names := undrawable(vocabulary.names):
@@ -111,9 +116,8 @@ def _load_named(file: str) -> Vocabulary:
         raise ValueError(f"{error}; to look for {file!r} itself: --vocabulary {file!r}") from None
 
 
-def _spelled_out(words: Sequence[str]) -> Vocabulary:
-    """The vocabulary of names that were given to ``--vocabulary`` one by one."""
-    option = "--vocabulary"
+def _spelled_out(words: Sequence[str], option: str = "--vocabulary") -> Vocabulary:
+    """The vocabulary of names that were given to an option one by one."""
     check_names(words, option, [f"name {number}" for number in range(1, len(words) + 1)])
     if len(words) == 1:
         (word,) = words

@@ -33,12 +33,12 @@ def faster_precision(file: Path) -> Literal["bf16"] | None:
     """
     if file.is_file():
         content = read_json(file, "precision")
-        amp = content.get("amp", "") if isinstance(content, dict) else ""
-        if amp is None or amp == "bf16":
-            return amp
+        kept = content.get("amp", "") if isinstance(content, dict) else ""
+        if kept is None or kept == "bf16":
+            return "bf16" if kept else None
         raise ValueError(f'{file} should say "amp": null or "bf16"; delete it to measure anew')
     seconds = measure_precisions()
-    amp = "bf16" if seconds["bf16"] < _GAIN * seconds["float32"] else None
+    amp: Literal["bf16"] | None = "bf16" if seconds["bf16"] < _GAIN * seconds["float32"] else None
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps({"amp": amp, "seconds": seconds}) + "\n")
     return amp

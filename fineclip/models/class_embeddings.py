@@ -238,6 +238,30 @@ def get_class_embeddings(
     return resolve_class_embeddings(source, model, pretrained, templates, **options).embeddings
 
 
+def create_text_encoder(
+    model: str, pretrained: str | None, device: str | torch.device = "cpu"
+) -> DenseCLIP:
+    """The model that :func:`resolve_class_embeddings` makes where it is given none.
+
+    Args:
+        model: open_clip name.
+        pretrained: Its weights; None: random ones, the same each time.
+        device: Where it runs.
+
+    Returns:
+        The model, in eval mode.
+
+    Raises:
+        FileNotFoundError: A file that does not exist.
+        ValueError: Weights that do not fit.
+    """
+    if pretrained is None:
+        _logger.warning("class embeddings of %s come from random weights", model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return DenseCLIP.create(model, pretrained).to(device).eval()
+
+
 def _from_vocabulary(
     vocabulary: Vocabulary,
     model: str | None,
@@ -269,7 +293,7 @@ def _from_vocabulary(
     embeddings = _read_cache(file, len(prompts))
     if embeddings is None:
         if clip is None:
-            clip = _create(str(model), pretrained, device)
+            clip = create_text_encoder(str(model), pretrained, device)
         with _evaluating(clip):
             embeddings = _embed(clip, prompts, batch_size, progress).cpu()
     # Names are not part of the key ("stop sign" and "stop_sign" share their prompts), so what is
@@ -297,14 +321,6 @@ def _read_cache(file: Path | None, rows: int) -> Tensor | None:
     _logger.warning("made again, as the cached class embeddings are damaged: %s", reason)
     file.unlink(missing_ok=True)
     return None
-
-
-def _create(model: str, pretrained: str | None, device: str | torch.device) -> TextEncoder:
-    if pretrained is None:
-        _logger.warning("class embeddings of %s come from random weights", model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return DenseCLIP.create(model, pretrained).to(device)
 
 
 @contextmanager

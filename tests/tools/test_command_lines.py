@@ -41,8 +41,8 @@ def test_help_needs_no_library():
     program = textwrap.dedent(
         """
         import contextlib, io, json, runpy, sys
-        heavy = {"cv2", "detectron2", "matplotlib", "mmdet", "mmengine", "numpy", "open_clip",
-                 "PIL", "timm", "torch", "tqdm", "transformers"}
+        heavy = {"cv2", "detectron2", "gradio", "matplotlib", "mmdet", "mmengine", "numpy",
+                 "open_clip", "PIL", "timm", "torch", "tqdm", "transformers"}
         answers = {}
         for tool in json.load(sys.stdin):
             for argument in ("--help", "--no-such-option"):

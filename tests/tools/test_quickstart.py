@@ -1,6 +1,7 @@
 """The whole experiment in a few steps: what it prints and writes, and that nothing runs twice."""
 
 import json
+import re
 
 import pytest
 from job_runs import jobs_in_process
@@ -50,6 +51,18 @@ def test_summary(finished):
         for found in summary[task].values():
             assert found.keys() == metrics
             assert all(0 <= value <= 100 for value in found.values())
+
+
+def test_report(finished):
+    page = (finished[0] / "report.html").read_text()
+    assert f"{finished[0] / 'report.html'}" in finished[1]
+    summary = json.loads((finished[0] / "summary.json").read_text())
+    row = re.search('<th scope="row">box_top1</th>(.*?)</tr>', page)[1]
+    values = [float(text) for text in re.findall(">([0-9.]+)</td>", row)]
+    runs = ("clip", "clip_continued", "fineclip")
+    assert values == pytest.approx([summary[run]["box_top1"] for run in runs], abs=0.006)
+    assert "unfinished" not in page and "not recorded" not in page
+    assert all(f"seed0/{task}/fineclip" in page for task in TASKS)
 
 
 def test_nothing_runs_twice(run_tool, finished):

@@ -11,6 +11,7 @@ from tool_runs import opens_with_ten_lines_and_warns_of_nothing
 from fineclip.checkpoints.conversion import convert_source
 from fineclip.checkpoints.source import source_from
 from fineclip.models import DenseCLIP
+from fineclip.run_record import read_record
 
 COCO = "configs/fineclip/coco_vit-b-16.py"
 
@@ -90,6 +91,9 @@ def test_trains_resumes_to_the_same_losses_and_tests(run_tool, coco_folder, tmp_
     done = run_tool("train.py", COCO, "--work-dir", resumed, "--resume", *options(coco_folder))
     assert done.returncode == 0, done.stderr[-2000:]
     assert losses(resumed) == {s: pytest.approx(losses(whole)[s], abs=1e-5) for s in (4, 5, 6)}
+    for folder, steps in ((whole, 6), (other, 3), (resumed, 6)):
+        (part,) = read_record(folder)  # an overwritten one is gone
+        assert (part["config"], part["step"], part["finished"]) == ("coco_vit-b-16", steps, True)
 
     out = tmp_path / "metrics.json"
     done = run_tool(

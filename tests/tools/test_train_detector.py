@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from states import differences
 
+from fineclip.annotations.predictions import read_predictions
 from fineclip.text import load_vocabulary
 
 pytest.importorskip("mmdet")
@@ -111,14 +112,22 @@ def test_resumes_within_an_epoch_to_the_bit(run_tool, coco, tmp_path):
         assert differences(rest[part], whole[part]) == []
 
 
-def test_test_exports_metrics(run_tool, trained, tmp_path):
+def test_test_exports_metrics_and_predictions(run_tool, trained, coco, tmp_path):
     folder, options = trained
-    done = run_tool(
-        "test.py", CONFIG, folder / "epoch_2.pth", "--out", tmp_path / "results.json", *options
-    )
+    out, kept = tmp_path / "results.json", tmp_path / "boxes.json"
+    arguments = ["--out", out, "--save-predictions", kept, *options]
+    done = run_tool("test.py", CONFIG, folder / "epoch_2.pth", *arguments)
     assert done.returncode == 0, done.stderr
-    metrics = json.loads((tmp_path / "results.json").read_text())
+    metrics = json.loads(out.read_text())
     assert {"coco/novel_ap50", "coco/base_ap50", "coco/all_ap50"} <= metrics.keys()
+    predictions = read_predictions(kept)
+    assert sorted(predictions.images) == [f"{number:012d}.jpg" for number in range(1, 5)]
+    assert (coco / "val2017").samefile(predictions.image_root)
+    found = [region for regions in predictions.images.values() for region in regions]
+    # Of eight annotated boxes those of the traffic light are of no class that is looked for.
+    assert [predictions.categories[r.true] for r in found if r.true is not None] == (
+        ["person", "bicycle", "airplane", "cat", "person", "bicycle", "airplane"]
+    )
 
 
 def test_bad_annotations_stop_training_with_a_reason(run_tool, coco, tmp_path):

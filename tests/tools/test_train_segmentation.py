@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tool_runs import opens_with_ten_lines_and_warns_of_nothing
 
 from fineclip.models import DenseCLIP
+from fineclip.run_record import read_record
 
 pytest.importorskip("detectron2")
 
@@ -59,6 +60,9 @@ def test_train_evaluate_resume(run_tool, tmp_path):
     done = run(run_tool, tmp_path / "a", "--resume", options=["SOLVER.MAX_ITER", "3"])
     assert done.returncode == 0, done.stderr
     assert "resumed at step 2" in done.stdout
+    parts = read_record(tmp_path / "a")
+    assert [(part["step"], part["finished"]) for part in parts] == [(2, True), (3, True)]
+    assert {part["config"] for part in parts} == {"scenes_vit-ti-8"}
 
 
 def test_the_reading_of_the_start_weights_goes_along(run_tool, tmp_path):

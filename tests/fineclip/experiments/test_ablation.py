@@ -121,7 +121,7 @@ def test_the_lean_table_is_of_one_method_and_one_start(tmp_path):
     for name, found in settings.items():
         saved = [found[key] != settings["FineCLIP"][key] for key in ("crop_size", "max_boxes")]
         assert any(saved) == (name != "FineCLIP")
-        assert all(saved) == (name == "lean")
+        assert all(saved) == (name == "crops-32-3-boxes-sqrt-area")
 
 
 def test_clip_and_l_gc_are_one_training(tmp_path):

@@ -23,6 +23,8 @@ def test_scores_and_resume(inputs, tmp_path):
     scores = experiment.train_segmenter(tmp_path, **inputs, steps=1)["metrics"]
     assert set(scores) == {"miou", "macc", "novel_miou"}
     assert all(0 <= value <= 100 for value in scores.values())
+    # As from a command: segment.py and reports find the configuration beside the weights.
+    assert "CONFIG_NAME: scenes_vit-ti-8" in (tmp_path / "config.yaml").read_text()
     trained = (tmp_path / "model_final.pth").stat().st_mtime_ns
     # What is finished is evaluated again, not trained again.
     assert experiment.train_segmenter(tmp_path, **inputs, steps=1)["metrics"] == scores
