@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the environment if it is missing, then trains and compares tiny models on built-in scenes.
-#   bash tools/quickstart.sh                  under twenty minutes on two CPU cores
+#   bash tools/quickstart.sh                  a quarter of an hour on two CPU cores
 #   bash tools/quickstart.sh --seeds 0 1 2    the same for three seeds, with means
 #   bash tools/quickstart.sh --help           all options
 set -euo pipefail
