@@ -58,7 +58,7 @@ def test_photographs_are_looked_at(run_tool, weights, photo, tmp_path):
     )
     picture = Image.open(out / "0001_a photo.png")
     assert picture.mode == "RGB" and picture.width > 900
-    assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 1000  # something is drawn
+    assert len(picture.getcolors(1 << 24)) > 1000  # something is drawn
 
 
 def test_the_likeliest_of_a_vocabulary(run_tool, weights, photo, tmp_path):
