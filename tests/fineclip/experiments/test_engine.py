@@ -199,6 +199,7 @@ def test_closing_ends_what_runs(toy, started):
 
 def test_environment_of_a_job(toy, monkeypatch):
     """What it is told of threads and of its GPU arrives; whatever else is there stays."""
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "4096")
     told = {}
     stand_in = SimpleNamespace(DEVNULL=None, STDOUT=None)
     stand_in.Popen = lambda command, *, env, **options: told.update(env)
@@ -207,6 +208,8 @@ def test_environment_of_a_job(toy, monkeypatch):
     job(toy / "a").start(threads=3, device="5")
     assert (told["OMP_NUM_THREADS"], told["CUDA_VISIBLE_DEVICES"]) == ("3", "5")
     assert told["PYTHONPATH"] == os.environ["PYTHONPATH"]
+    # Freed memory is kept, unless somebody wants it otherwise.
+    assert (told["MALLOC_MMAP_THRESHOLD_"], told["MALLOC_TRIM_THRESHOLD_"]) == ("4096", str(2**34))
     told.clear()
     job(toy / "a").start()
     assert told["CUDA_VISIBLE_DEVICES"] == "4,5"
