@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from fineclip.command_line import (
     ToolParser,
     add_device,
-    add_weights,
+    add_trained_clip,
     integer_argument,
     report_error,
     silence_libraries,
@@ -45,17 +45,7 @@ MISSING = "the page needs Gradio, which is not installed: pip install -e '.[demo
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(description=__doc__)
-    parser.add_argument(
-        "--model",
-        metavar="M",
-        help="open_clip model name, such as ViT-B-16 (default: what the training beside the "
-        "weights says)",
-    )
-    add_weights(
-        parser,
-        "open_clip tag, a checkpoint file in any known format, or the work dir of a training "
-        f"(default: {QUICKSTART})",
-    )
+    add_trained_clip(parser, QUICKSTART)
     parser.add_argument(
         "--detector",
         metavar="W",
@@ -84,16 +74,13 @@ def load_views(args: argparse.Namespace, weights: str) -> tuple[PageViews, str]:
     """The views, and a line that says which models are behind them."""
     from fineclip.demo.views import PageViews  # torch takes seconds
     from fineclip.devices import usable_device  # the same
-    from fineclip.looking import trained_model  # the same
-    from fineclip.models import DenseCLIP  # the same
+    from fineclip.looking import load_trained_clip  # the same
 
     device = usable_device(args.device)
-    if (model := args.model or trained_model(weights)) is None:
-        raise ValueError(f"--model: name the open_clip model of the weights {weights}")
-    check_model_name(model, "--model")
+    # First, as its name may be missing: the others take ten seconds each.
+    model, clip = load_trained_clip(args.model, weights, device)
     detect = args.detector and load_detect(args.detector, device)
     segment = args.segmenter and load_segment(args.segmenter, device)
-    clip = DenseCLIP.create(model, weights).to(device).eval()
     return PageViews(clip, detect=detect, segment=segment), f"{model}, {weights}, on {device}"
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fineclip.command_line import (
     ToolParser,
     add_device,
-    add_weights,
+    add_trained_clip,
     positive,
     progress_bar,
     real_number,
@@ -59,17 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="without --words: a file of names, or one of " + ", ".join(known_vocabularies()) + " "
         f"(default: {VOCABULARY}, or {SCENES} for the quickstart's model)",
     )
-    parser.add_argument(
-        "--model",
-        metavar="M",
-        help="open_clip model name, such as ViT-B-16 (default: what the training beside the "
-        "weights says)",
-    )
-    add_weights(
-        parser,
-        "open_clip tag, a checkpoint file in any known format, or the work dir of a training "
-        f"(default: {QUICKSTART})",
-    )
+    add_trained_clip(parser, QUICKSTART)
     regions = parser.add_mutually_exclusive_group()
     regions.add_argument(
         "--grid",
@@ -156,15 +146,12 @@ def load_proposer(args: argparse.Namespace, files: list[Path], words: Vocabulary
 
 def load_looker(args: argparse.Namespace, weights: str, vocabulary: Vocabulary) -> Looker:
     from fineclip.devices import autocast_type, usable_device  # torch takes seconds
-    from fineclip.looking import Looker, trained_model  # the same
-    from fineclip.models import DenseCLIP, resolve_class_embeddings  # the same
+    from fineclip.looking import Looker, load_trained_clip  # the same
+    from fineclip.models import resolve_class_embeddings  # the same
 
     device = usable_device(args.device)
     autocast_type(args.amp, device)  # which says what a device cannot do
-    if (model := args.model or trained_model(weights)) is None:
-        raise ValueError(f"--model: name the open_clip model of the weights {weights}")
-    check_model_name(model, "--model")
-    clip = DenseCLIP.create(model, weights).to(device).eval()
+    model, clip = load_trained_clip(args.model, weights, device)
     with progress_bar("prompts", "prompt") as progress:
         embeddings = resolve_class_embeddings(
             vocabulary, model, weights, args.templates, clip=clip, progress=progress

@@ -128,6 +128,26 @@ def add_weights(parser: argparse.ArgumentParser, text: str, **options: Any) -> N
     parser.add_argument(*names, metavar="W", help=text, **options)
 
 
+def add_trained_clip(parser: argparse.ArgumentParser, default: Path) -> None:
+    """Adds ``--model`` and ``--weights`` of a CLIP, whose training may say the model's name.
+
+    Args:
+        parser: The parser.
+        default: Work dir of the training that is taken without ``--weights``.
+    """
+    parser.add_argument(
+        "--model",
+        metavar="M",
+        help="open_clip model name, such as ViT-B-16 (default: what the training beside the "
+        "weights says)",
+    )
+    add_weights(
+        parser,
+        "open_clip tag, a checkpoint file in any known format, or the work dir of a training "
+        f"(default: {default})",
+    )
+
+
 def add_config(parser: argparse.ArgumentParser, text: str, **options: Any) -> None:
     """Adds ``--config``, with the name that detectron2's tools have for it."""
     parser.add_argument("--config", "--config-file", metavar="CONFIG", help=text, **options)

@@ -1,6 +1,12 @@
 """A photograph asked about words: answers of a CLIP, and a picture of them."""
 
-from fineclip.looking.answers import Answer, EncodedPhotograph, Looker, trained_model
+from fineclip.looking.answers import (
+    Answer,
+    EncodedPhotograph,
+    Looker,
+    load_trained_clip,
+    trained_model,
+)
 from fineclip.looking.photographs import look_at_photographs
 from fineclip.looking.picture import draw_answer, draw_regions
 from fineclip.looking.regions import Proposer, boxes_of_file, cells_of_grid
@@ -15,5 +21,6 @@ __all__ = [
     "draw_answer",
     "draw_regions",
     "look_at_photographs",
+    "load_trained_clip",
     "trained_model",
 ]

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from fineclip.configuration.model_names import check_model_name
 from fineclip.configuration.plain import PLAIN_CONFIG, read_plain_config
 from fineclip.explain import relevance_maps
 from fineclip.models import DenseCLIP
@@ -196,6 +197,25 @@ def trained_model(weights: str | Path) -> str | None:
         return None
     name = read_plain_config(file).get("model_name")
     return name if isinstance(name, str) else None
+
+
+def load_trained_clip(
+    model: str | None, weights: str, device: torch.device
+) -> tuple[str, DenseCLIP]:
+    """A model to look with, in eval mode, and its name.
+
+    Args:
+        model: open_clip name; None: what the training beside the weights says.
+        weights: A file, or a tag of open_clip's.
+        device: Where it goes.
+
+    Raises:
+        ValueError: No model of this name, nothing says the name, or weights that do not fit.
+    """
+    if (name := model or trained_model(weights)) is None:
+        raise ValueError(f"--model: name the open_clip model of the weights {weights}")
+    check_model_name(name, "--model")
+    return name, DenseCLIP.create(name, weights).to(device).eval()
 
 
 def best_words(scores: Tensor, words: Sequence[str], count: int) -> list[dict[str, str | float]]:
