@@ -22,7 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(
         description=(
             "Write synthetic scenes to OUT: train/ and val/ images, annotations/ (COCO instances, "
-            "captions, region captions, panoptic, semantic maps, LVIS), vocabulary.json, data.yaml. "
+            "captions, region captions, panoptic, semantic, LVIS), vocabulary.json and data.yaml. "
             "If OUT already holds the same scenes, nothing is done."
         )
     )
