@@ -31,6 +31,8 @@ CORE = [
     "open_clip_torch>=3.3,<3.4",
     "timm>=1.0.31",
     "onedl-mmengine==0.10.12",
+    "defusedxml",
+    "imagehash",
     "matplotlib",
     "numpy>=2.0",
     "opencv-python-headless>=4.11,<4.13",  # mmengine's visualizer imports cv2 without declaring it

@@ -67,6 +67,7 @@ FLOORS = (
         "fineclip.command_line": "what tools have in common",
         "fineclip.evaluation": "metrics, loops, tasks",
         "fineclip.explain": "relevance of patches, tokens and words",
+        "fineclip.importing": "data of other programs -> the one layout",
     },
     {
         "fineclip.looking": "a photograph asked about words",

@@ -147,7 +147,7 @@ def read_description(file: str | Path) -> DataDescription:
     categories = categories_of(data, where)
     for key in data:
         _require_known(key, _KEYS, where)
-    name = data.get("name", _folder_name(file))
+    name = data.get("name", name_by_folder(file.absolute().parent))
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
             f"{where}: name: expected letters, digits, _ and - alone, got {shown(name)}"
@@ -165,6 +165,11 @@ def read_description(file: str | Path) -> DataDescription:
         raise ValueError(f"{where}: expected at least one of the keys {', '.join(SPLITS)}")
     vocabulary = Vocabulary.from_dict({"name": name, **categories}, where)
     return DataDescription(file, name, vocabulary, splits, ignore_label)
+
+
+def name_by_folder(folder: Path) -> str:
+    """The name of a data set that has none: its folder's, without what names may not hold."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", folder.name).strip("-_") or "data"
 
 
 def write_description(description: DataDescription) -> None:
@@ -194,11 +199,6 @@ def write_description(description: DataDescription) -> None:
         }
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
     write_atomically(description.file, text)
-
-
-def _folder_name(file: Path) -> str:
-    """The name of a data set that has none: its folder's, without what names may not hold."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", file.absolute().parent.name).strip("-_") or "data"
 
 
 def _split(entry: Any, folder: Path, where: str) -> SplitFiles:
