@@ -53,9 +53,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--near-duplicates",
         type=integer_argument(0),
-        default=40,
+        default=18,
         metavar="BITS",
-        help="bits of 256 that the fingerprints of copies may differ in; copies share a split",
+        help="bits of 144 that the fingerprints of copies may differ in; copies share a split",
     )
     parser.add_argument(
         "--classes",

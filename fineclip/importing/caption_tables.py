@@ -15,7 +15,7 @@ from fineclip.annotations import FileReport
 from fineclip.files import parse_json
 from fineclip.images import IMAGE_SUFFIXES
 from fineclip.importing.classes import given_classes
-from fineclip.importing.finding import SourceFiles, read_lines, split_of, name_words
+from fineclip.importing.finding import SourceFiles, name_words, read_lines, split_of
 from fineclip.importing.source import ImportOptions, SourceData, SourceImage
 
 TABLES = (".csv", ".tsv", ".jsonl", ".json", ".ndjson")

@@ -15,9 +15,9 @@ from typing import Any
 from fineclip.annotations import FileReport, audit_boxes, audit_captions, mask_of
 from fineclip.files import read_json
 from fineclip.importing.classes import given_classes
-from fineclip.importing.finding import SourceFiles, split_of, name_words
+from fineclip.importing.finding import SourceFiles, name_words, split_of
 from fineclip.importing.pictures import upright_size
-from fineclip.importing.source import ImportOptions, SourceData, SourceBox, SourceImage
+from fineclip.importing.source import ImportOptions, SourceBox, SourceData, SourceImage
 
 
 @dataclass
@@ -93,7 +93,10 @@ def _annotation_files(files: SourceFiles, report: FileReport) -> dict[str, list[
     paths = files.labels(".json")
     named = len(paths) == 1 and paths[0] in (files.given, files.named_labels)
     for path in paths:
-        data = read_json(path, "annotations")
+        try:
+            data = read_json(path, "annotations")
+        except ValueError as error:
+            raise ValueError(f"{error}; --labels FILE names the file that counts") from None
         kind = kind_of_json(data) or ("boxes" if named else "")
         if kind:
             folders = [path.parent.name] if path.parent != files.root else []

@@ -167,8 +167,8 @@ class SourceFiles:
             The file, None if there is no such.
 
         Raises:
-            ValueError: Several files are meant equally, or the name leads out of the source and
-                nothing there has it.
+            ValueError: Several files are meant equally, or the name leads upwards out of the
+                source, and nothing there has it.
         """
         for wanted in _spellings(name):
             base = _key(wanted.name)
@@ -176,7 +176,8 @@ class SourceFiles:
             found = self._by_name.get(base) or self._by_stem.get(stem)
             if found:
                 return self._likeliest(found, wanted, where, near)
-        if leaves_folder(name.replace("\\", "/")):
+        plain = name.strip().replace("\\", "/")
+        if not plain.startswith("/") and leaves_folder(plain):
             raise ValueError(
                 f"{where}: file name {name!r} leads out of the folder {self.image_root}, which has "
                 "no image of that name; --images DIR names the folder of the images"

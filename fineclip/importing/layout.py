@@ -24,7 +24,7 @@ from fineclip.datasets.description import (
     name_by_folder,
     write_description,
 )
-from fineclip.importing.source import SourceData, SourceBox, SourceImage
+from fineclip.importing.source import SourceBox, SourceData, SourceImage
 from fineclip.text.vocabulary import Category, Vocabulary, check_names
 
 _WRITTEN = frozenset({*SPLITS, "annotations", DESCRIPTION_FILE})

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from fineclip.annotations import FileReport
-from fineclip.images import JPEG_FORMATS, opened_image, read_bytes, upright
+from fineclip.images import JPEG_FORMATS, UnusableImageError, opened_image, read_bytes, upright
 from fineclip.importing.classes import NO_CLASS, given_classes, names_by_line
-from fineclip.importing.finding import SourceFiles, read_lines, split_of, name_words
+from fineclip.importing.finding import SourceFiles, name_words, read_lines, split_of
 from fineclip.importing.source import ImportOptions, SourceData, SourceImage
 from fineclip.progress import track
 
@@ -26,6 +26,8 @@ _MASK_WORDS = frozenset(
 _SUFFIX = re.compile(r"[-_. ](masks?|labels?|gt|seg|segmentation|annotation|L|labelIds)$", re.I)
 _ONE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 _NAME_FILES = ("classes.txt", "label_names.txt", "names.txt", "labels.txt", "class_names.txt")
+_COLORS_NEED = "labelmap.txt beside them, in lines name:red,green,blue::, says what colours are"
+_VALUES_NEED = "--classes names them in the order of their values"
 IGNORED = 255
 """Value that is no class in nearly all masks, whatever the classes are."""
 
@@ -197,14 +199,14 @@ def _read(path: Path, *, as_colors: bool = False) -> np.ndarray:
     """A mask as (H, W) values, or (H, W, 3) colours where its channels differ or are asked for.
 
     Raises:
-        UnusableImageError: It cannot be decoded.
-        ValueError: It is a JPEG file, whose values are not exact.
+        UnusableImageError: It cannot be decoded, or is a JPEG file, whose values are not exact.
     """
     with opened_image(read_bytes(path), path) as image:
         if image.format in JPEG_FORMATS:
-            raise ValueError(
-                f"{path} is a mask in JPEG, which does not keep values as they were; save masks as "
-                "PNG, or name their folder by --labels DIR"
+            raise UnusableImageError(
+                path,
+                "is a mask in JPEG, which does not keep values as they were; save masks as PNG, or "
+                "name the folder of others by --labels DIR",
             )
         mode = image.mode
         shown: Image.Image = upright(image)
@@ -299,8 +301,11 @@ def _table(
         shown += ", ..." if len(values) > 6 else ""
         raise ValueError(
             f"{source}: the masks hold {what} ({shown}), and no file names their classes; "
-            "--classes names them in the order of their values"
-            + (", or put CVAT's labelmap.txt beside them" if seen.colored else "")
+            + (
+                _COLORS_NEED
+                if seen.colored
+                else "--classes names them in the order of their values"
+            )
         )
     entries = _entries(seen, known, options, report, source)
     names: list[str] = []
@@ -321,9 +326,13 @@ def _table(
         if value not in table:
             raise ValueError(
                 f"{seen.values[value]} holds {_shown(value, seen.colored)}, for which "
-                f"{known.file} names no class ({len(known.names)} names); --classes names them in "
-                "the order of their values"
-                + ("" if seen.colored or options.reduce_zero else "; --reduce-zero: 0 is none")
+                f"{known.file} names no class ({len(known.names)} names); "
+                + (_COLORS_NEED if seen.colored else _VALUES_NEED)
+                + (
+                    ""
+                    if seen.colored or options.reduce_zero
+                    else ", --reduce-zero takes 0 for none"
+                )
             )
     return names, table
 
@@ -343,8 +352,7 @@ def _entries(
     if seen.colored:
         raise ValueError(
             f"{source}: {next(iter(seen.values.values()))} is a mask of colours, and {known.file} "
-            "does not say which class a colour is; put CVAT's labelmap.txt (name:red,green,blue::) "
-            "into the folder, or save masks as class numbers"
+            f"does not say which class a colour is; {_COLORS_NEED}"
         )
     if known.values is not None:
         return dict(zip(known.values, known.names, strict=True))

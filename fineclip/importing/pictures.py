@@ -10,8 +10,9 @@ import numpy as np
 
 from fineclip.images import opened_image, orientation_of, read_bytes, upright
 
-_SIDE = 16
-"""Of the square of lowest frequencies whose signs are the fingerprint: 256 bits."""
+_SIDE = 12
+"""Of the square of lowest frequencies whose signs are the fingerprint: 144 bits. More would be noise
+on pictures without detail, fewer would not tell apart things on a plain ground."""
 
 _DRAFT = (256, 256)
 """JPEG files are decoded at the smallest scale that is no smaller."""
@@ -22,7 +23,7 @@ class Look(NamedTuple):
 
     Attributes:
         size: Width and height in pixels, upright.
-        fingerprint: (4,) uint64, the 256 bits of its perceptual hash.
+        fingerprint: (3,) uint64, the 144 bits of its perceptual hash, and zeros.
     """
 
     size: tuple[int, int]
@@ -43,7 +44,7 @@ def upright_size(path: Path) -> tuple[int, int]:
 def look_at(path: Path) -> Look:
     """Reads an image.
 
-    The fingerprint is imagehash's ``phash``: signs of the 16 x 16 lowest frequencies of the upright
+    The fingerprint is imagehash's ``phash``: signs of the 12 x 12 lowest frequencies of the upright
     grey picture about their median. Another size, compression or brightness changes few of them.
 
     Args:
@@ -59,4 +60,6 @@ def look_at(path: Path) -> Look:
         grey = upright(image)
         bits = imagehash.phash(grey, hash_size=_SIDE).hash
     size = (height, width) if turned else (width, height)
-    return Look(size, np.packbits(bits).view(np.uint64))
+    padded = np.zeros(192, bool)
+    padded[: bits.size] = bits.ravel()
+    return Look(size, np.packbits(padded).view(np.uint64))

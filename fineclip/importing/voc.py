@@ -20,7 +20,7 @@ from fineclip.annotations import FileReport
 from fineclip.datasets.description import SPLITS
 from fineclip.importing.classes import given_classes
 from fineclip.importing.finding import SourceFiles, read_lines
-from fineclip.importing.source import ImportOptions, SourceData, SourceBox, SourceImage
+from fineclip.importing.source import ImportOptions, SourceBox, SourceData, SourceImage
 from fineclip.paths import require_regular
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -17,7 +17,7 @@ from fineclip.annotations import FileReport
 from fineclip.datasets.description import SPLITS
 from fineclip.importing.classes import classes_of_yaml, given_classes, names_by_line, read_keys
 from fineclip.importing.finding import SourceFiles, read_lines, split_of
-from fineclip.importing.source import ImportOptions, SourceData, SourceBox, SourceImage
+from fineclip.importing.source import ImportOptions, SourceBox, SourceData, SourceImage
 from fineclip.paths import inside, leaves_folder
 
 _NAME_FILES = ("classes.txt", "obj.names", "predefined_classes.txt", "_darknet.labels")
@@ -86,7 +86,7 @@ def read_yolo(files: SourceFiles, options: ImportOptions) -> SourceData:
             boxes = reader.read(label, files.short(label))
         source.images.append(SourceImage(image, split, boxes))
     labels.require_some(len(splits))
-    reader.judge(str(files.label_root))
+    reader.judge()
     for path in labels.unused():
         if not _is_list(path):
             report.add("noted", "label files without an image", files.short(path))
@@ -129,7 +129,7 @@ def _yaml_config(path: Path) -> _Config:
         if not all(isinstance(entry, str) for entry in values):
             raise ValueError(
                 f"{path}: {key!r} must be a folder, a list of images in a file, or several of "
-                f"them, got {value!r:.100}"
+                f"them, got {value!r:.100}; --images DIR names the folder of all images"
             )
         splits[split] = values
     shape = data.get("kpt_shape")
@@ -343,12 +343,12 @@ class _Lines:
                 continue
             seen.add(text)
             self.total += 1
-            box = self._box(words, place)
+            box = self._box(words, place, f"{path}:{number} ({text})"[:200])
             if box is not None:
                 boxes.append(box)
         return boxes
 
-    def _box(self, words: Sequence[str], place: str) -> SourceBox | None:
+    def _box(self, words: Sequence[str], place: str, line: str) -> SourceBox | None:
         values = _numbers(words)
         if len(values) == 5 + self.key_points and self.key_points:
             self.report.add("dropped", "key points, of which boxes alone are taken", place)
@@ -357,30 +357,30 @@ class _Lines:
             self.report.add("dropped", "scores after a box", place)
             values = values[:5]
         if len(values) < 5 or not values[0].is_integer() or len(values) % 2 == 0:
-            self._note_malformed(f"{place} ({' '.join(words)})")
+            self._note_malformed(place, line)
             return None
         label, numbers = int(values[0]), values[1:]
         if len(numbers) == 4 and min(numbers[2:]) < 0:
-            self._note_malformed(f"{place} ({' '.join(words)})")
+            self._note_malformed(place, line)
             return None
         self.labels.add(label)
         if not 0 <= label < len(self.classes) and self.unknown is None:
-            self.unknown = place, label
+            self.unknown = line, label
         if max(numbers) > _PIXELS:
             self.pixels += 1
-            self.first.setdefault("pixels", f"{place} ({' '.join(words)})"[:200])
+            self.first.setdefault("pixels", line)
         if len(numbers) == 4:
             x, y, w, h = numbers
-            self._compare_with_corners(x, y, w, h, f"{place} ({' '.join(words)})")
+            self._compare_with_corners(x, y, w, h, line)
             return SourceBox(label, (x - w / 2, y - h / 2, w, h), place)
         xs, ys = numbers[::2], numbers[1::2]
         box = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
         return SourceBox(label, box, place, mask=[numbers])
 
-    def _note_malformed(self, line: str) -> None:
+    def _note_malformed(self, place: str, line: str) -> None:
         self.malformed += 1
-        self.first.setdefault("malformed", line[:200])
-        self.report.add("dropped", "malformed lines of labels", line[:120])
+        self.first.setdefault("malformed", line)
+        self.report.add("dropped", "malformed lines of labels", place)
 
     def _compare_with_corners(self, x: float, y: float, w: float, h: float, text: str) -> None:
         out = max(w / 2 - x, h / 2 - y, x + w / 2 - 1, y + h / 2 - 1) > _STICKS_OUT
@@ -390,7 +390,7 @@ class _Lines:
         if out and corners:
             self.first.setdefault("corners", text)
 
-    def judge(self, where: str) -> None:
+    def judge(self) -> None:
         """Refuses labels of which too many, or all, speak for something else.
 
         Raises:
@@ -398,13 +398,13 @@ class _Lines:
         """
         if self.malformed > MOST_MALFORMED * self.total:
             raise ValueError(
-                f"{where}: {self.first['malformed']}: expected a class number and x, y, width, "
+                f"{self.first['malformed']}: expected a class number and x, y, width, "
                 f"height or the corners of a polygon ({self.malformed} of {self.total} lines are "
                 "malformed); is it another format (--from), or are labels elsewhere (--labels)?"
             )
         if self.pixels > MOST_MALFORMED * self.total:
             raise ValueError(
-                f"{where}: {self.first['pixels']}: coordinates in pixels, but YOLO's are parts of "
+                f"{self.first['pixels']}: coordinates in pixels, but YOLO's are parts of "
                 "the image from 0 to 1; is it another format (--from)?"
             )
         if self.unknown is not None:
@@ -413,12 +413,12 @@ class _Lines:
             shift = min(self.labels) == 1 and max(self.labels) == count
             hint = "; numbers from 1 on are one too many" if shift else ""
             raise ValueError(
-                f"{where}: {place}: class {label}, but there are {count} names of classes (0 to "
+                f"{place}: class {label}, but there are {count} names of classes (0 to "
                 f"{count - 1}){hint}; --classes names all of them in the order of their numbers"
             )
         if self.corners > 0.95 * self.total and self.sticking_out > MOST_MALFORMED * self.total:
             raise ValueError(
-                f"{where}: {self.first['corners']}: boxes fit as corners x0 y0 x1 y1 alone, but "
+                f"{self.first['corners']}: boxes fit as corners x0 y0 x1 y1 alone, but "
                 "YOLO's are centre, width and height; is it another format (--from)?"
             )
 
