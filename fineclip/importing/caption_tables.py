@@ -207,7 +207,7 @@ def _table_rows(path: Path, options: ImportOptions) -> Iterator[Row]:
                 header = [cell.strip() for cell in cells]
                 if not _is_data(header, options):
                     continue
-                header = ["file_name", "caption", *map(str, range(2, len(header)))]
+                header = ["file_name", "caption"]
             if len(cells) > len(header) == 2:  # a comma in a caption that stands without quotes
                 cells = [cells[0], delimiter.join(cells[1:])]
             yield str(reader.line_num), dict(zip(header, cells, strict=False))

@@ -11,8 +11,8 @@ import numpy as np
 from fineclip.images import opened_image, orientation_of, read_bytes, upright
 
 _SIDE = 12
-"""Of the square of lowest frequencies whose signs are the fingerprint: 144 bits. More would be noise
-on pictures without detail, fewer would not tell apart things on a plain ground."""
+"""Of the square of lowest frequencies whose signs are the fingerprint: 144 bits. More would be
+noise on pictures without detail, fewer would not tell apart things on a plain ground."""
 
 _DRAFT = (256, 256)
 """JPEG files are decoded at the smallest scale that is no smaller."""
