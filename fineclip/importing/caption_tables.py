@@ -18,7 +18,9 @@ from fineclip.importing.classes import given_classes
 from fineclip.importing.finding import SourceFiles, name_words, read_lines, split_of
 from fineclip.importing.source import ImportOptions, SourceData, SourceImage
 
-TABLES = (".csv", ".tsv", ".jsonl", ".json", ".ndjson")
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+TEXT_TABLES = ("captions", "caption", "results", "metadata")
+"""Names of tables in files ``*.txt``."""
 
 _IMAGE_COLUMNS = (
     *("file_name", "filename", "image", "image_name", "file", "path", "image_path", "filepath"),
@@ -52,7 +54,7 @@ def read_caption_tables(files: SourceFiles, options: ImportOptions) -> SourceDat
     """
     files.require_images()
     report = FileReport(str(files.given))
-    tables = files.labels(*TABLES)
+    tables = files.labels(*TABLES) or [p for p in files.labels(".txt") if p.stem in TEXT_TABLES]
     images: dict[Path, SourceImage] = {}
     for path in tables:
         _add_table(path, files, options, images, report)

@@ -32,6 +32,9 @@ def read_folders(files: SourceFiles, options: ImportOptions) -> SourceData:
     report = FileReport(str(files.given))
     places = {image: image.relative_to(files.image_root).parts for image in files.require_images()}
     tops = {parts[0] for parts in places.values() if len(parts) > 1}
+    while len(tops) == 1 and not split_of(list(tops)) and min(map(len, places.values())) > 2:
+        places = {image: parts[1:] for image, parts in places.items()}  # one folder around all
+        tops = {parts[0] for parts in places.values()}
     with_splits = bool(tops) and all(split_of([top]) for top in tops)
     first = 1 if with_splits else 0
     images: list[tuple[SourceImage, str]] = []

@@ -14,6 +14,7 @@ from typing import Any
 
 from fineclip.annotations import FileReport, audit_boxes, audit_captions, mask_of
 from fineclip.files import read_json
+from fineclip.images import UnusableImageError
 from fineclip.importing.classes import given_classes
 from fineclip.importing.finding import SourceFiles, name_words, split_of
 from fineclip.importing.pictures import upright_size
@@ -203,17 +204,20 @@ class _Files:
                 continue  # which the audit refuses, by name
             place = f"{file.path}: images[{index}]"
             path = self.files.find_image(name, place, self._near(file))
+            if path is not None and not (image.get("width") and image.get("height")):
+                try:
+                    image["width"], image["height"] = upright_size(path)
+                    self.report.add("mended", "images without a size, which is read", place)
+                except UnusableImageError:
+                    path = None
             if path is None:
                 self.missing = self.missing or name
                 short = f"{self.files.short(file.path)}: images[{index}] {name}"
-                self.report.add("dropped", "images that are not there", short)
+                self.report.add("dropped", "images that are not there or cannot be read", short)
                 image["file_name"] = name.replace("\\", "/").rsplit("/", 1)[-1]
                 continue
             found.append((image, path))
             image["file_name"] = path.name
-            if not image.get("width") or not image.get("height"):
-                image["width"], image["height"] = upright_size(path)
-                self.report.add("mended", "images without a size, which is read", place)
         return found
 
     def _near(self, file: _File) -> Path:

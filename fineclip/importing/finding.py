@@ -19,8 +19,7 @@ from fineclip.paths import leaves_folder, require_regular
 
 _NOT_THEIRS = frozenset({"__MACOSX", "@eaDir", "node_modules"})
 
-_HASH = re.compile(r"^[0-9a-f]{8}-")
-"""What Label Studio puts before the name of an uploaded file."""
+_HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
 _SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -41,6 +40,11 @@ def split_of(words: Sequence[str]) -> str | None:
 def name_words(name: str) -> list[str]:
     """The words of a file's name ("instances_train2017" has two)."""
     return [word for word in re.split(r"[^A-Za-z]+", name) if word]
+
+
+def without_hash(name: str) -> str:
+    """A name without the hash that Label Studio puts before those of uploaded files."""
+    return _HASH.sub("", name)
 
 
 def read_lines(path: Path) -> list[str]:
@@ -152,6 +156,10 @@ class SourceFiles:
     def _by_stem(self) -> dict[str, list[Path]]:
         return _by(self.images, lambda path: path.stem)
 
+    @cached_property
+    def _by_folder(self) -> dict[str, list[Path]]:
+        return _by(self.images, lambda path: f"{path.parent.name}/{path.name}")
+
     def find_image(self, name: str, where: str, near: Path | None = None) -> Path | None:
         """The image that an annotation means.
 
@@ -171,8 +179,12 @@ class SourceFiles:
                 source, and nothing there has it.
         """
         for wanted in _spellings(name):
-            base = _key(wanted.name)
-            stem = _key(wanted.stem if wanted.suffix.lower() in IMAGE_SUFFIXES else wanted.name)
+            base = name_key(wanted.name)
+            if len(wanted.parts) > 1:
+                with_folder = self._by_folder.get(f"{name_key(wanted.parts[-2])}/{base}", [])
+                if len(with_folder) == 1:
+                    return with_folder[0]
+            stem = name_key(wanted.stem if wanted.suffix.lower() in IMAGE_SUFFIXES else wanted.name)
             found = self._by_name.get(base) or self._by_stem.get(stem)
             if found:
                 return self._likeliest(found, wanted, where, near)
@@ -191,13 +203,13 @@ class SourceFiles:
             return found[0]
 
         def rank(path: Path) -> tuple[int, int, bool]:
-            own = [_key(part) for part in path.parts[::-1]]
-            asked = [_key(part) for part in wanted.parts[::-1]]
-            own[0], asked[0] = _key(path.stem), _key(wanted.stem)
+            own = [name_key(part) for part in path.parts[::-1]]
+            asked = [name_key(part) for part in wanted.parts[::-1]]
+            own[0], asked[0] = name_key(path.stem), name_key(wanted.stem)
             shared = _same_start(own, asked)
             around = () if near is None else near.absolute().parts
             close = _same_start(path.absolute().parts, around)
-            return shared, close, _key(path.name) == _key(wanted.name)
+            return shared, close, name_key(path.name) == name_key(wanted.name)
 
         best = max(map(rank, found))
         first = [path for path in found if rank(path) == best]
@@ -218,11 +230,12 @@ def _same_start(first: Sequence[str], second: Sequence[str]) -> int:
 def _by(paths: Sequence[Path], name: Callable[[Path], str]) -> dict[str, list[Path]]:
     found: defaultdict[str, list[Path]] = defaultdict(list)
     for path in paths:
-        found[_key(name(path))].append(path)
+        found[name_key(name(path))].append(path)
     return found
 
 
-def _key(name: str) -> str:
+def name_key(name: str) -> str:
+    """What two names share that differ in case or in how Unicode is composed."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -237,8 +250,8 @@ def _spellings(name: str) -> Iterator[PurePosixPath]:
         if not parts:
             continue
         yield PurePosixPath(*parts)
-        if _HASH.match(parts[-1]) and len(parts[-1]) > 9:
-            yield PurePosixPath(*parts[:-1], _HASH.sub("", parts[-1]))
+        if (bare := without_hash(parts[-1])) != parts[-1]:
+            yield PurePosixPath(*parts[:-1], bare)
 
 
 def _walk(root: Path) -> Iterator[Path]:

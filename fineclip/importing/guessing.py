@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fineclip.files import read_json
-from fineclip.importing.caption_tables import TABLES, read_caption_tables
+from fineclip.importing.caption_tables import TABLES, TEXT_TABLES, read_caption_tables
 from fineclip.importing.class_folders import read_folders
 from fineclip.importing.coco import kind_of_json, read_coco
 from fineclip.importing.finding import SourceFiles, read_lines, split_of
-from fineclip.importing.mask_pairs import looks_like_masks, read_masks
+from fineclip.importing.mask_pairs import CLASS_TABLES, looks_like_masks, read_masks
 from fineclip.importing.source import ImportOptions, SourceData
 from fineclip.importing.voc import read_voc
 from fineclip.importing.yolo import is_label_line, read_yolo
@@ -72,8 +72,8 @@ def _formats_of_folder(files: SourceFiles) -> set[str]:
         for path in files.labels(".json")
     ):
         found.add("coco")
-    tables = [path for path in files.labels(*TABLES[:3], ".ndjson") if path.name[:1] != "_"]
-    if tables:
+    tables = [path for path in files.labels(*TABLES[:-1]) if path.name not in CLASS_TABLES]
+    if tables or any(path.stem in TEXT_TABLES for path in texts):
         found.add("captions")
     if looks_like_masks(files):
         found.add("masks")

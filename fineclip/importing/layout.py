@@ -62,8 +62,6 @@ def require_free(out: Path, source: Path, *, overwrite: bool) -> None:
         )
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"OUT: {out} is a file; choose a folder")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"OUT: the folder {out.parent} does not exist")
     there = {path.name for path in out.iterdir()} if out.exists() else set()
     if there and not overwrite:
         raise FileExistsError(

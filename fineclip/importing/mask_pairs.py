@@ -16,6 +16,7 @@ from fineclip.images import JPEG_FORMATS, UnusableImageError, opened_image, read
 from fineclip.importing.classes import NO_CLASS, given_classes, names_by_line
 from fineclip.importing.finding import SourceFiles, name_words, read_lines, split_of
 from fineclip.importing.source import ImportOptions, SourceData, SourceImage
+from fineclip.importing.voc import listed_splits
 from fineclip.progress import track
 
 _MASK_WORDS = frozenset(
@@ -23,11 +24,16 @@ _MASK_WORDS = frozenset(
     | {"segmentationclass", "segmentation", "segmentations", "labelmaps", "semantic", "groundtruth"}
     | {"trainannot", "valannot", "testannot", "ann", "anns", "groundtruths"}
 )
+_IMAGE_WORDS = frozenset({"images", "image", "imgs", "img", "jpegimages", "pictures", "photos"})
+_INSTANCE_WORDS = frozenset({"segmentationobject", "instances", "instance"})
 _SUFFIX = re.compile(r"[-_. ](masks?|labels?|gt|seg|segmentation|annotation|L|labelIds)$", re.I)
 _ONE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 _NAME_FILES = ("classes.txt", "label_names.txt", "names.txt", "labels.txt", "class_names.txt")
 _COLORS_NEED = "labelmap.txt beside them, in lines name:red,green,blue::, says what colours are"
 _VALUES_NEED = "--classes names them in the order of their values"
+CLASS_TABLES = ("_classes.csv", "class_dict.csv")
+"""Tables of the classes of masks."""
+
 IGNORED = 255
 """Value that is no class in nearly all masks, whatever the classes are."""
 
@@ -81,7 +87,12 @@ def read_masks(files: SourceFiles, options: ImportOptions) -> SourceData:
             option that helps.
     """
     report = FileReport(str(files.given))
+    listed = listed_splits(files)
     pairs = _pair(files, report)
+    if listed and (left := [image for image in pairs if image.stem not in listed]):
+        pairs = {image: mask for image, mask in pairs.items() if image.stem in listed}
+        reason = "images that are in none of the lists, left out"
+        report.add("noted", reason, files.short(left[0]), count=len(left))
     known = _mask_classes(files, options)
     as_colors = known is not None and known.colors is not None
     seen = _Seen()
@@ -103,7 +114,12 @@ def read_masks(files: SourceFiles, options: ImportOptions) -> SourceData:
         return found
 
     images = [
-        SourceImage(image, _split(files, image), mask=mask, stated=seen.sizes[mask])
+        SourceImage(
+            image,
+            listed.get(image.stem) if listed else _split(files, image),
+            mask=mask,
+            stated=seen.sizes[mask],
+        )
         for image, mask in pairs.items()
     ]
     return SourceData(images, names, report, read_mask=read, ignore_label=ignore)
@@ -119,13 +135,19 @@ def _split(files: SourceFiles, path: Path) -> str | None:
 
 def _pair(files: SourceFiles, report: FileReport) -> dict[Path, Path]:
     """Mask by image."""
-    candidates = files.require_images()
+    candidates = [
+        path
+        for path in files.require_images()
+        if not _folder_words(path, files.image_root) & _INSTANCE_WORDS
+    ]
     if files.named_labels is not None:
         masks = files.labels(".png", ".bmp", ".tif", ".tiff", ".gif", ".jpg", ".jpeg", ".webp")
         images = [path for path in candidates if path not in set(masks)]
     else:
         masks = [path for path in candidates if _is_mask(path, files.image_root)]
         images = [path for path in candidates if path not in set(masks)]
+    named = [path for path in images if _folder_words(path, files.image_root) & _IMAGE_WORDS]
+    images = named or images
     if not masks or not images:
         what = "masks" if not masks else "images"
         option = "--labels" if not masks else "--images"
@@ -190,9 +212,14 @@ def _is_mask(path: Path, root: Path) -> bool:
             bool(_SUFFIX.search(path.stem))
             and path.with_name(_SUFFIX.sub("", path.stem) + path.suffix).exists()
         )
+    if _folder_words(path, root) & _MASK_WORDS or _SUFFIX.search(path.stem):
+        return True
+    return any(path.with_suffix(suffix).is_file() for suffix in (".jpg", ".jpeg", ".JPG"))
+
+
+def _folder_words(path: Path, root: Path) -> set[str]:
     folders = path.relative_to(root).parts[:-1]
-    words = {word.lower() for folder in folders for word in (*name_words(folder), folder)}
-    return bool(words & _MASK_WORDS) or bool(_SUFFIX.search(path.stem))
+    return {word.lower() for folder in folders for word in (*name_words(folder), folder)}
 
 
 def _read(path: Path, *, as_colors: bool = False) -> np.ndarray:
@@ -241,8 +268,8 @@ def _mask_classes(files: SourceFiles, options: ImportOptions) -> MaskClasses | N
         name = path.name.lower()
         if name == "labelmap.txt" and not given:
             return _cvat_label_map(path)
-        if name == "_classes.csv" and not given:
-            return _roboflow_classes(path)
+        if name in CLASS_TABLES and not given:
+            return _table_of_classes(path)
     if given:
         colored = next((p for p in files.files if p.name.lower() == "labelmap.txt"), None)
         if colored is not None:
@@ -274,16 +301,21 @@ def _cvat_label_map(path: Path) -> MaskClasses:
     return MaskClasses(names, colors=np.array(colors, np.uint8).reshape(-1, 3), file=str(path))
 
 
-def _roboflow_classes(path: Path) -> MaskClasses:
-    """Roboflow's table ``Pixel Value, Class``."""
-    rows = [row for row in csv.reader(read_lines(path)) if len(row) == 2]
-    rows = [row for row in rows if row[0].strip().isdecimal()]
-    if not rows:
+def _table_of_classes(path: Path) -> MaskClasses:
+    """Roboflow's table ``Pixel Value, Class``, or CamVid's ``name,r,g,b``."""
+    rows = [[cell.strip() for cell in row] for row in csv.reader(read_lines(path))]
+    numbered = [row for row in rows if len(row) == 2 and row[0].isdecimal()]
+    if numbered:
+        values = [int(row[0]) for row in numbered]
+        return MaskClasses([row[1] for row in numbered], values=values, file=str(path))
+    colored = [row for row in rows if len(row) == 4 and all(c.isdecimal() for c in row[1:])]
+    if not colored:
         raise ValueError(
-            f"{path}: expected lines 'Pixel Value, Class'; --classes names the classes"
+            f"{path}: expected lines 'Pixel Value, Class' or 'name,r,g,b'; --classes names the "
+            "classes"
         )
-    names = [row[1].strip() for row in rows]
-    return MaskClasses(names, values=[int(row[0]) for row in rows], file=str(path))
+    colors = np.array([[min(255, int(c)) for c in row[1:]] for row in colored], np.uint8)
+    return MaskClasses([row[0] for row in colored], colors=colors, file=str(path))
 
 
 def _table(

@@ -142,6 +142,7 @@ def import_data(
     if changed:
         first = f"{files.short(changed[0].image.path)} -> {changed[0].name}"
         source.report.add("noted", "images renamed", first, count=len(changed))
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     with replacing_folder(Path(out)) as folder:
         audits = write_data(
             folder,

@@ -46,7 +46,7 @@ def read_voc(files: SourceFiles, options: ImportOptions) -> SourceData:
     """
     files.require_images()
     report = FileReport(str(files.given))
-    splits = _listed_splits(files)
+    splits = listed_splits(files)
     reader = _Annotations(files, report, splits)
     paths = files.labels(".xml")
     if not paths:
@@ -73,7 +73,7 @@ def read_voc(files: SourceFiles, options: ImportOptions) -> SourceData:
     return reader.finish(classes)
 
 
-def _listed_splits(files: SourceFiles) -> dict[str, str]:
+def listed_splits(files: SourceFiles) -> dict[str, str]:
     """Split by the name of an image, without suffix, of the devkit's lists."""
     folders = [path.parent for path in files.files if path.parent.parts[-2:-1] == ("ImageSets",)]
     main = next((folder for folder in folders if folder.name in ("Main", "Segmentation")), None)

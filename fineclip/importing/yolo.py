@@ -16,7 +16,7 @@ from pathlib import Path
 from fineclip.annotations import FileReport
 from fineclip.datasets.description import SPLITS
 from fineclip.importing.classes import classes_of_yaml, given_classes, names_by_line, read_keys
-from fineclip.importing.finding import SourceFiles, read_lines, split_of
+from fineclip.importing.finding import SourceFiles, name_key, read_lines, split_of, without_hash
 from fineclip.importing.source import ImportOptions, SourceBox, SourceData, SourceImage
 from fineclip.paths import inside, leaves_folder
 
@@ -103,18 +103,18 @@ def _find_config(files: SourceFiles) -> _Config | None:
         raise ValueError(f"{files.given}: expected a folder, data.yaml or obj.data for --from yolo")
     found = {
         path: data
-        for path in sorted([*files.root.glob("*.yaml"), *files.root.glob("*.yml")])
-        if "names" in (data := read_keys(path))
+        for path in files.files
+        if path.suffix.lower() in (".yaml", ".yml") and "names" in (data := read_keys(path))
     }
     if len(found) > 1:
-        first, second = list(found)[:2]
+        first, second = (files.short(path) for path in list(found)[:2])
         raise ValueError(
-            f"{files.root} has two files of classes, {first.name} and {second.name}; give the one "
-            "that is meant as SRC"
+            f"{files.root} has two files of classes, {first} and {second}; give the one that is "
+            "meant as SRC"
         )
     if found:
         return _yaml_config(*found)
-    darknet = sorted(files.root.glob("*.data"))
+    darknet = [path for path in files.files if path.suffix.lower() == ".data"]
     return _darknet_config(darknet[0]) if darknet else None
 
 
@@ -267,7 +267,8 @@ class _Labels:
         self._image_root = files.image_root
         self._by_stem: dict[str, list[Path]] = {}
         for path in self.files:
-            self._by_stem.setdefault(path.stem, []).append(path)
+            for stem in {name_key(path.stem), name_key(without_hash(path.stem))}:
+                self._by_stem.setdefault(stem, []).append(path)
 
     def of(self, image: Path) -> Path | None:
         """The label file, marked as used."""
@@ -291,7 +292,7 @@ class _Labels:
         for root in (self.root, self.root / "labels"):
             if root / relative in self.files:
                 return root / relative
-        named = self._by_stem.get(image.stem, [])
+        named = self._by_stem.get(name_key(image.stem), [])
         folder = image.parent.name  # train/ beside labels/train/
         named = [path for path in named if len(named) == 1 or path.parent.name == folder]
         return named[0] if len(named) == 1 else None

@@ -5,7 +5,7 @@ the same, so that whatever reads one can be held against :data:`BOXES`.
 """
 
 import json
-import shutil
+import unicodedata
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -116,6 +116,19 @@ def linked_folders(root: Path) -> None:
     (root / "all").symlink_to(disk)
     (disk / "again").symlink_to(disk)
     (root / "classes.txt").write_text("\n".join(CLASSES))
+
+
+def label_studio_yolo(root: Path) -> None:
+    """Labels called as the uploads were, images as they are on disk, Unicode composed otherwise."""
+    for split in ("train", "val"):
+        write_images(root / "images" / split, of_split(split))
+    cedilla = root / "images" / "train" / "ç.jpg"
+    cedilla.rename(cedilla.with_name(unicodedata.normalize("NFD", "ç.jpg")))
+    write_yolo_labels(root / "labels")
+    for number, label in enumerate(sorted((root / "labels").iterdir())):
+        label.rename(label.with_name(f"{number:08x}-{label.name}"))
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+    (root / "notes.json").write_text('{"categories": [], "info": {}}')
 
 
 def voc_xml(stem: str, *, first=1, file_name: str | None = None, path="", size=True) -> str:
@@ -247,7 +260,10 @@ def roboflow_coco(root: Path) -> None:
 
 
 LAYOUTS = {
-    "yolo": (ultralytics, roboflow_yolo, darknet, lists_of_another_machine, linked_folders),
+    "yolo": (
+        *(ultralytics, roboflow_yolo, darknet, lists_of_another_machine, linked_folders),
+        label_studio_yolo,
+    ),
     "voc": (devkit, labelimg, counted_from_zero),
     "coco": (plain_coco, cvat, label_studio, roboflow_coco),
 }
@@ -278,7 +294,7 @@ def imported(out: Path) -> dict[str, tuple[str, list[tuple]]]:
                 for a in data["annotations"]
                 if a["image_id"] == image["id"]
             ]
-            found[path.stem] = split, sorted(boxes)
+            found[unicodedata.normalize("NFC", path.stem)] = split, sorted(boxes)
     return found
 
 
@@ -288,8 +304,3 @@ def expected(classes=CLASSES) -> dict[str, tuple[str, list[tuple]]]:
         stem: (SPLIT[stem], sorted((classes[label], *box) for label, *box in boxes))
         for stem, boxes in BOXES.items()
     }
-
-
-def emptied(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    return folder

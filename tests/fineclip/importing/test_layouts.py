@@ -30,12 +30,6 @@ def test_every_layout_says_the_same(tmp_path, form, layout):
     assert list(description.vocabulary.names) == classes
     for split in ("train", "val"):
         assert description.require(split, "annotations").captions is None
-    sources = {file.stem: file for file in (tmp_path / "src").rglob("*") if file.is_file()}
-    for split in ("train", "val"):
-        for image in (tmp_path / "out" / split).iterdir():
-            if image.stem in sources and sources[image.stem].suffix != ".xml":
-                continue
-            assert image.suffix in (".jpg", ".png")
 
 
 def test_image_files_are_copied_byte_for_byte(tmp_path):
@@ -218,7 +212,9 @@ def test_a_name_finds_no_file_outside(tmp_path):
     naming(str(tmp_path / "secret/a.jpg"))
     result = import_data(tmp_path / "src", tmp_path / "out")
     assert own_data.imported(tmp_path / "out").keys() == {"d"}
-    assert "1 x images that are not there: x.json: images[0]" in "\n".join(result.lines())
+    assert "1 x images that are not there or cannot be read: x.json: images[0]" in "\n".join(
+        result.lines()
+    )
     (tmp_path / "src/a.jpg").symlink_to(tmp_path / "secret/a.jpg")
     import_data(tmp_path / "src", tmp_path / "out", overwrite=True)
     assert own_data.imported(tmp_path / "out").keys() == {"a", "d"}

@@ -36,7 +36,7 @@ def class_folders(root, splits=("",)):
 
 
 def test_folders_are_read_by_classification_and_pretraining(tmp_path):
-    class_folders(tmp_path / "src", ("train", "valid"))
+    class_folders(tmp_path / "src" / "archive", ("train", "valid"))
     result = import_data(tmp_path / "src", tmp_path / "out")
     assert (result.form, result.counts) == ("folders", {"train": 3, "val": 2})
     folder = find_image_folder(tmp_path / "out")
@@ -116,9 +116,25 @@ def cvat_colors(root):
     return ImportOptions()
 
 
+def camvid(root):
+    """Colours by another table; masks beside the images, all of them in one folder."""
+    own_data.write_images(root)
+    write_masks(root, [(9, 8, 7), (0, 0, 1), (4, 4, 4)], "RGB", name="{}_L.png")
+    rows = ["name, r, g, b", "wall, 9, 8, 7", "sky, 0, 0, 1", "Void, 4, 4, 4"]
+    (root / "class_dict.csv").write_text("\r\n".join(rows))
+    return ImportOptions()
+
+
+def same_names(root):
+    own_data.write_images(root)
+    write_masks(root, [0, 1, 255])
+    return ImportOptions(classes=("wall", "sky"))
+
+
 def cvat_palette(root):
-    """The same colours in a palette, whose numbers mean nothing."""
+    """The same colours in a palette, whose numbers mean nothing; masks of instances beside them."""
     cvat_colors(root)
+    write_masks(root / "SegmentationObject", [1, 2, 3])
     write_masks(root / "SegmentationClass", [0, 2, 1], palette=[250, 50, 83, 0, 0, 0, 51, 221, 255])
     return ImportOptions()
 
@@ -142,7 +158,11 @@ def grey_in_colors(root):
 
 
 @pytest.mark.parametrize(
-    "layout", [numbered, zero_is_nothing, palette, cvat_colors, cvat_palette, roboflow_masks]
+    "layout",
+    [
+        *(numbered, zero_is_nothing, palette, cvat_colors, cvat_palette, roboflow_masks, camvid),
+        same_names,
+    ],
 )
 def test_masks_become_class_numbers(tmp_path, layout):
     options = layout(tmp_path / "src")
@@ -209,6 +229,13 @@ def jsonl(root):
     (root / "data.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
 
 
+def flickr(root):
+    (root / "captions.txt").write_text(
+        "image,caption\n"
+        + "".join(f'"{name}","{text}"\n' for name, texts in EXPECTED.items() for text in texts)
+    )
+
+
 def sidecars(root):
     (root / "a.txt").write_text("a cat, asleep\n\n  two\u00a0cats  \n")
     (root / "d.txt").write_text("\ufeffein Hund")
@@ -216,7 +243,7 @@ def sidecars(root):
 
 
 @pytest.mark.parametrize(
-    "layout", [csv_with_header, csv_without_header, semicolons, tsv, jsonl, sidecars]
+    "layout", [csv_with_header, csv_without_header, semicolons, tsv, jsonl, flickr, sidecars]
 )
 def test_captions(tmp_path, layout):
     src = tmp_path / "src"
