@@ -52,7 +52,6 @@ def read_caption_tables(files: SourceFiles, options: ImportOptions) -> SourceDat
         ValueError: Columns that cannot be guessed, or a table that cannot be read; the message
             names the file and the option that helps.
     """
-    files.require_images()
     report = FileReport(str(files.given))
     tables = files.labels(*TABLES) or [p for p in files.labels(".txt") if p.stem in TEXT_TABLES]
     images: dict[Path, SourceImage] = {}

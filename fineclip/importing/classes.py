@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fineclip.checks import shown
 from fineclip.files import read_yaml
 from fineclip.importing.finding import read_lines
 from fineclip.text.vocabulary import load_vocabulary
@@ -97,23 +98,22 @@ def classes_of_yaml(data: Mapping[str, Any], path: Path) -> list[str]:
     """
     names = data.get("names")
     if isinstance(names, Mapping):
-        try:
-            numbered = {int(number): str(name) for number, name in names.items()}
-        except (TypeError, ValueError):
+        numbers = list(names)
+        if sorted(map(str, numbers)) != sorted(map(str, range(len(numbers)))):
             raise ValueError(
-                f"{path}: 'names' must be a list, or numbers with their names; --classes names "
-                "the classes"
-            ) from None
-        if sorted(numbered) != list(range(len(numbered))):
-            raise ValueError(
-                f"{path}: 'names' must be numbered from 0 to {len(numbered) - 1}, got "
-                f"{sorted(numbered)[:5]}; --classes names the classes"
+                f"{path}: 'names' must be numbered from 0 to {len(numbers) - 1}, got "
+                f"{numbers[:5]!r:.100}; --classes names the classes"
             )
-        found = [numbered[number] for number in sorted(numbered)]
-    elif isinstance(names, list) and names:
-        found = [str(name) for name in names]
-    else:
+        names = [names[number] for number in sorted(numbers, key=int)]
+    if not isinstance(names, list) or not names:
         raise ValueError(f"{path}: there is no list 'names'; --classes names the classes")
+    for name in names:
+        if isinstance(name, bool) or not isinstance(name, str | int | float):
+            raise ValueError(
+                f"{path}: 'names' holds {shown(name)}, which YAML takes for no word: quote it, or "
+                "name the classes by --classes"
+            )
+    found = [str(name) for name in names]
     count = data.get("nc", len(found))
     if count != len(found):
         raise ValueError(

@@ -51,7 +51,6 @@ def read_coco(files: SourceFiles, options: ImportOptions) -> SourceData:
         ValueError: A file that the reader of annotations refuses, or another format; the message
             names the file and the option that helps.
     """
-    files.require_images()
     report = FileReport(str(files.given))
     found = _annotation_files(files, report)
     boxes, captions = found["boxes"], found["captions"]
@@ -252,7 +251,8 @@ def _take_out_project(file: _File, report: FileReport) -> None:
         return
     if any(c.get("supercategory") != first.get("name") for c in others):
         return
-    entries = file.data.get("annotations", [])
+    entries = file.data.get("annotations")
+    entries = entries if isinstance(entries, list) else []
     if any(isinstance(entry, dict) and entry.get("category_id") == 0 for entry in entries):
         return
     categories.remove(first)

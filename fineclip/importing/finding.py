@@ -19,6 +19,7 @@ from fineclip.paths import leaves_folder, require_regular
 
 _NOT_THEIRS = frozenset({"__MACOSX", "@eaDir", "node_modules"})
 
+_ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"})
 _HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
 _SPLIT_NAMES = {
@@ -40,6 +41,11 @@ def split_of(words: Sequence[str]) -> str | None:
 def name_words(name: str) -> list[str]:
     """The words of a file's name ("instances_train2017" has two)."""
     return [word for word in re.split(r"[^A-Za-z]+", name) if word]
+
+
+def printable(name: str) -> str:
+    """A name with codes for bytes that are no UTF-8, as old disks and archives have them."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def without_hash(name: str) -> str:
@@ -86,6 +92,8 @@ class SourceFiles:
         root = Path(root)
         if not root.exists():
             raise FileNotFoundError(f"SRC: {root} does not exist")
+        if root.is_file() and root.suffix.lower() in _ARCHIVES:
+            raise ValueError(f"SRC: {root} is an archive; unpack it and give its folder")
         self.given = root
         """What was named: a folder or a file."""
         self.root = root if root.is_dir() else root.parent
@@ -139,8 +147,9 @@ class SourceFiles:
         """What messages call a file: its path in the source."""
         for root in (self.root, self.image_root, self.label_root):
             if path.is_relative_to(root):
-                return str(path.relative_to(root))
-        return str(path)
+                path = path.relative_to(root)
+                break
+        return printable(str(path))
 
     def split_of_folder(self, path: Path) -> str | None:
         """The split that one of the folders around a file, in the source, names."""

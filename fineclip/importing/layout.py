@@ -24,6 +24,7 @@ from fineclip.datasets.description import (
     name_by_folder,
     write_description,
 )
+from fineclip.importing.finding import printable
 from fineclip.importing.source import SourceBox, SourceData, SourceImage
 from fineclip.text.vocabulary import Category, Vocabulary, check_names
 
@@ -89,9 +90,9 @@ def new_names(images: Sequence[SourceImage], root: Path, classes: Sequence[str])
     taken: set[str] = set()
     names = []
     for image in images:
-        path, stem = image.path, image.path.stem
+        path, stem = image.path, _spelt(image.path.stem)
         if stems[stem.casefold()] > 1 and path.is_relative_to(root):
-            stem = "_".join([*path.relative_to(root).parts[:-1], stem])
+            stem = "_".join([*map(_spelt, path.relative_to(root).parts[:-1]), stem])
         number, tried = 1, stem
         while tried.casefold() in taken:
             number += 1
@@ -101,6 +102,11 @@ def new_names(images: Sequence[SourceImage], root: Path, classes: Sequence[str])
         folder = "" if image.label is None else f"{_folder(classes[image.label])}/"
         names.append(f"{folder}{tried}{'.jpg' if suffix in _JPEG else suffix}")
     return names
+
+
+def _spelt(name: str) -> str:
+    """A name without what annotation files cannot hold: bytes that are no UTF-8, backslashes."""
+    return printable(name).replace("\\", "_")
 
 
 def _folder(name: str) -> str:

@@ -111,6 +111,7 @@ def import_data(
     files = SourceFiles(src, options.images, options.labels)
     for root in {files.root, files.image_root, files.label_root}:
         require_free(Path(out), root, overwrite=overwrite)
+    files.require_images()
     guessed = form is None
     form = form or guess_format(files)
     source = READERS[form](files, options)

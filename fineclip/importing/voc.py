@@ -44,7 +44,6 @@ def read_voc(files: SourceFiles, options: ImportOptions) -> SourceData:
         ValueError: Another format, or something that would make labels wrong; the message names
             the file and the option that helps.
     """
-    files.require_images()
     report = FileReport(str(files.given))
     splits = listed_splits(files)
     reader = _Annotations(files, report, splits)
@@ -55,6 +54,10 @@ def read_voc(files: SourceFiles, options: ImportOptions) -> SourceData:
         )
     for path in paths:
         reader.read(path)
+    stems = {path.stem for path in paths}
+    if missing := [stem for stem in splits if stem not in stems]:
+        reason = "listed images without an annotation file"
+        report.add("dropped", reason, missing[0], count=len(missing))
     if not reader.images:
         raise FileNotFoundError(
             f"{files.label_root}: none of the images of {len(paths)} annotations, such as "

@@ -30,6 +30,7 @@ _NOT_LABELS = frozenset(
 MOST_MALFORMED = 0.1
 """Share of the lines of labels that may be malformed, and are left out aloud."""
 
+_MOST_CLASSES = 1e6
 _PIXELS, _STICKS_OUT = 1.5, 0.02
 """Beyond the first, a coordinate is no part of an image; by the second, more than rounding."""
 
@@ -77,15 +78,21 @@ def read_yolo(files: SourceFiles, options: ImportOptions) -> SourceData:
     labels = _Labels(files)
     reader = _Lines(classes, config, report)
     source = SourceData([], classes, report, relative=True)
-    for image, split in splits.items():
-        label = labels.of(image)
-        if label is None:
-            report.add("noted", "images without a label file: nothing is on them", image.name)
-            boxes = []
-        else:
-            boxes = reader.read(label, files.short(label))
-        source.images.append(SourceImage(image, split, boxes))
+    found = {image: labels.of(image) for image in splits}
     labels.require_some(len(splits))
+    labelled = {splits[image] for image, label in found.items() if label is not None}
+    for image, label in found.items():
+        split, boxes = splits[image], []
+        if split not in labelled:
+            reason = f"images of {split}, of which none has a label file, left out"
+            report.add("dropped", reason, files.short(image))
+            continue
+        if label is not None:
+            boxes = reader.read(label, files.short(label))
+        else:
+            reason = "images without a label file: nothing is on them"
+            report.add("noted", reason, files.short(image))
+        source.images.append(SourceImage(image, split, boxes))
     reader.judge()
     for path in labels.unused():
         if not _is_list(path):
@@ -319,6 +326,10 @@ def _numbers(words: Sequence[str]) -> list[float]:
     return values if all(map(math.isfinite, values)) else []
 
 
+def _is_class(value: float) -> bool:
+    return value.is_integer() and abs(value) < _MOST_CLASSES
+
+
 class _Lines:
     """Reads the lines of label files, and judges them together."""
 
@@ -357,7 +368,7 @@ class _Lines:
         elif len(values) == 6:
             self.report.add("dropped", "scores after a box", place)
             values = values[:5]
-        if len(values) < 5 or not values[0].is_integer() or len(values) % 2 == 0:
+        if len(values) < 5 or len(values) % 2 == 0 or not _is_class(values[0]):
             self._note_malformed(place, line)
             return None
         label, numbers = int(values[0]), values[1:]
@@ -427,4 +438,4 @@ class _Lines:
 def is_label_line(line: str) -> bool:
     """Whether a line is one of YOLO's: a class number, then a box or polygon."""
     values = _numbers(line.split())
-    return len(values) >= 5 and values[0].is_integer() and values[0] >= 0
+    return len(values) >= 5 and _is_class(values[0]) and values[0] >= 0

@@ -1,6 +1,8 @@
 """Layouts of other programs: what they say comes out the same, image files byte for byte."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import own_data
@@ -135,7 +137,7 @@ def test_messy_labels_are_mended_and_counted(tmp_path):
     for line in (
         "dropped 1 x scores after a box: labels/d.txt:3",
         "mended  1 x repeated lines of a label file, left out: labels/d.txt:2",
-        "noted   2 x images without a label file: nothing is on them: b b.jpg, e.jpg",
+        "noted   2 x images without a label file: nothing is on them: images/b b.jpg, images/e.jpg",
         "noted   1 x label files without an image: labels/gone.txt",
         "mended  1 x box beyond its image, cut to it: labels/d.txt:4",
         "dropped 1 x box without width or height: labels/d.txt:7",
@@ -148,6 +150,35 @@ def test_messy_labels_are_mended_and_counted(tmp_path):
         ("widget", 56.96, 10, 7.04, 20),
     ]
     assert found["ç"][1] == found["e"][1] == []
+
+
+def test_a_split_without_labels_is_no_split_of_empty_images(tmp_path):
+    """As COCO's test images are; and of key points the box is taken."""
+    own_data.write_images(tmp_path / "src/train/images", ["a", "ç"])
+    own_data.write_images(tmp_path / "src/test/images", ["d", "e"])
+    text = "kpt_shape: [2, 3]\ntrain: train/images\ntest: test/images\nnames: [x]"
+    (tmp_path / "src/data.yaml").write_text(text)
+    (tmp_path / "src/train/labels").mkdir()
+    label = "0 0.5 0.5 0.5 0.5 0.1 0.1 2 0.2 0.2 0"
+    (tmp_path / "src/train/labels/a.txt").write_text(label)
+    result = import_data(tmp_path / "src", tmp_path / "out")
+    told = "\n".join(result.lines())
+    assert "2 x images of test, of which none has a label file, left out" in told
+    assert own_data.imported(tmp_path / "out") == {
+        "a": ("train", [("x", 12, 8, 24, 16)]),
+        "ç": ("train", []),
+    }
+
+
+def test_names_that_are_no_text(tmp_path):
+    """From old archives; the new ones can be written to annotation files, and printed."""
+    own_data.write_images(tmp_path / "src", ["a"])
+    (tmp_path / "src/a.jpg").rename(os.fsdecode(bytes(tmp_path / "src") + b"/caf\xe9.jpg"))
+    Path(os.fsdecode(bytes(tmp_path / "src") + b"/caf\xe9.txt")).write_text("0 0.5 0.5 0.5 0.5")
+    options = ImportOptions(classes=["x"])
+    result = import_data(tmp_path / "src", tmp_path / "out", form="yolo", options=options)
+    assert own_data.imported(tmp_path / "out").keys() == {r"caf_udce9"}
+    "\n".join(result.lines()).encode()
 
 
 def test_images_of_one_name_stay_two(tmp_path):

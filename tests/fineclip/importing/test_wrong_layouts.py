@@ -117,7 +117,8 @@ NO_NAME = "<annotation><object><bndbox/></object></annotation>"
 
 WRONG = {
     # What is not there.
-    "no source": ("yolo", lambda root: None, {}, "src does not exist", "SRC"),
+    "no source": ("yolo", None, {}, "src does not exist", "SRC"),
+    "an archive": ("yolo", None, {}, "parts.zip is an archive", "unpack it"),
     "no images": (
         "yolo",
         lambda r: texts(r, a_dot_txt=LINE),
@@ -163,6 +164,7 @@ WRONG = {
     "broken YAML": ("yolo", yolo_yaml("names: [a"), {}, "data.yaml is not valid", "--classes"),
     "no names in YAML": ("yolo", yolo_yaml("train: x"), {}, "src: no names of", "--classes"),
     "names from 1": ("yolo", yolo_yaml("names: {1: x}"), {}, "numbered from 0 to 0", "--classes"),
+    "a name that is no word": ("yolo", yolo_yaml("names: [no]"), {}, "holds False", "--classes"),
     "nc of another number": ("yolo", yolo_yaml("nc: 3\nnames: [x]"), {}, "'nc' is 3", "--classes"),
     "two YAML files": (
         "yolo",
@@ -345,9 +347,9 @@ WRONG = {
 def test_one_line_that_helps(tmp_path, kind):
     form, write, given, file, helps = WRONG[kind]
     src = tmp_path / "src"
-    if kind != "no source":
+    if write is not None:
         src.mkdir()
-    write(src)
+        write(src)
     given = {
         key: Path(value.format(src=src))
         if isinstance(value, str) and key != "caption_column"
@@ -355,6 +357,9 @@ def test_one_line_that_helps(tmp_path, kind):
         for key, value in given.items()
     }
     shares = given.pop("shares", None)
+    if kind == "an archive":
+        src = tmp_path / "parts.zip"
+        src.write_bytes(b"PK")
     with pytest.raises((ValueError, OSError)) as caught:
         import_data(src, tmp_path / "out", form=form, options=ImportOptions(**given), shares=shares)
     message = str(caught.value)
