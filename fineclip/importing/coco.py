@@ -55,9 +55,12 @@ def read_coco(files: SourceFiles, options: ImportOptions) -> SourceData:
     found = _annotation_files(files, report)
     boxes, captions = found["boxes"], found["captions"]
     if not boxes and not captions:
+        others = [files.short(path) for path in files.labels(".json")]
         raise FileNotFoundError(
             f"{files.given}: no annotations in COCO's format (a *.json with 'images' and "
-            "'annotations'); --labels FILE names them"
+            "'annotations'"
+            + (f", which {others[0]} has not" if others else "")
+            + "); --labels FILE names them"
         )
     reader = _Files(files, report, given_classes(options.classes))
     for file in boxes:

@@ -72,11 +72,13 @@ def read_yolo(files: SourceFiles, options: ImportOptions) -> SourceData:
     images = files.require_images()
     without = bool(options.classes) and options.images is not None
     config = None if without else _find_config(files)
-    classes = given_classes(options.classes) or _class_names(files, config)
+    classes, origin = given_classes(options.classes), "--classes"
+    if not classes:
+        classes, origin = _class_names(files, config)
     report = FileReport(str(files.given))
     splits = _splits(files, config, images, report)
     labels = _Labels(files)
-    reader = _Lines(classes, config, report)
+    reader = _Lines(classes, origin, config, report)
     source = SourceData([], classes, report, relative=True)
     found = {image: labels.of(image) for image in splits}
     labels.require_some(len(splits))
@@ -155,12 +157,13 @@ def _darknet_config(path: Path) -> _Config:
     return _Config(path, names_by_line(file) if file.is_file() else [], splits)
 
 
-def _class_names(files: SourceFiles, config: _Config | None) -> list[str]:
+def _class_names(files: SourceFiles, config: _Config | None) -> tuple[list[str], str]:
+    """The names, and which file says so."""
     if config is not None and config.names:
-        return config.names
+        return config.names, str(config.file)
     for path in files.files:
         if path.name.lower() in _NAME_FILES or path.suffix.lower() == ".names":
-            return names_by_line(path)
+            return names_by_line(path), str(path)
     raise FileNotFoundError(
         f"{files.given}: no names of classes (data.yaml with 'names', classes.txt or obj.names); "
         "--classes names them, in the order of the labels' numbers"
@@ -333,8 +336,10 @@ def _is_class(value: float) -> bool:
 class _Lines:
     """Reads the lines of label files, and judges them together."""
 
-    def __init__(self, classes: Sequence[str], config: _Config | None, report: FileReport) -> None:
-        self.classes, self.report = classes, report
+    def __init__(
+        self, classes: Sequence[str], origin: str, config: _Config | None, report: FileReport
+    ) -> None:
+        self.classes, self.origin, self.report = classes, origin, report
         self.key_points = 0 if config is None else config.key_points
         self.total = self.malformed = self.pixels = self.sticking_out = self.corners = 0
         self.first: dict[str, str] = {}
@@ -424,9 +429,10 @@ class _Lines:
             count = len(self.classes)
             shift = min(self.labels) == 1 and max(self.labels) == count
             hint = "; numbers from 1 on are one too many" if shift else ""
+            there = f"{self.origin} names {count} (0 to {count - 1})"
             raise ValueError(
-                f"{place}: class {label}, but there are {count} names of classes (0 to "
-                f"{count - 1}){hint}; --classes names all of them in the order of their numbers"
+                f"{place}: class {label}, but {there}{hint}; "
+                "--classes names all of them in the order of their numbers"
             )
         if self.corners > 0.95 * self.total and self.sticking_out > MOST_MALFORMED * self.total:
             raise ValueError(

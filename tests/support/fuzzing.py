@@ -16,6 +16,7 @@ import pickle
 import random
 import signal
 import struct
+import tempfile
 import time
 import traceback
 import warnings
@@ -28,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import open_clip
+import own_data
 import torch
 from PIL import Image
 from safetensors.torch import save as save_safetensors
@@ -41,6 +43,7 @@ from fineclip.datasets.shards import Shards
 from fineclip.engine import load_config, parse_overrides
 from fineclip.experiments.ablation import Ablation
 from fineclip.images import UnusableImageError, read_image
+from fineclip.importing import import_data
 from fineclip.models.class_embedding_files import (
     ClassEmbeddings,
     read_class_embeddings,
@@ -470,6 +473,9 @@ def make_world(folder: Path) -> None:
         region_captions=folder / "region_captions.json",
         samples_per_shard=4,
     )
+    own_data.ultralytics(folder / "yolo")
+    own_data.labelimg(folder / "voc")
+    own_data.cvat(folder / "coco")
     write_class_embeddings(
         folder / "classes.safetensors",
         ClassEmbeddings(("ring", "bär"), torch.eye(3, 8), "background", {"model": "tiny"}),
@@ -536,6 +542,12 @@ def make_kinds(folder: Path) -> dict[str, Kind]:
             folder / "captions.json", images, transform={"size": 16}, tokenizer=_tokens
         )
 
+    def imported(file: Path) -> Any:
+        form = file.relative_to(folder).parts[0]
+        with tempfile.TemporaryDirectory() as out:
+            import_data(folder / form, Path(out) / "new", form=form)
+            return own_data.imported(Path(out) / "new")
+
     def shards(_: Path) -> Any:
         source = Shards(folder / "shards")
         return [(source.file(n), source.read_record(n), source.read(n)) for n in range(len(source))]
@@ -575,6 +587,22 @@ def make_kinds(folder: Path) -> dict[str, Kind]:
             {**BYTES, "sample changed": _sample_changed},
             {},
             also="index.json",
+        ),
+        "imported texts": _file_kind(
+            [
+                folder / "yolo" / "data.yaml",
+                folder / "yolo" / "labels" / "train" / "a.txt",
+                folder / "voc" / "train" / "a.xml",
+            ],
+            imported,
+            BYTES,
+            {},
+        ),
+        "imported annotations": _file_kind(
+            [folder / "coco" / "annotations" / "instances_default.json"],
+            imported,
+            JSON,
+            ANNOTATIONS_SAME,
         ),
         "vocabulary": _file_kind([folder / "vocabulary.json"], _vocabulary, JSON, OBJECT_SAME),
         "names": _file_kind([folder / "names.json"], _vocabulary, JSON, JSON_SAME),
