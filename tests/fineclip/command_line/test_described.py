@@ -103,8 +103,8 @@ def test_options_stand_above_it_and_do_not_contradict_it(scenes):
     assert "but for max_epochs of the command line" in run.lines[0]
     with pytest.raises(ValueError, match=r"vocabulary: --data .* says this already"):
         described_run(file, scenes, {"vocabulary": "coco"})
-    with pytest.raises(ValueError, match="name your data with --data"):
-        read_sound_config(file, {}, ())
+    with pytest.raises(FileNotFoundError, match=r"data/my does not exist; name the data\.yaml"):
+        read_sound_config(file, {"start": None}, ("train",))
 
 
 def test_what_it_lacks(scenes):
