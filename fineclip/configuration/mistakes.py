@@ -21,7 +21,10 @@ from fineclip.configuration.sources import (
 )
 from fineclip.weights import is_file_name
 
-_FILES = ("image_root", "annotations", "captions", "region_captions", "folder", "ann_file")
+_FILES = (
+    *("image_root", "annotations", "captions", "region_captions", "folder", "ann_file"),
+    "instances",
+)
 _WEIGHTS = ("pretrained", "text_pretrained", "load_from")
 
 
@@ -50,9 +53,11 @@ def read_sound_config(path: str | Path, options: Mapping[str, Any], parts: Seque
         missing = isinstance(value, str) and not Path(value).exists()
         if key == "data_root":
             if missing and _names(content, parts, value):
+                set_it = "set --cfg-options data_root=FOLDER"
+                if "recipe" in content:
+                    set_it = "name the data.yaml of your data with --data"
                 raise FileNotFoundError(
-                    f"{place_of(key, options, path)}: folder {value} does not exist; set "
-                    "--cfg-options data_root=FOLDER"
+                    f"{place_of(key, options, path)}: folder {value} does not exist; {set_it}"
                 )
         elif missing and is_file_name(value):
             raise FileNotFoundError(

@@ -73,6 +73,40 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     return config
 
 
+def top_level_values(path: str | Path) -> dict[str, Any]:
+    """The variables of a config and its bases, as they are written.
+
+    Args:
+        path: A Python config file, or the ``plain_config.json`` of a training.
+
+    Returns:
+        By name; ``...`` where it is no literal.
+
+    Raises:
+        FileNotFoundError: The config does not exist.
+        ValueError: It cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"config {path} does not exist")
+    if path.suffix == ".json":
+        return dict(read_plain_config(path)._cfg_dict.to_dict())
+    found: dict[str, Any] = {}
+    with naming_config(path):
+        for tree in _read_chain(path.resolve()).values():
+            for name, statement in _assignments(tree).items():
+                if name not in found and name != "_base_":
+                    found[name] = _literal(statement.value)
+    return found
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ...
+
+
 def _override(
     config: Config, options: Mapping[str, Any], merged: dict[str, Any], path: Path
 ) -> None:

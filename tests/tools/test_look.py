@@ -105,6 +105,21 @@ def test_bad_input(run_tool, weights, photo, tmp_path, arguments, message):
     assert not out.exists()
 
 
+def test_images_of_a_described_data_set(run_tool, weights, scenes, tmp_path):
+    out = tmp_path / "out"
+    done = run_tool(
+        *("look.py", "--data", scenes, "--model", MODEL, "--weights", weights),
+        *("--no-relevance", "--templates", "plain", "--out", out),
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"4 photographs looked at: {out}" in done.stdout
+    found = json.loads((out / "0001_000000000001.json").read_text("utf-8"))
+    boxes = json.loads((scenes / "annotations/instances_val.json").read_text())["annotations"]
+    own = [box["bbox"] for box in boxes if box["image_id"] == 1]
+    assert [region["bbox"] for region in found["regions"]] == own
+    assert len(found["words"]) == 42  # things and surfaces
+
+
 def test_a_resnet_has_no_relevance(run_tool, photo, tmp_path):
     torch.manual_seed(0)
     file = tmp_path / "resnet.pt"
