@@ -31,6 +31,7 @@ from fineclip.models import (
     create_text_encoder,
     resolve_class_embeddings,
 )
+from fineclip.models.class_embeddings import text_cache
 from fineclip.text import Vocabulary
 from fineclip.visualization import draw_boxes, enlargement, save_png
 from fineclip.weights import weights_file
@@ -245,8 +246,11 @@ class WordDetector:
     def __init__(self, weights: str | Path, device: str | torch.device = "cpu") -> None:
         self._detector = load_detector(weights, None, device=device)
         source = self._detector.text_source
-        clip = create_text_encoder(source["model"], source.get("pretrained"), device)
-        self._embed = WordEmbedder(clip, source.get("templates", "vild"))
+        model, pretrained = source["model"], source.get("pretrained")
+        clip = create_text_encoder(model, pretrained, device)
+        self._embed = WordEmbedder(
+            clip, source.get("templates", "vild"), cache=text_cache(model, pretrained)
+        )
 
     def draw(self, image: Image.Image, words: Sequence[str], score_threshold: float) -> Image.Image:
         """A copy of an RGB image with boxes of what is found of the words."""

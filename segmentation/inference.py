@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 
 from fineclip.files import write_atomically
+from fineclip.models.class_embedding_files import weights_identity
+from fineclip.models.embedding_cache import EmbeddingCache
 from fineclip.visualization import (
     NONE_OF_THESE,
     draw_label_map,
@@ -24,6 +26,7 @@ from fineclip.visualization import (
 )
 from fineclip.weights import weights_file
 from segmentation.modeling import Segmenter, SlidingWindows, build_segmenter, load_checkpoint
+from segmentation.modeling.build import OPENAI_NAMES
 
 
 @dataclass
@@ -96,6 +99,7 @@ def load_segmenter(
             segmenter={"windows": SlidingWindows()},
         )
         load_checkpoint(found, weights)
+        _cache_texts(found, OPENAI_NAMES.get(model, model), weights)
         return ImageSegmenter(found.to(device).eval())
     if find_spec("detectron2") is None:
         raise ValueError(
@@ -119,7 +123,15 @@ def load_segmenter(
     load_checkpoint(found, weights)
     if cfg.TEST.POOLING_SIZES:
         found.sem_seg_head.predictor.transformer.pooling_size = tuple(cfg.TEST.POOLING_SIZES)
+    name = cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED
+    _cache_texts(found, OPENAI_NAMES.get(name, name), weights)
     return ImageSegmenter(found.eval(), cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+
+
+def _cache_texts(model: Segmenter, clip_name: str, weights: Path) -> None:
+    """Lets the segmenter keep text features on disk; the text tower is the checkpoint's own."""
+    identity = weights_identity(clip_name, weights)
+    model.sem_seg_head.predictor.text.cache = EmbeddingCache([clip_name, identity])
 
 
 @dataclass(frozen=True)
