@@ -31,8 +31,12 @@ from fineclip.models import (
     create_text_encoder,
     resolve_class_embeddings,
 )
+from fineclip.models.class_embedding_files import weights_identity
 from fineclip.models.class_embeddings import text_cache
+from fineclip.models.embedding_cache import EmbeddingCache
+from fineclip.models.exemplars import fuse_exemplars, pool_region
 from fineclip.text import Vocabulary
+from fineclip.text.exemplars import DEFAULT_EXEMPLAR_WEIGHT
 from fineclip.visualization import draw_boxes, enlargement, save_png
 from fineclip.weights import weights_file
 
@@ -86,6 +90,7 @@ class OpenVocabularyDetector:
         device: Where it runs.
         amp: Autocast type of the network, ``torch.bfloat16`` or, on a GPU, ``torch.float16``;
             scores and box coordinates stay float32. None: no autocast.
+        exemplar_weight: See :func:`fineclip.models.exemplars.fuse_exemplars`.
 
     Attributes:
         names: Names of the classes.
@@ -106,6 +111,7 @@ class OpenVocabularyDetector:
         text_pretrained: str | None = None,
         device: str | torch.device = "cpu",
         amp: torch.dtype | None = None,
+        exemplar_weight: float = DEFAULT_EXEMPLAR_WEIGHT,
     ) -> None:
         if not Path(checkpoint).is_file():
             raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
@@ -137,14 +143,24 @@ class OpenVocabularyDetector:
                 background=BACKGROUND,
                 width=self.model.roi_head.bbox_head.embed_dim,
                 device=device,
+                words_alone=True,
             )
         self.model.fuse_for_inference()
         pipeline = copy.deepcopy(get_test_pipeline_cfg(config))
         pipeline[0].type = "mmdet.LoadImageFromNDArray"
         self._pipeline = Compose(pipeline)
         self._autocast = torch.autocast(torch.device(device).type, amp, enabled=amp is not None)
-        if found is not None:
-            self.set_classes(found.names, found.embeddings)
+        if vocabulary is not None and found is not None:
+            embeddings = found.embeddings
+            if vocabulary.has_exemplars:
+                cache = EmbeddingCache([weights_identity("detector", checkpoint), repr(pipeline)])
+                # What it was trained to tell apart are the words that it knows best.
+                known = self.model.roi_head.bbox_head.text_embeddings[:, :-1].T
+                classes = fuse_exemplars(
+                    vocabulary, embeddings[:-1], known, self.encode_region, exemplar_weight, cache
+                )
+                embeddings = torch.cat([classes, embeddings[-1:]])
+            self.set_classes(found.names, embeddings)
 
     def set_classes(self, names: Sequence[str], embeddings: Tensor) -> None:
         """Replaces the classes.
@@ -157,6 +173,33 @@ class OpenVocabularyDetector:
         embeddings = embeddings.to(next(self.model.parameters()).device)
         self.model.set_vocabulary(self.names, embeddings[:-1], background=embeddings[-1])
 
+    @torch.inference_mode()
+    def encode_region(self, image: Image.Image, box: Tensor) -> tuple[Tensor, Tensor]:
+        """How the frozen tower sees a region of an RGB image, as it sees each proposal.
+
+        Args:
+            image: RGB.
+            box: (4,) xyxy in [0, 1] of the image.
+
+        Returns:
+            (D,) and (D, h, w) unit vectors of the region and of all places of the image.
+        """
+        item = self._prepared(image)
+        data = {"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]}
+        pixels = self.model.data_preprocessor(data, False)["inputs"]  # (1, 3, H, W), padded
+        dense = self.model.backbone.forward_with_dense(pixels)[1][0]
+        height, width = item["data_samples"].img_shape[:2]
+        share = box.new_tensor([width, height] * 2) / box.new_tensor([*pixels.shape[:1:-1]] * 2)
+        rows, columns = (
+            max(1, round(side / patch))
+            for side, patch in zip((height, width), self.model.backbone.patch_size, strict=True)
+        )
+        return pool_region(dense, box * share), dense[:, :rows, :columns]
+
+    def _prepared(self, image: Image.Image) -> dict[str, Any]:
+        pixels = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])  # mmdet reads BGR
+        return self._pipeline({"img": pixels, "img_id": 0})
+
     def detect(self, image: Image.Image, score_threshold: float = 0.0) -> list[Detection]:
         """Detects in one RGB image, best first."""
         return self.detect_batch([image], score_threshold)[0]
@@ -165,10 +208,7 @@ class OpenVocabularyDetector:
         self, images: Sequence[Image.Image], score_threshold: float = 0.0
     ) -> list[list[Detection]]:
         """Detects in RGB images of any sizes; those that are padded to one size run together."""
-        prepared = []
-        for image in images:
-            pixels = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])  # mmdet reads BGR
-            prepared.append(self._pipeline({"img": pixels, "img_id": 0}))
+        prepared = [self._prepared(image) for image in images]
         data = {key: [item[key] for item in prepared] for key in ("inputs", "data_samples")}
         with torch.inference_mode(), self._autocast:
             results = self.model.test_step(data)
@@ -204,6 +244,7 @@ def load_detector(
     text_pretrained: str | None = None,
     device: str | torch.device = "cpu",
     amp: torch.dtype | None = None,
+    exemplar_weight: float = DEFAULT_EXEMPLAR_WEIGHT,
 ) -> OpenVocabularyDetector:
     """Builds a trained detector from what a training has left.
 
@@ -215,6 +256,7 @@ def load_detector(
         text_pretrained: See :class:`OpenVocabularyDetector`.
         device: Where it runs.
         amp: See :class:`OpenVocabularyDetector`.
+        exemplar_weight: See there.
 
     Raises:
         FileNotFoundError: A file does not exist.
@@ -227,7 +269,13 @@ def load_detector(
     config = load_config(config_file, dict(options or {}))
     with explaining_errors(config):
         return OpenVocabularyDetector(
-            config, weights, vocabulary, text_pretrained=text_pretrained, device=device, amp=amp
+            config,
+            weights,
+            vocabulary,
+            text_pretrained=text_pretrained,
+            device=device,
+            amp=amp,
+            exemplar_weight=exemplar_weight,
         )
 
 

@@ -187,6 +187,7 @@ def resolve_class_embeddings(
     batch_size: int = 256,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
+    words_alone: bool = False,
 ) -> ClassEmbeddings:
     """Class embeddings from a file, from the cache, or made on the spot.
 
@@ -211,6 +212,8 @@ def resolve_class_embeddings(
         batch_size: Prompts encoded at a time.
         device: Where a model that has to be made runs.
         progress: Called with (prompts done, prompts in all) while prompts are encoded.
+        words_alone: The caller adds the exemplars of the vocabulary
+            (:mod:`fineclip.models.exemplars`); otherwise a warning says that they are not used.
 
     Returns:
         The embeddings, float32 on the CPU.
@@ -232,8 +235,11 @@ def resolve_class_embeddings(
                 "class embeddings of a vocabulary need the model whose text tower makes them: "
                 "give its open_clip name and weights"
             )
+        vocabulary = as_vocabulary(source)
+        if vocabulary.has_exemplars and not words_alone:
+            _logger.warning("%s: exemplars are not used here, words alone are", vocabulary.name)
         result = _from_vocabulary(
-            as_vocabulary(source),
+            vocabulary,
             model,
             pretrained,
             templates,

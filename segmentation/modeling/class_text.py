@@ -32,6 +32,8 @@ class ClassTextEncoder:
     Attributes:
         cache: Where features are kept on disk, an entry per class; None: nowhere. It is set for a
             model with trained weights that stay as they are.
+        given: Features (P, D) by name that stand in for those of the name's prompts, where no
+            gradient flows.
 
     Args:
         clip: The model.
@@ -57,6 +59,7 @@ class ClassTextEncoder:
         self._tokens: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
         self._features: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
         self.cache: EmbeddingCache | None = None
+        self.given: dict[str, Tensor] = {}
         self._state: object = None
 
     @property
@@ -109,7 +112,11 @@ class ClassTextEncoder:
             # Made outside of inference mode: a frozen tower's features may meet autograd later.
             with torch.inference_mode(False), torch.no_grad():
                 self._features[key] = self._cached(key)
-        return _recent(self._features, key)
+        features = _recent(self._features, key)
+        if not self.given:
+            return features
+        rows = [self.given.get(n, row) for n, row in zip(names, features, strict=True)]
+        return torch.stack([row.to(features) for row in rows])
 
     def _parameters(self) -> list[nn.Parameter]:
         """All but the image tower's: what a text embedding can depend on."""
