@@ -26,7 +26,6 @@ from fineclip.engine import explaining_errors, load_config
 from fineclip.files import write_atomically
 from fineclip.models import (
     BACKGROUND,
-    ClassEmbeddings,
     WordEmbedder,
     create_text_encoder,
     resolve_class_embeddings,
@@ -135,32 +134,46 @@ class OpenVocabularyDetector:
         load_trained(self.model, trained, checkpoint)
         self.text_source: dict[str, Any] = dict(source)
         self.names: tuple[str, ...] = ()
-        found: ClassEmbeddings | None = None
-        if vocabulary is not None:
-            found = resolve_class_embeddings(
-                vocabulary,
-                **source,
-                background=BACKGROUND,
-                width=self.model.roi_head.bbox_head.embed_dim,
-                device=device,
-                words_alone=True,
-            )
+        # What it was trained to tell apart are the words that it knows best.
+        self._known = self.model.roi_head.bbox_head.text_embeddings[:, :-1].T
         self.model.fuse_for_inference()
         pipeline = copy.deepcopy(get_test_pipeline_cfg(config))
         pipeline[0].type = "mmdet.LoadImageFromNDArray"
         self._pipeline = Compose(pipeline)
         self._autocast = torch.autocast(torch.device(device).type, amp, enabled=amp is not None)
-        if vocabulary is not None and found is not None:
-            embeddings = found.embeddings
-            if vocabulary.has_exemplars:
-                cache = EmbeddingCache([weights_identity("detector", checkpoint), repr(pipeline)])
-                # What it was trained to tell apart are the words that it knows best.
-                known = self.model.roi_head.bbox_head.text_embeddings[:, :-1].T
-                classes = fuse_exemplars(
-                    vocabulary, embeddings[:-1], known, self.encode_region, exemplar_weight, cache
-                )
-                embeddings = torch.cat([classes, embeddings[-1:]])
-            self.set_classes(found.names, embeddings)
+        self._cache_key = (checkpoint, repr(pipeline))
+        if vocabulary is not None:
+            self.look_for(vocabulary, exemplar_weight)
+
+    def look_for(
+        self, vocabulary: Vocabulary, exemplar_weight: float = DEFAULT_EXEMPLAR_WEIGHT
+    ) -> None:
+        """Replaces the classes by those of a vocabulary, given by words, by pictures or by both.
+
+        Args:
+            vocabulary: What to detect.
+            exemplar_weight: See :func:`fineclip.models.exemplars.fuse_exemplars`.
+
+        Raises:
+            FileNotFoundError: The weights of the text tower do not exist.
+            ValueError: A text tower that does not fit, or a picture that cannot be used.
+        """
+        found = resolve_class_embeddings(
+            vocabulary,
+            **self.text_source,
+            background=BACKGROUND,
+            width=self.model.roi_head.bbox_head.embed_dim,
+            device=self._known.device,
+            words_alone=True,
+        )
+        classes, background = found.embeddings[:-1], found.embeddings[-1:]
+        if vocabulary.has_exemplars:
+            checkpoint, pipeline = self._cache_key
+            cache = EmbeddingCache([weights_identity("detector", checkpoint), pipeline])
+            classes = fuse_exemplars(
+                vocabulary, classes, self._known, self.encode_region, exemplar_weight, cache
+            )
+        self.set_classes(found.names, torch.cat([classes, background]))
 
     def set_classes(self, names: Sequence[str], embeddings: Tensor) -> None:
         """Replaces the classes.
