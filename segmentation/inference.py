@@ -92,6 +92,7 @@ class ImageSegmenter:
         # Padding at the right and at the bottom would be among the places.
         squashed = resize(pixels[None].float(), self.model.clip_resolution)[0]
         features = self.model.sem_seg_head.predictor.features(self.model.prepare([squashed]))
+        assert features.dense is not None  # always asked for
         dense = F.normalize(features.dense[0].float(), dim=0)
         return pool_region(dense, box), dense
 

@@ -351,7 +351,8 @@ def _from_vocabulary(
 @contextmanager
 def _evaluating(clip: TextEncoder | None) -> Iterator[None]:
     """Eval mode for the block; every module then gets back its own mode."""
-    modes = [(m, m.training) for m in clip.modules()] if isinstance(clip, nn.Module) else []
+    modules = clip.modules() if isinstance(clip, nn.Module) else ()
+    modes = [(module, module.training) for module in modules]
     for module, _ in modes:
         module.training = False
     try:

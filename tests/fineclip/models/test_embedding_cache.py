@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -105,3 +106,14 @@ def test_where_it_is(monkeypatch, tmp_path):
     monkeypatch.delenv(CACHE_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "fineclip" / "class_embeddings"
+
+
+def test_many_may_use_it_at_a_time(tmp_path):
+    def use(start):
+        cache = EmbeddingCache(["m"], tmp_path)
+        for count in range(1, 6):
+            rows(cache, list(range(start, start + 4 * count)))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(use, (0, 5, 10, 0)))
+    assert rows(EmbeddingCache(["m"], tmp_path), list(range(30))) == []
