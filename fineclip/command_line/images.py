@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from glob import glob
 from pathlib import Path
@@ -158,7 +159,9 @@ def asked_exemplars(options: Iterable[str]) -> dict[str, tuple[Exemplar, ...]]:
 
 def _exemplars_of(text: str) -> list[Exemplar]:
     """Those of a file, a folder, a pattern or a file with a box."""
-    path = Path(text).expanduser()
+    path = Path(text)
+    with suppress(RuntimeError):  # "~" of nobody
+        path = path.expanduser()
     boxed = re.fullmatch(r"(.+)@([^@/]*,[^@/]*)", str(path))
     if boxed and not path.exists():
         try:

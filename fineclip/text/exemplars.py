@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,7 @@ def checked_box(box: Any, where: str) -> Box:
         ValueError: They are not; the message begins with ``where``.
     """
     numbers = isinstance(box, Sequence) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
         for value in box
     )
     if not numbers or len(box) != 4 or not (box[2] > 0 and box[3] > 0):

@@ -53,6 +53,7 @@ def test_a_vocabulary_file_names_pictures_beside_it(folder):
         ([{"file": "a.png", "bbox": [0, 0, 1, 1]}], r"exemplars\[0\]: unknown key 'bbox'"),
         ([{"file": "a.png", "box": [0, 0, 1]}], r"exemplars\[0\]: box: expected x, y, width"),
         ([{"file": "a.png", "box": [0, 0, 0, 4]}], "both sides above 0"),
+        ([{"file": "a.png", "box": [0, 0, 10**400, 4]}], "expected x, y, width, height"),
         ([{"file": "a.png", "box": [0, True, 2, 4]}], "expected x, y, width, height"),
     ],
 )
@@ -110,6 +111,8 @@ def test_what_is_typed(folder, monkeypatch):
         ("x=crops/z.png@1,2,3,4", FileNotFoundError, "crops/z.png does not exist"),
         ("x=crops/a.png@1,2,3", ValueError, "expected x, y, width, height"),
         ("x=crops/a.png@1,2,3,b", ValueError, "expected x, y, width, height"),
+        ("x=crops/a.png@1,2,3,1e400", ValueError, "expected x, y, width, height"),
+        ("x=~nobody/a.png", FileNotFoundError, "no such picture"),
         ("x=.", ValueError, "holds no images"),
     ],
 )
