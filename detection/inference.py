@@ -26,12 +26,16 @@ from fineclip.engine import explaining_errors, load_config
 from fineclip.files import write_atomically
 from fineclip.models import (
     BACKGROUND,
-    ClassEmbeddings,
     WordEmbedder,
     create_text_encoder,
     resolve_class_embeddings,
 )
+from fineclip.models.class_embedding_files import weights_identity
+from fineclip.models.class_embeddings import text_cache
+from fineclip.models.embedding_cache import EmbeddingCache
+from fineclip.models.exemplars import fuse_exemplars, pool_region
 from fineclip.text import Vocabulary
+from fineclip.text.exemplars import DEFAULT_EXEMPLAR_WEIGHT
 from fineclip.visualization import draw_boxes, enlargement, save_png
 from fineclip.weights import weights_file
 
@@ -85,6 +89,7 @@ class OpenVocabularyDetector:
         device: Where it runs.
         amp: Autocast type of the network, ``torch.bfloat16`` or, on a GPU, ``torch.float16``;
             scores and box coordinates stay float32. None: no autocast.
+        exemplar_weight: See :func:`fineclip.models.exemplars.fuse_exemplars`.
 
     Attributes:
         names: Names of the classes.
@@ -105,6 +110,7 @@ class OpenVocabularyDetector:
         text_pretrained: str | None = None,
         device: str | torch.device = "cpu",
         amp: torch.dtype | None = None,
+        exemplar_weight: float = DEFAULT_EXEMPLAR_WEIGHT,
     ) -> None:
         if not Path(checkpoint).is_file():
             raise FileNotFoundError(f"checkpoint {checkpoint} does not exist")
@@ -128,22 +134,46 @@ class OpenVocabularyDetector:
         load_trained(self.model, trained, checkpoint)
         self.text_source: dict[str, Any] = dict(source)
         self.names: tuple[str, ...] = ()
-        found: ClassEmbeddings | None = None
-        if vocabulary is not None:
-            found = resolve_class_embeddings(
-                vocabulary,
-                **source,
-                background=BACKGROUND,
-                width=self.model.roi_head.bbox_head.embed_dim,
-                device=device,
-            )
+        # What it was trained to tell apart are the words that it knows best.
+        self._known = self.model.roi_head.bbox_head.text_embeddings[:, :-1].T
         self.model.fuse_for_inference()
         pipeline = copy.deepcopy(get_test_pipeline_cfg(config))
         pipeline[0].type = "mmdet.LoadImageFromNDArray"
         self._pipeline = Compose(pipeline)
         self._autocast = torch.autocast(torch.device(device).type, amp, enabled=amp is not None)
-        if found is not None:
-            self.set_classes(found.names, found.embeddings)
+        self._cache_key = (checkpoint, repr(pipeline))
+        if vocabulary is not None:
+            self.look_for(vocabulary, exemplar_weight)
+
+    def look_for(
+        self, vocabulary: Vocabulary, exemplar_weight: float = DEFAULT_EXEMPLAR_WEIGHT
+    ) -> None:
+        """Replaces the classes by those of a vocabulary, given by words, by pictures or by both.
+
+        Args:
+            vocabulary: What to detect.
+            exemplar_weight: See :func:`fineclip.models.exemplars.fuse_exemplars`.
+
+        Raises:
+            FileNotFoundError: The weights of the text tower do not exist.
+            ValueError: A text tower that does not fit, or a picture that cannot be used.
+        """
+        found = resolve_class_embeddings(
+            vocabulary,
+            **self.text_source,
+            background=BACKGROUND,
+            width=self.model.roi_head.bbox_head.embed_dim,
+            device=self._known.device,
+            words_alone=True,
+        )
+        classes, background = found.embeddings[:-1], found.embeddings[-1:]
+        if vocabulary.has_exemplars:
+            checkpoint, pipeline = self._cache_key
+            cache = EmbeddingCache([weights_identity("detector", checkpoint), pipeline])
+            classes = fuse_exemplars(
+                vocabulary, classes, self._known, self.encode_region, exemplar_weight, cache
+            )
+        self.set_classes(found.names, torch.cat([classes, background]))
 
     def set_classes(self, names: Sequence[str], embeddings: Tensor) -> None:
         """Replaces the classes.
@@ -156,6 +186,33 @@ class OpenVocabularyDetector:
         embeddings = embeddings.to(next(self.model.parameters()).device)
         self.model.set_vocabulary(self.names, embeddings[:-1], background=embeddings[-1])
 
+    @torch.inference_mode()
+    def encode_region(self, image: Image.Image, box: Tensor) -> tuple[Tensor, Tensor]:
+        """How the frozen tower sees a region of an RGB image, as it sees each proposal.
+
+        Args:
+            image: RGB.
+            box: (4,) xyxy in [0, 1] of the image.
+
+        Returns:
+            (D,) and (D, h, w) unit vectors of the region and of all places of the image.
+        """
+        item = self._prepared(image)
+        data = {"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]}
+        pixels = self.model.data_preprocessor(data, False)["inputs"]  # (1, 3, H, W), padded
+        dense = self.model.backbone.forward_with_dense(pixels)[1][0]
+        height, width = item["data_samples"].img_shape[:2]
+        share = box.new_tensor([width, height] * 2) / box.new_tensor([*pixels.shape[:1:-1]] * 2)
+        rows, columns = (
+            max(1, round(side / patch))
+            for side, patch in zip((height, width), self.model.backbone.patch_size, strict=True)
+        )
+        return pool_region(dense, box * share), dense[:, :rows, :columns]
+
+    def _prepared(self, image: Image.Image) -> dict[str, Any]:
+        pixels = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])  # mmdet reads BGR
+        return self._pipeline({"img": pixels, "img_id": 0})
+
     def detect(self, image: Image.Image, score_threshold: float = 0.0) -> list[Detection]:
         """Detects in one RGB image, best first."""
         return self.detect_batch([image], score_threshold)[0]
@@ -164,10 +221,7 @@ class OpenVocabularyDetector:
         self, images: Sequence[Image.Image], score_threshold: float = 0.0
     ) -> list[list[Detection]]:
         """Detects in RGB images of any sizes; those that are padded to one size run together."""
-        prepared = []
-        for image in images:
-            pixels = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])  # mmdet reads BGR
-            prepared.append(self._pipeline({"img": pixels, "img_id": 0}))
+        prepared = [self._prepared(image) for image in images]
         data = {key: [item[key] for item in prepared] for key in ("inputs", "data_samples")}
         with torch.inference_mode(), self._autocast:
             results = self.model.test_step(data)
@@ -203,6 +257,7 @@ def load_detector(
     text_pretrained: str | None = None,
     device: str | torch.device = "cpu",
     amp: torch.dtype | None = None,
+    exemplar_weight: float = DEFAULT_EXEMPLAR_WEIGHT,
 ) -> OpenVocabularyDetector:
     """Builds a trained detector from what a training has left.
 
@@ -214,6 +269,7 @@ def load_detector(
         text_pretrained: See :class:`OpenVocabularyDetector`.
         device: Where it runs.
         amp: See :class:`OpenVocabularyDetector`.
+        exemplar_weight: See there.
 
     Raises:
         FileNotFoundError: A file does not exist.
@@ -226,7 +282,13 @@ def load_detector(
     config = load_config(config_file, dict(options or {}))
     with explaining_errors(config):
         return OpenVocabularyDetector(
-            config, weights, vocabulary, text_pretrained=text_pretrained, device=device, amp=amp
+            config,
+            weights,
+            vocabulary,
+            text_pretrained=text_pretrained,
+            device=device,
+            amp=amp,
+            exemplar_weight=exemplar_weight,
         )
 
 
@@ -245,8 +307,11 @@ class WordDetector:
     def __init__(self, weights: str | Path, device: str | torch.device = "cpu") -> None:
         self._detector = load_detector(weights, None, device=device)
         source = self._detector.text_source
-        clip = create_text_encoder(source["model"], source.get("pretrained"), device)
-        self._embed = WordEmbedder(clip, source.get("templates", "vild"))
+        model, pretrained = source["model"], source.get("pretrained")
+        clip = create_text_encoder(model, pretrained, device)
+        self._embed = WordEmbedder(
+            clip, source.get("templates", "vild"), cache=text_cache(model, pretrained)
+        )
 
     def draw(self, image: Image.Image, words: Sequence[str], score_threshold: float) -> Image.Image:
         """A copy of an RGB image with boxes of what is found of the words."""

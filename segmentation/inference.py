@@ -11,9 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from fineclip.files import write_atomically
+from fineclip.models.class_embedding_files import weights_identity
+from fineclip.models.embedding_cache import EmbeddingCache
+from fineclip.models.exemplars import fuse_exemplars, pool_region
+from fineclip.text import Vocabulary, load_vocabulary
+from fineclip.text.exemplars import DEFAULT_EXEMPLAR_WEIGHT
 from fineclip.visualization import (
     NONE_OF_THESE,
     draw_label_map,
@@ -24,6 +30,8 @@ from fineclip.visualization import (
 )
 from fineclip.weights import weights_file
 from segmentation.modeling import Segmenter, SlidingWindows, build_segmenter, load_checkpoint
+from segmentation.modeling.build import OPENAI_NAMES
+from segmentation.modeling.windows import resize
 
 
 @dataclass
@@ -34,11 +42,15 @@ class ImageSegmenter:
         model: In evaluation mode.
         min_size: Images are resized so that their shorter side has so many pixels.
         max_size: Their longer side never gets more pixels than this.
+        known: Names that, beside those that are looked for, describe pictures of a class.
+        identity: What its weights are told by, for caches; empty: nothing is cached.
     """
 
     model: Segmenter
     min_size: int = 640
     max_size: int = 2560
+    known: tuple[str, ...] = ()
+    identity: str = ""
 
     @torch.no_grad()
     def segment(self, image: Image.Image, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -53,12 +65,61 @@ class ImageSegmenter:
             of that name; each name's is one for itself, they do not add up to 1.
         """
         size = image.size
-        scale = min(self.min_size / min(size), self.max_size / max(size))
-        width, height = (max(1, round(side * scale)) for side in size)
-        pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
-        tensor = torch.from_numpy(pixels).permute(2, 0, 1)
-        (found,) = self.model.predict_labels([tensor], [(size[1], size[0])], names)
+        (found,) = self.model.predict_labels([self._resized(image)], [(size[1], size[0])], names)
         return found.labels.cpu().numpy(), found.scores.float().cpu().numpy()
+
+    def _resized(self, image: Image.Image) -> torch.Tensor:
+        """(3, h, w) uint8."""
+        scale = min(self.min_size / min(image.size), self.max_size / max(image.size))
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+        return torch.from_numpy(pixels).permute(2, 0, 1)
+
+    @torch.no_grad()
+    def encode_region(
+        self, image: Image.Image, box: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """How its CLIP sees a region of an RGB image; see :class:`RegionEncoder`.
+
+        Args:
+            image: RGB.
+            box: (4,) xyxy in [0, 1] of the image.
+
+        Returns:
+            (D,) and (D, h, w) unit vectors of the region and of all places of the image.
+        """
+        pixels = self._resized(image)
+        # Padding at the right and at the bottom would be among the places.
+        squashed = resize(pixels[None].float(), self.model.clip_resolution)[0]
+        features = self.model.sem_seg_head.predictor.features(self.model.prepare([squashed]))
+        assert features.dense is not None  # always asked for
+        dense = F.normalize(features.dense[0].float(), dim=0)
+        return pool_region(dense, box), dense
+
+    def use_exemplars(
+        self, vocabulary: Vocabulary, weight: float = DEFAULT_EXEMPLAR_WEIGHT
+    ) -> None:
+        """Finds the classes of a vocabulary that have pictures by these, too, from now on.
+
+        Args:
+            vocabulary: Its prompt names are the names of :meth:`segment`.
+            weight: See :func:`fineclip.models.exemplars.fuse_exemplars`.
+
+        Raises:
+            ValueError: A picture that cannot be used.
+        """
+        text = self.model.sem_seg_head.predictor.text
+        text.given = {}
+        if not vocabulary.has_exemplars:
+            return
+        names = vocabulary.prompt_names
+        with torch.no_grad():
+            texts, words = text(names), text(self.known or names).mean(dim=1)
+        size = f"{self.min_size} {self.max_size} {self.model.clip_resolution}"
+        cache = EmbeddingCache([self.identity, size]) if self.identity else None
+        fused = fuse_exemplars(vocabulary, texts, words, self.encode_region, weight, cache)
+        chosen = [index for index, c in enumerate(vocabulary.categories) if c.exemplars]
+        text.given = {names[index]: fused[index] for index in chosen}
 
 
 def load_segmenter(
@@ -96,7 +157,9 @@ def load_segmenter(
             segmenter={"windows": SlidingWindows()},
         )
         load_checkpoint(found, weights)
-        return ImageSegmenter(found.to(device).eval())
+        identity = _cache_texts(found, OPENAI_NAMES.get(model, model), weights)
+        known = load_vocabulary("coco_stuff171").prompt_names  # what the recipes train on
+        return ImageSegmenter(found.to(device).eval(), known=known, identity=identity)
     if find_spec("detectron2") is None:
         raise ValueError(
             f"{config_file}: configurations are detectron2's, which is not installed; without one, "
@@ -121,7 +184,24 @@ def load_segmenter(
     load_checkpoint(found, weights)
     if cfg.TEST.POOLING_SIZES:
         found.sem_seg_head.predictor.transformer.pooling_size = tuple(cfg.TEST.POOLING_SIZES)
-    return ImageSegmenter(found.eval(), cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+    name = cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED
+    return ImageSegmenter(
+        found.eval(),
+        cfg.INPUT.MIN_SIZE_TEST,
+        cfg.INPUT.MAX_SIZE_TEST,
+        known=found.sem_seg_head.train_classes,
+        identity=_cache_texts(found, OPENAI_NAMES.get(name, name), weights),
+    )
+
+
+def _cache_texts(model: Segmenter, clip_name: str, weights: Path) -> str:
+    """Lets the segmenter keep text features on disk; its identity.
+
+    The text tower is the checkpoint's own, trained with the rest.
+    """
+    identity = f"{clip_name} {weights_identity(clip_name, weights)}"
+    model.sem_seg_head.predictor.text.cache = EmbeddingCache([identity])
+    return identity
 
 
 @dataclass(frozen=True)

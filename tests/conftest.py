@@ -39,6 +39,12 @@ def _environment_asked_for_once() -> None:
     runner.collect_env = lambda: copy.copy(ask())
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _nobodys_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Embeddings are cached for the length of the tests, not in the user's folder."""
+    os.environ["FINECLIP_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def _no_scope() -> None:
     """A run sets the scope in which names of classes are looked up, for all that comes after it."""

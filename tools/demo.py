@@ -75,13 +75,15 @@ def load_views(args: argparse.Namespace, weights: str) -> tuple[PageViews, str]:
     from fineclip.demo.views import PageViews  # torch takes seconds
     from fineclip.devices import usable_device  # the same
     from fineclip.looking import load_trained_clip  # the same
+    from fineclip.models.class_embeddings import text_cache  # the same
 
     device = usable_device(args.device)
     # First, as its name may be missing: the others take ten seconds each.
     model, clip = load_trained_clip(args.model, weights, device)
     detect = args.detector and load_detect(args.detector, device)
     segment = args.segmenter and load_segment(args.segmenter, device)
-    return PageViews(clip, detect=detect, segment=segment), f"{model}, {weights}, on {device}"
+    views = PageViews(clip, detect=detect, segment=segment, cache=text_cache(model, weights))
+    return views, f"{model}, {weights}, on {device}"
 
 
 def load_detect(weights: str, device: Any) -> Any:

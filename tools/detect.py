@@ -18,6 +18,7 @@ from fineclip.command_line import (
     add_cfg_options,
     add_config,
     add_device,
+    add_exemplars,
     add_images_and_names,
     add_weights,
     positive,
@@ -34,6 +35,7 @@ QUICKSTART = Path("work_dirs/quickstart/seed0/detection/fineclip")
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(description=__doc__)
     add_images_and_names(parser)
+    add_exemplars(parser)
     add_weights(
         parser,
         f"trained weights, or the work dir of their training (default: {QUICKSTART})",
@@ -101,6 +103,7 @@ def main(argv: list[str] | None = None) -> int:
             text_pretrained=args.text_weights,
             device=device,
             amp=amp,
+            exemplar_weight=args.exemplar_weight,
         )
     except (ValueError, OSError) as error:
         return report_error(error)

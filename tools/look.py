@@ -22,6 +22,7 @@ from fineclip.command_line import (
     ToolParser,
     add_data,
     add_device,
+    add_exemplars,
     add_trained_clip,
     positive,
     progress_bar,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from fineclip.text import Vocabulary
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/fineclip")
-VOCABULARY, SCENES = "coco", "scenes"
+VOCABULARY, OTHER_WORDS, SCENES = "coco", "coco_stuff171", "scenes"
 SHOWN, GRID = 8, 3
 NO_RELEVANCE = "note: no relevance maps, which are read from attention: this image tower has none"
 
@@ -69,6 +70,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="without --words: a file of names, or one of " + ", ".join(known_vocabularies()) + " "
         f"(default: {VOCABULARY}, or {SCENES} for the quickstart's model)",
     )
+    add_exemplars(parser)
     add_trained_clip(parser, QUICKSTART)
     regions = parser.add_mutually_exclusive_group()
     regions.add_argument(
@@ -149,7 +151,9 @@ def load_proposer(args: argparse.Namespace, files: list[Path], words: Vocabulary
 
     device = usable_device(args.device)
     amp = autocast_type(args.amp, device)
-    detector = load_detector(args.detector, words, device=device, amp=amp)
+    detector = load_detector(
+        args.detector, words, device=device, amp=amp, exemplar_weight=args.exemplar_weight
+    )
     return proposer_of(detector, args.score_threshold)
 
 
@@ -170,16 +174,24 @@ def take_described(args: argparse.Namespace) -> None:
 
 def load_looker(args: argparse.Namespace, weights: str, vocabulary: Vocabulary) -> Looker:
     from fineclip.devices import autocast_type, usable_device  # torch takes seconds
-    from fineclip.looking import Looker, load_trained_clip  # the same
-    from fineclip.models import resolve_class_embeddings  # the same
+    from fineclip.looking import Looker, embed_classes, load_trained_clip  # the same
 
     device = usable_device(args.device)
     autocast_type(args.amp, device)  # which says what a device cannot do
     model, clip = load_trained_clip(args.model, weights, device)
     with progress_bar("prompts", "prompt") as progress:
-        embeddings = resolve_class_embeddings(
-            vocabulary, model, weights, args.templates, clip=clip, progress=progress
-        ).embeddings
+        embeddings = embed_classes(
+            model,
+            weights,
+            clip,
+            vocabulary,
+            args.templates,
+            size=args.image_size,
+            keep_aspect=args.keep_aspect,
+            exemplar_weight=args.exemplar_weight,
+            others=OTHER_WORDS if args.weights else SCENES,
+            progress=progress,
+        )
     return Looker(clip, vocabulary.names, embeddings, args.image_size, args.keep_aspect, args.amp)
 
 

@@ -18,6 +18,7 @@ from fineclip.command_line import (
     ToolParser,
     add_config,
     add_device,
+    add_exemplars,
     add_images_and_names,
     add_key_values,
     add_weights,
@@ -35,6 +36,7 @@ QUICKSTART = Path("work_dirs/quickstart/seed0/segmentation/fineclip")
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(description=__doc__)
     add_images_and_names(parser)
+    add_exemplars(parser)
     add_weights(
         parser,
         "trained weights, or the work dir of their training (default: those that --config names, "
@@ -89,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         files = asked.asked_images(args)
-        names = asked.asked_names(args).prompt_names
+        vocabulary = asked.asked_names(args)
         weights, config = args.weights, args.config
         if weights is None and config is None:
             weights = quickstart_result(QUICKSTART)
@@ -112,11 +114,13 @@ def main(argv: list[str] | None = None) -> int:
             model=args.model or "ViT-B/16",
             device=device,
         )
+        segmenter.use_exemplars(vocabulary, args.exemplar_weight)
     except (ValueError, OSError) as error:
         return report_error(error)
     unusable: list[asked.UnusableImageError] = []
     images = asked.readable_images(files, unusable)
     options = inference.OverlayOptions(args.opacity, args.none_below, args.scores)
+    names = vocabulary.prompt_names
     done = inference.segment_images(segmenter, images, names, args.out, options)
     print(f"{len(done)} images segmented into {len(names)} names: {args.out}")
     return asked.report_unusable(unusable)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from fineclip.checks import Check, integer_from, nearest, real
 from fineclip.configuration.overrides import OverridesAction, split_override
+from fineclip.text.exemplars import DEFAULT_EXEMPLAR_WEIGHT
 
 ERRORS_EPILOG = "Exit code 2 and one line on standard error for bad usage or bad input."
 
@@ -204,8 +205,32 @@ class _KeyValuesAction(argparse.Action):
         setattr(namespace, self.dest, [*known, *words])
 
 
+def add_exemplars(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--exemplar NAME=FILES``, which may be repeated, and ``--exemplar-weight W``."""
+    parser.add_argument(
+        "--exemplar",
+        action="append",
+        default=[],
+        metavar="NAME=FILES",
+        help="a class by pictures of it: a file, a folder, a quoted pattern "
+        "('my part=crops/*.png') or a part of a picture ('my part=photo.jpg@X,Y,WIDTH,HEIGHT'); "
+        "may be given again, for more pictures or classes. A name that is among the words as well "
+        "is looked for by both",
+    )
+    parser.add_argument(
+        "--exemplar-weight",
+        type=real_number(0, 1),
+        default=DEFAULT_EXEMPLAR_WEIGHT,
+        metavar="W",
+        help="share of the pictures where a class has words, too; 1: pictures alone",
+    )
+
+
 def add_images_and_names(parser: argparse.ArgumentParser) -> None:
-    """Adds ``IMAGE...`` and either ``--vocabulary NAME...`` or ``--vocabulary-file F``."""
+    """Adds ``IMAGE...`` and what to look for: ``--vocabulary NAME...`` or ``--vocabulary-file F``.
+
+    With :func:`add_exemplars` the names may be missing.
+    """
     parser.add_argument(
         "images",
         nargs="*",
@@ -214,7 +239,7 @@ def add_images_and_names(parser: argparse.ArgumentParser) -> None:
         "among the words of --vocabulary, where files of images and folders written with a slash "
         "(photos/) are taken for images",
     )
-    names = parser.add_mutually_exclusive_group(required=True)
+    names = parser.add_mutually_exclusive_group()
     names.add_argument("--vocabulary", nargs="+", metavar="NAME", help="what to look for")
     names.add_argument(
         "--vocabulary-file",

@@ -15,6 +15,7 @@ from PIL import Image
 from fineclip.demo.bounds import DEFAULT_BOUNDS, Bounds, read_photograph, words_of
 from fineclip.looking import Answer, EncodedPhotograph, Looker, cells_of_grid, draw_regions
 from fineclip.models import DenseCLIP, WordEmbedder
+from fineclip.models.embedding_cache import EmbeddingCache
 from fineclip.visualization import draw_heat, undrawable
 
 Draw: TypeAlias = Callable[[Image.Image, Sequence[str], "Settings"], Image.Image]
@@ -68,6 +69,7 @@ class PageViews:
         bounds: What is taken.
         detect: Draws detections; None: there is no detector.
         segment: Draws segments; None: there is no segmenter.
+        cache: Of the model with its weights, on disk; None: words are remembered in memory alone.
     """
 
     def __init__(
@@ -76,10 +78,11 @@ class PageViews:
         bounds: Bounds = DEFAULT_BOUNDS,
         detect: Draw | None = None,
         segment: Draw | None = None,
+        cache: EmbeddingCache | None = None,
     ) -> None:
         self.bounds = bounds
         self.detector, self.segmenter = detect, segment
-        self._embed = WordEmbedder(clip)
+        self._embed = WordEmbedder(clip, cache=cache)
         self._looker = Looker(clip, (), torch.zeros(0, clip.embed_dim))  # words come later
         self._seen = lru_cache(PHOTOGRAPHS)(self._see)
 

@@ -214,7 +214,11 @@ class BoxClassificationMetric(ImageMetric):
             clip: The model, in eval mode.
         """
         self._class_embeddings = build_class_embeddings(
-            clip, self.vocabulary.prompt_names, self.templates, self.text_batch_size
+            clip,
+            self.vocabulary.prompt_names,
+            self.templates,
+            self.text_batch_size,
+            cache=self.text_cache,
         ).cpu()
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:

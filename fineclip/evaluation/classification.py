@@ -51,7 +51,7 @@ class ClassificationMetric(ImageMetric):
             clip: The model, in eval mode.
         """
         self._class_embeddings = build_class_embeddings(
-            clip, self.vocabulary.prompt_names, self.templates
+            clip, self.vocabulary.prompt_names, self.templates, cache=self.text_cache
         ).cpu()
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:

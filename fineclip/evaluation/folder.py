@@ -18,6 +18,7 @@ from fineclip.evaluation.runner import Amp, evaluate, join_results
 from fineclip.evaluation.saving import keep_predictions
 from fineclip.evaluation.tasks import COCO_TASKS, DEFAULT_TASKS, TaskOptions, build_task
 from fineclip.models import DenseCLIP
+from fineclip.models.class_embeddings import text_cache
 from fineclip.models.dense_maps import find_dense_map
 from fineclip.models.guide import Guide
 
@@ -85,6 +86,9 @@ def evaluate_folder(
     for name in [name for name in regions if name in built and not chosen.coco_files.panoptic]:
         instances = chosen.coco_files.instances
         notify(f"no panoptic annotations: classifying the {regions[name]} of {instances}")
+    cache = text_cache(model, pretrained)
+    for task in built.values():
+        task.metric.text_cache = cache
     evaluators = {name: Evaluator([task.metric]) for name, task in built.items()}
     if save_predictions is not None:
         keep_predictions(evaluators, save_predictions)

@@ -11,6 +11,8 @@ from mmengine.dist import get_world_size
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
+from fineclip.models.embedding_cache import EmbeddingCache
+
 
 class ImageMetric(BaseMetric):
     """Collects one record per image over all ranks and drops repeated images.
@@ -29,6 +31,7 @@ class ImageMetric(BaseMetric):
     results: list[Any]
     # An empty prefix keeps mmengine from warning about a missing one.
     default_prefix = ""
+    text_cache: EmbeddingCache | None = None  # of the model that is evaluated, if it has one
 
     def __init__(
         self,

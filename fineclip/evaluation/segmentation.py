@@ -132,7 +132,9 @@ class SegmentationMetric(ImageMetric):
         prompts = self.files.prompts
         if self.threshold is not None:
             prompts = prompts[: self.files.background]
-        self._class_embeddings = build_class_embeddings(clip, prompts, self.templates)
+        self._class_embeddings = build_class_embeddings(
+            clip, prompts, self.templates, cache=self.text_cache
+        )
         self._scale = float(clip.logit_scale.exp())
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:

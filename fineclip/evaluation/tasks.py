@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 
-from mmengine.evaluator import BaseMetric
 from torch.utils.data import Dataset
 
 from fineclip.datasets.coco_layout import EvaluationFiles, find_files, use_annotations
@@ -24,6 +23,7 @@ from fineclip.datasets.transforms import ImageTransform
 from fineclip.datasets.views import WholeView, WindowViews
 from fineclip.evaluation.box_classification import BoxClassificationMetric
 from fineclip.evaluation.classification import ClassificationMetric, FewShotMetric
+from fineclip.evaluation.image_metric import ImageMetric
 from fineclip.evaluation.prediction import GuideFeatures, Step, predictor, view_predictor
 from fineclip.evaluation.retrieval import RetrievalMetric
 from fineclip.evaluation.segmentation import SegmentationMetric
@@ -182,7 +182,7 @@ class Task:
     """
 
     dataset: Dataset
-    metric: BaseMetric
+    metric: ImageMetric
     source: Path | None
     make_step: Callable[[DenseCLIP], Step] = predictor
 

@@ -4,6 +4,7 @@ from fineclip.looking.answers import (
     Answer,
     EncodedPhotograph,
     Looker,
+    embed_classes,
     load_trained_clip,
     trained_model,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "cells_of_grid",
     "draw_answer",
     "draw_regions",
+    "embed_classes",
     "look_at_photographs",
     "load_trained_clip",
     "trained_model",

@@ -15,9 +15,15 @@ from torch import Tensor
 from fineclip.configuration.model_names import check_model_name
 from fineclip.configuration.plain import PLAIN_CONFIG, read_plain_config
 from fineclip.explain import relevance_maps
-from fineclip.models import DenseCLIP
+from fineclip.models import DenseCLIP, resolve_class_embeddings
+from fineclip.models.class_embedding_files import weights_identity
+from fineclip.models.class_embeddings import Progress
+from fineclip.models.embedding_cache import EmbeddingCache
+from fineclip.models.exemplars import clip_region_encoder, fuse_exemplars
 from fineclip.models.pooling import pack_regions, pool_boxes
 from fineclip.models.trunks import TransformerTrunk
+from fineclip.text.exemplars import DEFAULT_EXEMPLAR_WEIGHT
+from fineclip.text.vocabulary import Vocabulary
 
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -216,6 +222,53 @@ def load_trained_clip(
         raise ValueError(f"--model: name the open_clip model of the weights {weights}")
     check_model_name(name, "--model")
     return name, DenseCLIP.create(name, weights).to(device).eval()
+
+
+def embed_classes(
+    model: str,
+    weights: str,
+    clip: DenseCLIP,
+    vocabulary: Vocabulary,
+    templates: str,
+    *,
+    size: int | None = None,
+    keep_aspect: bool = False,
+    exemplar_weight: float = DEFAULT_EXEMPLAR_WEIGHT,
+    others: str = "coco_stuff171",
+    progress: Progress | None = None,
+) -> Tensor:
+    """Embeddings of what a :class:`Looker` looks for, by words and by pictures.
+
+    Args:
+        model: open_clip name.
+        weights: Of the model, for the cache.
+        clip: The model with these weights, in eval mode.
+        vocabulary: K classes.
+        templates: Prompts.
+        size: See :class:`Looker`, for pictures.
+        keep_aspect: See there.
+        exemplar_weight: See :func:`fineclip.models.exemplars.fuse_exemplars`.
+        others: Vocabulary whose words, too, describe pictures of a class.
+        progress: Called with (prompts done, prompts in all) while prompts are encoded.
+
+    Returns:
+        (K, D) float32 unit vectors on the CPU.
+
+    Raises:
+        ValueError: Unknown templates, or a picture that cannot be used.
+    """
+
+    def embed(classes: str | Vocabulary) -> Tensor:
+        return resolve_class_embeddings(
+            classes, model, weights, templates, clip=clip, progress=progress, words_alone=True
+        ).embeddings
+
+    texts = embed(vocabulary)
+    if not vocabulary.has_exemplars:
+        return texts
+    cache = EmbeddingCache([model, weights_identity(model, weights), str(size), str(keep_aspect)])
+    encode = clip_region_encoder(clip, size, keep_aspect)
+    return fuse_exemplars(vocabulary, texts, embed(others), encode, exemplar_weight, cache)
 
 
 def best_words(scores: Tensor, words: Sequence[str], count: int) -> list[dict[str, str | float]]:

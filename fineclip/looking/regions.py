@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from PIL import Image
@@ -12,10 +12,10 @@ from torch import Tensor
 
 from fineclip.annotations import read_boxes
 from fineclip.annotations.boxes import file_name_of
-from fineclip.checks import shown
 from fineclip.datasets.grid_regions import grid_cells
 from fineclip.files import read_json
 from fineclip.images import check_size
+from fineclip.text.exemplars import checked_box
 
 Proposer: TypeAlias = Callable[[Path, Image.Image], Tensor]
 """Gives the (n, 4) float32 regions of a photograph, xyxy in pixels, by its file and its pixels."""
@@ -85,14 +85,14 @@ def _by_name(
         for name, boxes in content.items():
             if not isinstance(boxes, Sequence) or isinstance(boxes, str):
                 raise ValueError(f"boxes {path}: {name}: expected a list of boxes")
-            found[name] = [_checked_box(box, f"{path}: {name}") for box in boxes]
+            found[name] = [list(checked_box(box, f"boxes {path}: {name}")) for box in boxes]
     elif isinstance(content, Sequence) and not isinstance(content, str):
         for place, item in enumerate(content):
             where = f"{path}: entry {place}"
             if not isinstance(item, Mapping) or not isinstance(item.get("file_name"), str):
                 raise ValueError(f"boxes {where}: expected an object with 'file_name' and 'bbox'")
             name = Path(item["file_name"]).name
-            found.setdefault(name, []).append(_checked_box(item.get("bbox"), where))
+            found.setdefault(name, []).append(list(checked_box(item.get("bbox"), f"boxes {where}")))
     else:
         raise ValueError(
             f"boxes {path}: expected COCO annotations, a list of objects with 'file_name' and "
@@ -111,16 +111,3 @@ def _of_annotations(
         found[names[entry["image_id"]]].append(entry["bbox"])
     sizes = {names[image["id"]]: (image["width"], image["height"]) for image in content["images"]}
     return found, sizes
-
-
-def _checked_box(box: Any, where: str) -> list[float]:
-    numbers = isinstance(box, Sequence) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
-        for value in box
-    )
-    if not numbers or len(box) != 4 or not (box[2] > 0 and box[3] > 0):
-        raise ValueError(
-            f"boxes {where}: expected x, y, width, height in pixels, both sides above 0, got "
-            f"{shown(box)}"
-        )
-    return [float(value) for value in box]

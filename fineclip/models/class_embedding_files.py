@@ -1,10 +1,9 @@
-"""Class embeddings as files: what they hold, how they are checked, and where they are cached."""
+"""Class embeddings as files: what they hold, and how they are checked."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,8 +17,6 @@ from fineclip.files import parse_json
 from fineclip.weights import resolved
 
 SUFFIX = ".safetensors"
-CACHE_VARIABLE = "FINECLIP_CACHE_DIR"
-"""Environment variable that names the folder for caches."""
 
 _TENSOR = "embeddings"
 _CHUNK = 1 << 22
@@ -244,7 +241,7 @@ def weights_identity(model: str, pretrained: str | Path) -> str:
 
 
 def content_hash(model: str, weights: str, prompts: Sequence[Sequence[str]]) -> str:
-    """The key of class embeddings: everything that decides their values.
+    """What tells class embeddings apart: everything that decides their values.
 
     Args:
         model: open_clip name.
@@ -256,25 +253,6 @@ def content_hash(model: str, weights: str, prompts: Sequence[Sequence[str]]) -> 
     """
     content = json.dumps([1, model, weights, prompts], ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def cache_file(key: str, cache_dir: str | Path | None = None) -> Path:
-    """Where class embeddings of a content hash are cached.
-
-    Args:
-        key: From :func:`content_hash`.
-        cache_dir: Folder for the files. None: ``class_embeddings`` in the folder that the
-            environment variable :data:`CACHE_VARIABLE` names, by default ``fineclip`` in the
-            user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``).
-
-    Returns:
-        Path of the file; neither it nor its folder need exist.
-    """
-    if cache_dir is None:
-        named = os.environ.get(CACHE_VARIABLE)
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        cache_dir = (Path(named) if named else home / "fineclip") / "class_embeddings"
-    return Path(cache_dir).expanduser() / f"{key}{SUFFIX}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from fineclip.models.class_embedding_files import (
     SUFFIX,
     ClassEmbeddings,
-    cache_file,
     content_hash,
     read_class_embeddings,
     weights_identity,
-    write_class_embeddings,
 )
 from fineclip.models.dense_clip import DenseCLIP
+from fineclip.models.embedding_cache import EmbeddingCache
 from fineclip.text import Vocabulary, as_vocabulary, class_prompts
 from fineclip.text.templates import Template
 
@@ -54,6 +53,7 @@ def build_class_embeddings(
     templates: str | Sequence[str] | Template = "vild",
     batch_size: int = 256,
     progress: Progress | None = None,
+    cache: EmbeddingCache | None = None,
 ) -> Tensor:
     """Embeds each class as the normalised mean of the normalised embeddings of its prompts.
 
@@ -68,6 +68,8 @@ def build_class_embeddings(
         templates: Anything :func:`fineclip.text.templates.get_templates` takes.
         batch_size: Prompts encoded at a time.
         progress: Called with (prompts done, prompts in all) after each batch.
+        cache: Of this model with its weights (:func:`text_cache`); classes that are in it are not
+            encoded. None: all are.
 
     Returns:
         (K, D) float32 unit vectors on the model's device.
@@ -75,7 +77,8 @@ def build_class_embeddings(
     Raises:
         ValueError: No names, an empty name, or unknown templates.
     """
-    return _embed(clip, class_prompts(names, templates), batch_size, progress)
+    prompts = class_prompts(names, templates)
+    return _embed(lambda: clip, clip.device, prompts, batch_size, progress, cache).to(clip.device)
 
 
 def encode_prompts(
@@ -122,13 +125,50 @@ def average_prompts(embeddings: Tensor, counts: Sequence[int]) -> Tensor:
     return F.normalize(torch.stack(means), dim=-1)
 
 
-@torch.no_grad()
+def text_cache(
+    model: str | None, pretrained: str | Path | None, folder: str | Path | None = None
+) -> EmbeddingCache | None:
+    """The cache of a model with its weights.
+
+    Args:
+        model: open_clip name.
+        pretrained: Its weights, as in ``DenseCLIP.create``.
+        folder: See :class:`fineclip.models.embedding_cache.EmbeddingCache`.
+
+    Returns:
+        The cache; None without name or weights: random ones are cached by nobody.
+    """
+    if not (model and pretrained):
+        return None
+    return EmbeddingCache([model, weights_identity(model, pretrained)], folder)
+
+
+def precision(device: torch.device) -> str:
+    """The type that a model computes in on a device now, for keys of caches."""
+    autocast = torch.is_autocast_enabled(device.type)
+    return str(torch.get_autocast_dtype(device.type) if autocast else torch.float32)
+
+
 def _embed(
-    clip: TextEncoder, prompts: list[list[str]], batch_size: int, progress: Progress | None
+    clip: Callable[[], TextEncoder],
+    device: torch.device,
+    prompts: list[list[str]],
+    batch_size: int,
+    progress: Progress | None,
+    cache: EmbeddingCache | None,
 ) -> Tensor:
-    flat = [prompt for of_class in prompts for prompt in of_class]
-    embeddings = encode_prompts(clip, flat, batch_size, progress=progress)
-    return average_prompts(embeddings, [len(of_class) for of_class in prompts])
+    """(K, D); the model is called for where something has to be encoded."""
+
+    @torch.no_grad()
+    def make(places: Sequence[int]) -> Tensor:
+        wanted = [prompts[place] for place in places]
+        flat = [prompt for of_class in wanted for prompt in of_class]
+        embeddings = encode_prompts(clip(), flat, batch_size, progress=progress)
+        return average_prompts(embeddings, [len(of_class) for of_class in wanted])
+
+    if cache is None:
+        return make(range(len(prompts)))
+    return cache.rows([["classes", precision(device), of_class] for of_class in prompts], make)
 
 
 def resolve_class_embeddings(
@@ -147,6 +187,7 @@ def resolve_class_embeddings(
     batch_size: int = 256,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
+    words_alone: bool = False,
 ) -> ClassEmbeddings:
     """Class embeddings from a file, from the cache, or made on the spot.
 
@@ -165,11 +206,14 @@ def resolve_class_embeddings(
             With ``pretrained`` it must hold those weights; without, nothing is cached.
         names: The classes wanted, in this order; None: all of the source, in its order.
         width: The D that is expected.
-        cache_dir: See :func:`fineclip.models.class_embedding_files.cache_file`.
-        cache: False: neither look into the cache nor write to it.
+        cache_dir: See :class:`fineclip.models.embedding_cache.EmbeddingCache`.
+        cache: False: neither look into the cache nor write to it. It has an entry per class, so
+            that a class more costs its own prompts alone.
         batch_size: Prompts encoded at a time.
         device: Where a model that has to be made runs.
         progress: Called with (prompts done, prompts in all) while prompts are encoded.
+        words_alone: The caller adds the exemplars of the vocabulary
+            (:mod:`fineclip.models.exemplars`); otherwise a warning says that they are not used.
 
     Returns:
         The embeddings, float32 on the CPU.
@@ -191,8 +235,11 @@ def resolve_class_embeddings(
                 "class embeddings of a vocabulary need the model whose text tower makes them: "
                 "give its open_clip name and weights"
             )
+        vocabulary = as_vocabulary(source)
+        if vocabulary.has_exemplars and not words_alone:
+            _logger.warning("%s: exemplars are not used here, words alone are", vocabulary.name)
         result = _from_vocabulary(
-            as_vocabulary(source),
+            vocabulary,
             model,
             pretrained,
             templates,
@@ -280,53 +327,32 @@ def _from_vocabulary(
     texts = vocabulary.synonyms if synonyms else vocabulary.prompt_names
     classes: list[str | Sequence[str]] = list(texts)
     prompts = class_prompts([*classes, background] if background else classes, templates)
-    weights = weights_identity(model, pretrained) if model and pretrained else None
+    weights = weights_identity(model, pretrained) if model and pretrained else ""
+    store = EmbeddingCache([model or "", weights], cache_dir) if cache and weights else None
     metadata = {
         "vocabulary": vocabulary.name,
         "model": model or "",
         "pretrained": str(pretrained or ""),
         "templates": _describe(templates),
         "synonyms": str(synonyms),
-        "content_hash": content_hash(model or "", weights or "", prompts),
+        "content_hash": content_hash(model or "", weights, prompts),
     }
-    file = cache_file(metadata["content_hash"], cache_dir) if cache and weights else None
-    embeddings = _read_cache(file, len(prompts))
-    if embeddings is None:
-        if clip is None:
-            clip = create_text_encoder(str(model), pretrained, device)
-        with _evaluating(clip):
-            embeddings = _embed(clip, prompts, batch_size, progress).cpu()
-    # Names are not part of the key ("stop sign" and "stop_sign" share their prompts), so what is
-    # returned, and what is written for the next reader, carries the names of this vocabulary.
-    result = ClassEmbeddings(vocabulary.names, embeddings, background, metadata)
-    if file is not None and not file.is_file():
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_class_embeddings(file, result)
-        except OSError as error:
-            _logger.warning("class embeddings are not cached: %s", error)
-    return result
+    place = torch.device(device) if clip is None else clip.device
 
+    def loaded() -> TextEncoder:
+        return clip or create_text_encoder(str(model), pretrained, device)
 
-def _read_cache(file: Path | None, rows: int) -> Tensor | None:
-    if file is None or not file.is_file():
-        return None
-    try:
-        embeddings = read_class_embeddings(file).embeddings
-        if len(embeddings) == rows:
-            return embeddings
-        reason = f"{len(embeddings)} rows instead of {rows}"
-    except ValueError as error:
-        reason = str(error)
-    _logger.warning("made again, as the cached class embeddings are damaged: %s", reason)
-    file.unlink(missing_ok=True)
-    return None
+    with _evaluating(clip):
+        embeddings = _embed(loaded, place, prompts, batch_size, progress, store).cpu()
+    # Names are not part of the keys: "stop sign" and "stop_sign" share their prompts.
+    return ClassEmbeddings(vocabulary.names, embeddings, background, metadata)
 
 
 @contextmanager
-def _evaluating(clip: TextEncoder) -> Iterator[None]:
+def _evaluating(clip: TextEncoder | None) -> Iterator[None]:
     """Eval mode for the block; every module then gets back its own mode."""
-    modes = [(m, m.training) for m in clip.modules()] if isinstance(clip, nn.Module) else []
+    modules = clip.modules() if isinstance(clip, nn.Module) else ()
+    modes = [(module, module.training) for module in modules]
     for module, _ in modes:
         module.training = False
     try:

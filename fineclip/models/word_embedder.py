@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from fineclip.models.class_embeddings import TextEncoder, build_class_embeddings
+from fineclip.models.embedding_cache import EmbeddingCache
 from fineclip.text.templates import Template
 
 
 class WordEmbedder:
-    """Embeds words one by one and remembers the last ones, in memory alone.
+    """Embeds words one by one and remembers the last ones in memory.
 
     Each is embedded as :func:`build_class_embeddings` does it. Threads may share an embedder.
 
@@ -21,6 +22,7 @@ class WordEmbedder:
         clip: The model, in eval mode.
         templates: Anything :func:`fineclip.text.templates.get_templates` takes.
         capacity: Words that are remembered.
+        cache: Of this model with its weights, on disk. None: in memory alone.
     """
 
     def __init__(
@@ -28,9 +30,10 @@ class WordEmbedder:
         clip: TextEncoder,
         templates: str | Sequence[str] | Template = "photo",
         capacity: int = 4096,
+        cache: EmbeddingCache | None = None,
     ) -> None:
         def embed(word: str) -> Tensor:
-            return build_class_embeddings(clip, [word], templates)[0].cpu()
+            return build_class_embeddings(clip, [word], templates, cache=cache)[0].cpu()
 
         self._embed = lru_cache(capacity)(embed)
 

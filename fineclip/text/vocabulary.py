@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 from fineclip.files import read_json
+from fineclip.text.exemplars import Exemplar, listed_exemplars
 from fineclip.text.templates import prompt_name
 from fineclip.text.vocabulary_files import read_vocabulary_file
 
@@ -47,6 +48,9 @@ class Category:
         isthing: True for countable things, False for stuff, None where the data set does not say.
         frequency: LVIS's ``"r"``, ``"c"`` or ``"f"``, else None.
         image_count: Training images that show the class (LVIS), else None.
+        exemplars: Pictures of the class.
+        exemplar_weight: Their share in its embedding beside its words, in [0, 1]; None: as the
+            command has it.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Category:
     frequency: str | None = None
     image_count: int | None = None
     prompt: str | None = None
+    exemplars: tuple[Exemplar, ...] = ()
+    exemplar_weight: float | None = None
 
     @property
     def prompt_name(self) -> str:
@@ -110,6 +116,11 @@ class Vocabulary:
     def prompt_names(self) -> tuple[str, ...]:
         """What goes into the prompts of each of the K classes: its name, unless it says other."""
         return tuple(category.prompt_name for category in self.categories)
+
+    @property
+    def has_exemplars(self) -> bool:
+        """Whether pictures say what some of its classes look like."""
+        return any(category.exemplars for category in self.categories)
 
     @property
     def ids(self) -> tuple[int | None, ...]:
@@ -177,7 +188,10 @@ class Vocabulary:
 
     @classmethod
     def from_dict(
-        cls, data: Mapping[str, Any] | Sequence[Any], origin: str = "vocabulary"
+        cls,
+        data: Mapping[str, Any] | Sequence[Any],
+        origin: str = "vocabulary",
+        folder: Path | None = None,
     ) -> Vocabulary:
         """Builds a vocabulary from the content of a JSON file.
 
@@ -187,6 +201,7 @@ class Vocabulary:
                 from each name to null, to its id, to the list of its synonyms, or to a mapping
                 with the other keys of a category.
             origin: What error messages call the data, normally the file's path.
+            folder: Where the file lies, which its exemplars are relative to; None: it is no file.
 
         Returns:
             The vocabulary, categories in the order of the list.
@@ -195,14 +210,14 @@ class Vocabulary:
             ValueError: A missing or malformed key, or names that :func:`check_names` refuses; the
                 message names ``origin`` and the key.
         """
-        found = cls._published(data, origin)
+        found = cls._published(data, origin, folder)
         check_names(found.prompt_names, origin)
         if len(found) == 1 and found.ids[0] is None and found.names[0] in known_vocabularies():
             raise ValueError(_built_in_as_word(found.names[0], origin))
         return found
 
     @classmethod
-    def _published(cls, data: Any, origin: str) -> Vocabulary:
+    def _published(cls, data: Any, origin: str, folder: Path | None = None) -> Vocabulary:
         """As :meth:`from_dict`, with whatever names the list has."""
         data = _long_form(data, origin)
         notes = data.get("notes", ())
@@ -214,7 +229,7 @@ class Vocabulary:
         try:
             return cls(
                 name=data.get("name", Path(origin).stem),
-                categories=_categories(data["categories"], f"{origin}: categories"),
+                categories=_categories(data["categories"], f"{origin}: categories", folder),
                 unused=_categories(
                     data.get("unused_categories", []), f"{origin}: unused_categories"
                 ),
@@ -358,13 +373,15 @@ def _named(name: Any, value: Any, origin: str) -> Mapping[str, Any]:
     )
 
 
-def _categories(entries: Any, origin: str) -> tuple[Category, ...]:
+def _categories(entries: Any, origin: str, folder: Path | None = None) -> tuple[Category, ...]:
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise ValueError(f"{origin}: expected a list of categories, got {type(entries).__name__}")
-    return tuple(_category(entry, f"{origin}[{index}]") for index, entry in enumerate(entries))
+    return tuple(
+        _category(entry, f"{origin}[{index}]", folder) for index, entry in enumerate(entries)
+    )
 
 
-def _category(entry: Any, origin: str) -> Category:
+def _category(entry: Any, origin: str, folder: Path | None) -> Category:
     if isinstance(entry, str):
         entry = {"name": entry}
     if not isinstance(entry, Mapping):
@@ -383,7 +400,7 @@ def _category(entry: Any, origin: str) -> Category:
     synonyms = read("synonyms", _strings(entry.get("synonyms")), "a list of strings")
     isthing = entry.get("isthing")
     read("isthing", isinstance(isthing, int) and isthing in (0, 1), "0 or 1")
-    count = entry.get("image_count")
+    count, weight = entry.get("image_count"), entry.get("exemplar_weight")
     return Category(
         name=name,
         id=read("id", _whole(entry.get("id")), "an integer or null"),
@@ -393,6 +410,10 @@ def _category(entry: Any, origin: str) -> Category:
         frequency=read("frequency", entry.get("frequency") in ("r", "c", "f"), "'r', 'c' or 'f'"),
         image_count=read("image_count", _whole(count, 0), "a number of images"),
         prompt=prompt,
+        exemplars=()
+        if entry.get("exemplars") is None
+        else listed_exemplars(entry["exemplars"], folder, f"{origin}: exemplars"),
+        exemplar_weight=read("exemplar_weight", _share(weight), "a number from 0 to 1"),
     )
 
 
@@ -402,6 +423,10 @@ def _text(value: Any) -> TypeGuard[str]:
 
 def _whole(value: Any, least: float = -math.inf) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _strings(value: Any) -> bool:
@@ -469,7 +494,7 @@ def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
         check_names(content.data, str(path), [f"line {number}" for number in content.lines])
     if _is_annotations(content.data):
         return Vocabulary._from_coco(content.data, str(path))
-    return Vocabulary.from_dict(content.data, str(path))
+    return Vocabulary.from_dict(content.data, str(path), path.parent)
 
 
 def as_vocabulary(

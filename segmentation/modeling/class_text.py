@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fineclip.models import DenseCLIP
-from fineclip.models.class_embeddings import average_prompts, encode_prompts
+from fineclip.models.class_embeddings import average_prompts, encode_prompts, precision
+from fineclip.models.embedding_cache import EmbeddingCache
 from fineclip.text import class_prompts, get_templates
 from fineclip.text.templates import Template
 
@@ -27,6 +28,12 @@ class ClassTextEncoder:
     trained is run at every call.
 
     It holds no parameters of its own and is no ``nn.Module``.
+
+    Attributes:
+        cache: Where features are kept on disk, an entry per class; None: nowhere. It is set for a
+            model with trained weights that stay as they are.
+        given: Features (P, D) by name that stand in for those of the name's prompts, where no
+            gradient flows.
 
     Args:
         clip: The model.
@@ -51,6 +58,8 @@ class ClassTextEncoder:
         self.first_synonym = first_synonym
         self._tokens: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
         self._features: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
+        self.cache: EmbeddingCache | None = None
+        self.given: dict[str, Tensor] = {}
         self._state: object = None
 
     @property
@@ -102,13 +111,28 @@ class ClassTextEncoder:
         if key not in self._features:
             # Made outside of inference mode: a frozen tower's features may meet autograd later.
             with torch.inference_mode(False), torch.no_grad():
-                self._features[key] = self._encode(key)
-        return _recent(self._features, key)
+                self._features[key] = self._cached(key)
+        features = _recent(self._features, key)
+        if not self.given:
+            return features
+        rows = [self.given.get(n, row) for n, row in zip(names, features, strict=True)]
+        return torch.stack([row.to(features) for row in rows])
 
     def _parameters(self) -> list[nn.Parameter]:
         """All but the image tower's: what a text embedding can depend on."""
         visual = {id(parameter) for parameter in self.clip.clip.visual.parameters()}
         return [p for p in self.clip.parameters() if id(p) not in visual]
+
+    def _cached(self, names: tuple[str, ...]) -> Tensor:
+        if self.cache is None:
+            return self._encode(names)
+        of_classes = self.prompts(names)
+        kind = ["channels", self.average, precision(self.clip.device)]
+        rows = self.cache.rows(
+            [[*kind, prompts] for prompts in of_classes],
+            lambda places: self._encode(tuple(names[place] for place in places)).flatten(1),
+        )
+        return rows.unflatten(1, (self.num_channels, -1)).to(self.clip.device)
 
     def _encode(self, names: tuple[str, ...]) -> Tensor:
         prompts = self.prompts(names)

@@ -77,7 +77,7 @@ MISTAKES = [
     ([*EVALUATE, "{data}", "--vocabulary", "lvis"], "lvis_v1"),
     ([*EVALUATE, "{data}", "--out", "no/out.json"], "no does not exist"),
     (["evaluate_clip.py", "--model", "ViT-B/61", "--data-root", "."], "did you mean ViT-B-16?"),
-    (["detect.py", "{image}"], "one of the arguments --vocabulary --vocabulary-file is required"),
+    (["detect.py", "{image}"], "name what to look for: --vocabulary NAME..."),
     (["detect.py", "--vocabulary", "cat", "dog"], "no images: name files or folders"),
     (["detect.py", "no.jpg", "--vocabulary", "cat"], "no.jpg does not exist"),
     (["detect.py", "{image}", "--vocabulary", "cat", "--weights", "no.pth"], "no.pth does not"),

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from fineclip.models import DenseCLIP, build_class_embeddings, read_class_embeddings
+from fineclip.models.embedding_cache import CACHE_FILE
 
 TOOL = "build_class_embeddings.py"
 MODEL = "ViT-Ti-16"
@@ -41,7 +42,7 @@ def test_writes_names_and_embeddings(run_tool, clip, weights, tmp_path):
     assert torch.allclose(result.embeddings, expected, atol=1e-6)
     assert result.metadata["model"] == MODEL
     assert result.metadata["templates"] == "a sketch of {article} {} | the {}"
-    assert [f.stem for f in cache.iterdir()] == [result.metadata["content_hash"]]
+    assert [f.name for f in cache.iterdir()] == [CACHE_FILE]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from fineclip.command_line.options import LOG_BACKENDS
 from fineclip.configuration.backends import BACKENDS
 from fineclip.evaluation.tasks import TASKS
 from fineclip.models import BACKGROUND
-from fineclip.models.class_embedding_files import CACHE_VARIABLE, SUFFIX
+from fineclip.models.class_embedding_files import SUFFIX
+from fineclip.models.embedding_cache import CACHE_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 TOOLS = sorted(file.name for file in (ROOT / "tools").glob("*.py"))

@@ -3,15 +3,19 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 from tool_runs import opens_with_ten_lines_and_warns_of_nothing
 
+from fineclip.datasets.description import read_description, write_description
 from fineclip.images import read_image
 from fineclip.models import DenseCLIP
-from fineclip.text import as_vocabulary
+from fineclip.text import Vocabulary, as_vocabulary
+from fineclip.text.exemplars import Exemplar
+from fineclip.text.vocabulary import Category
 from fineclip.visualization import draw_boxes
 
 pytest.importorskip("mmdet")
@@ -103,6 +107,74 @@ def test_words_that_change(checkpoint, scenes):
         )
         assert drawn.tobytes() == asked.draw(image, words, 0.3).tobytes()
         assert found
+
+
+def test_classes_by_pictures(run_tool, checkpoint, scenes, tmp_path):
+    """A region of a picture is seen as the region head sees a proposal there."""
+    from detection.inference import load_detector
+
+    image, other = sorted((scenes / "val").iterdir())[:2]
+    done = run_tool(
+        *["detect.py", image, "--weights", checkpoint.parent, "--vocabulary", "a zebra"],
+        *["--exemplar", f"my part={other}@4,8,20,30", "--exemplar", f"a zebra={other}"],
+        *["--score-threshold", "0", "--out", tmp_path],
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads((tmp_path / "detections.json").read_text())
+    assert {item["category_name"] for item in found} <= {"a zebra", "my part"}
+    part = Category("my part", exemplars=(Exemplar(other, (4, 8, 20, 30)),), exemplar_weight=1)
+    zebra = Category("a zebra", exemplars=(Exemplar(other),))
+    detector = load_detector(checkpoint, Vocabulary("v", (zebra, part)))
+    same = detector.detect(read_image(image))
+    assert [item["score"] for item in found] == pytest.approx(
+        [item["score"] for item in same], abs=1e-4
+    )
+    # The image is resized from 64 to 64 pixels, so a box has its numbers in the input as well.
+    seen = {}
+    pool = detector.model.roi_head.clip_features
+
+    def remember(dense, rois, patch_size):
+        seen["map"] = dense
+        return pool(dense, rois, patch_size)
+
+    detector.model.roi_head.clip_features = remember
+    detector.detect(read_image(other))
+    wanted = pool(seen["map"], torch.tensor([[0.0, 4, 8, 24, 38]]), (8, 8))[0]
+    region, dense = detector.encode_region(
+        read_image(other), torch.tensor([4, 8, 24, 38]) / torch.tensor(64.0)
+    )
+    torch.testing.assert_close(region, wanted / wanted.norm(), atol=1e-5, rtol=0)
+    assert dense.shape == (128, 8, 8)
+
+
+def test_exemplars_against_names(run_tool, checkpoint, scenes, tmp_path):
+    known = read_description(scenes)
+    train, val = (
+        json.loads(known.splits[split].annotations.read_text())["annotations"]
+        for split in ("train", "val")
+    )
+    looked_for = {box["category_id"] for box in val}
+    large = next(
+        box["category_id"]
+        for box in train
+        if min(box["bbox"][2:]) >= 12 and box["category_id"] in looked_for
+    )
+    categories = [
+        replace(category, split="novel" if place == large else "base")
+        for place, category in enumerate(known.vocabulary.categories, 1)
+    ]
+    data = tmp_path / "data.yaml"
+    vocabulary = replace(known.vocabulary, categories=tuple(categories))
+    write_description(replace(known, file=data, vocabulary=vocabulary))
+    done = run_tool(
+        *["evaluate_exemplars.py", "--weights", checkpoint, "--data", data],
+        *["--shots", 2, "--exemplar-weights", 1, "--out", tmp_path / "t.json"],
+    )
+    assert done.returncode == 0, done.stderr
+    (table,) = json.loads((tmp_path / "t.json").read_text())
+    assert table.keys() == {"1"}
+    assert all(0 <= value <= 100 for value in table["1"].values())
+    assert "1 (crops alone)" in done.stdout
 
 
 def test_detections_are_regions_of_look(run_tool, checkpoint, scenes, tmp_path):

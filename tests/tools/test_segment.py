@@ -6,11 +6,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from tool_runs import absent
 
 from fineclip.images import read_image
+from fineclip.text import Vocabulary
+from fineclip.text.exemplars import Exemplar
+from fineclip.text.vocabulary import Category
 from fineclip.visualization import undrawable
+from segmentation.inference import load_segmenter
 from segmentation.modeling import build_segmenter
 
 CONFIG = "configs/segmentation/scenes_vit-ti-8.yaml"
@@ -70,6 +75,37 @@ def test_pixels_are_named_and_drawn(run_tool, weights, scenes, tmp_path):
         assert entry["shares"] == pytest.approx(shares, abs=1e-6)
         overlay = Image.open(tmp_path / f"{number:04d}_{file.stem}.png")
         assert overlay.width == 512 < overlay.height  # enlarged, and a legend below
+
+
+def test_classes_by_pictures(run_tool, weights, scenes, tmp_path):
+    """Where a class by pictures alone is asked for twice, both have the same probability."""
+    image, other = sorted((scenes / "val").iterdir())[:2]
+    done = segment(
+        *(run_tool, weights, image, "--vocabulary", "red ring", "--out", tmp_path),
+        *("--exemplar", f"my part={other}@4,8,20,30"),
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "segmentation.json").read_text())
+    assert found["names"] == {"0": "red ring", "1": "my part"}
+    segmenter = load_segmenter(weights, config_file=CONFIG, options=SMALL)
+    text = segmenter.model.sem_seg_head.predictor.text
+    words = text(["red ring", "my part"])
+    part = Category("my part", exemplars=(Exemplar(other, (4, 8, 20, 30)),), exemplar_weight=1)
+    segmenter.use_exemplars(Vocabulary("v", (Category("red ring"), part)))
+    features = text(["red ring", "my part"])
+    assert torch.equal(features[0], words[0]) and not torch.allclose(features[1], words[1])
+    labels, _ = segmenter.segment(read_image(image), ["red ring", "my part"])
+    assert found["images"][0]["shares"] == pytest.approx(
+        {str(i): (labels == i).mean() for i in np.unique(labels)}, abs=1e-6
+    )
+    # Seen as the network sees the places of an image that needs no padding.
+    region, dense = segmenter.encode_region(read_image(other), torch.tensor([0.0, 0, 1, 1]))
+    pixels = segmenter._resized(read_image(other))
+    wanted = segmenter.model.sem_seg_head.predictor.features(segmenter.model.prepare([pixels]))
+    torch.testing.assert_close(dense, F.normalize(wanted.dense[0], dim=0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(region, F.normalize(dense.mean(dim=(1, 2)), dim=0))
+    segmenter.use_exemplars(Vocabulary("v", (Category("red ring"),)))
+    assert torch.equal(text(["red ring", "my part"]), words)
 
 
 def test_pixels_that_are_none_of_the_names_and_scores(run_tool, weights, scenes, tmp_path):

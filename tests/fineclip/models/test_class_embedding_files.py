@@ -11,12 +11,14 @@ from fineclip.models import (
     ClassEmbeddings,
     DenseCLIP,
     build_class_embeddings,
+    class_embeddings,
     get_class_embeddings,
     read_class_embeddings,
     resolve_class_embeddings,
     write_class_embeddings,
 )
-from fineclip.models.class_embedding_files import cache_file, content_hash, weights_identity
+from fineclip.models.class_embedding_files import content_hash, weights_identity
+from fineclip.models.embedding_cache import CACHE_FILE
 from fineclip.text import Vocabulary
 
 NAMES = ["red_ring", "owl"]
@@ -70,70 +72,87 @@ def test_a_given_model_is_used_in_eval_mode_and_left_as_it_was(clip, weights, un
     assert not clip.clip.visual.training
 
 
-def test_the_second_time_comes_from_the_cache(weights, cache, monkeypatch):
+@pytest.fixture
+def encoded(monkeypatch):
+    """Numbers of prompts that were encoded, a call each."""
+    calls = []
+    encode = class_embeddings.encode_prompts
+
+    def counted(clip, prompts, *args, **kwargs):
+        calls.append(len(prompts))
+        return encode(clip, prompts, *args, **kwargs)
+
+    monkeypatch.setattr(class_embeddings, "encode_prompts", counted)
+    return calls
+
+
+def test_the_second_time_comes_from_the_cache(weights, encoded, monkeypatch):
     first = resolve_class_embeddings(NAMES, MODEL, weights, background="background")
-    (file,) = cache.iterdir()
-    assert file.stem == first.metadata["content_hash"]
+    assert encoded == [3 * 63]
     monkeypatch.setattr(DenseCLIP, "create", None)
     again = resolve_class_embeddings(NAMES, MODEL, weights, background="background")
     assert torch.equal(again.embeddings, first.embeddings)
+    assert again.metadata == first.metadata
     # "red ring" fills the same prompts as "red_ring": one entry, each with its own names
     other = resolve_class_embeddings(["red ring", "owl"], MODEL, weights, background="background")
     assert other.names == ("red ring", "owl")
     assert torch.equal(other.embeddings, first.embeddings)
+    assert encoded == [3 * 63]
 
 
-def test_whatever_decides_the_values_has_its_own_entry(clip, weights, cache, tmp_path):
-    def entries():
-        return len(list(cache.iterdir()))
+def test_a_word_more_costs_a_word(clip, weights, encoded):
+    words = [f"thing {number}" for number in range(40)]
+    known = get_class_embeddings(words, MODEL, weights, "photo", clip=clip)
+    more = get_class_embeddings([*words[::-1], "owl"], MODEL, weights, "photo", clip=clip)
+    assert encoded == [40, 1]
+    assert torch.equal(more[:-1], known.flip(0))
+    assert torch.allclose(more, build_class_embeddings(clip, [*words[::-1], "owl"], "photo"))
+    encoded.clear()
+    get_class_embeddings(
+        {"owl": None, "gull": ["bird", "gull"]}, MODEL, weights, "photo", clip=clip
+    )
+    assert encoded == [1]  # the same words under other headings
 
-    get_class_embeddings(NAMES, MODEL, weights, "photo")
-    get_class_embeddings(NAMES, MODEL, weights, "plain")
-    assert entries() == 2
-    get_class_embeddings(NAMES, MODEL, weights, "plain", background="background")
-    assert entries() == 3
-    get_class_embeddings(NAMES[::-1], MODEL, weights, "plain")
-    assert entries() == 4
+
+def test_whatever_decides_the_values_has_its_own_entry(clip, weights, encoded, tmp_path):
+    def embed(names=NAMES, *args, pretrained=weights, **options):
+        encoded.clear()
+        return get_class_embeddings(names, MODEL, pretrained, *args, clip=clip, **options)
+
+    embed(NAMES, "photo")
+    embed(NAMES, "plain")
+    assert encoded == [2]
+    embed(NAMES, "plain", background="background")
+    assert encoded == [1]
+    embed(NAMES[::-1], "plain")
+    assert encoded == []
     vocabulary = {"red_ring": ["red_ring", "crimson hoop"], "owl": None}
-    names_alone = get_class_embeddings(vocabulary, MODEL, weights, "plain")
-    assert entries() == 4
-    both = get_class_embeddings(vocabulary, MODEL, weights, "plain", synonyms=True)
-    assert entries() == 5
+    names_alone = embed(vocabulary, "plain")
+    assert encoded == []
+    both = embed(vocabulary, "plain", synonyms=True)
+    assert encoded == [2]
     assert not torch.allclose(names_alone[0], both[0])
-    assert torch.allclose(names_alone[1], both[1], atol=1e-6)
+    assert torch.equal(names_alone[1], both[1])
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = embed(NAMES, "plain")
+    assert encoded == [2]
+    assert not torch.equal(rounded, names_alone)
     # a copy of the weights is the same content, other weights under the same name are not
     copy = tmp_path / "clip.safetensors"
     save_file(clip.clip.state_dict(), copy)
-    get_class_embeddings(NAMES, MODEL, str(copy), "plain")
-    assert entries() == 5
+    embed(NAMES, "plain", pretrained=str(copy))
+    assert encoded == []
     save_file({k: v * 1.5 for k, v in clip.clip.state_dict().items()}, copy)
-    get_class_embeddings(NAMES, MODEL, str(copy), "plain")
-    assert entries() == 6
+    embed(NAMES, "plain", pretrained=str(copy))
+    assert encoded == [2]
 
 
-def test_a_damaged_entry_is_made_again(weights, cache, caplog):
-    first = get_class_embeddings(NAMES, MODEL, weights, "plain")
-    (file,) = cache.iterdir()
-    file.write_bytes(file.read_bytes()[:-5])
-    with caplog.at_level(logging.WARNING):
-        assert torch.equal(get_class_embeddings(NAMES, MODEL, weights, "plain"), first)
-    assert "damaged" in caplog.text
-    assert torch.equal(read_class_embeddings(file).embeddings, first)
-
-
-def test_no_cache_and_a_cache_elsewhere(weights, cache, tmp_path):
-    get_class_embeddings(NAMES, MODEL, weights, "plain", cache=False)
+def test_no_cache_and_a_cache_elsewhere(clip, weights, cache, tmp_path):
+    get_class_embeddings(NAMES, MODEL, weights, "plain", cache=False, clip=clip)
     assert not cache.exists()
-    get_class_embeddings(NAMES, MODEL, weights, "plain", cache_dir=tmp_path / "other")
-    assert len(list((tmp_path / "other").iterdir())) == 1
+    get_class_embeddings(NAMES, MODEL, weights, "plain", cache_dir=tmp_path / "other", clip=clip)
+    assert (tmp_path / "other" / CACHE_FILE).is_file()
     assert not cache.exists()
-
-
-def test_a_cache_that_cannot_be_written_is_only_a_warning(weights, tmp_path, caplog):
-    (tmp_path / "file").touch()
-    with caplog.at_level(logging.WARNING):
-        get_class_embeddings(NAMES, MODEL, weights, "plain", cache_dir=tmp_path / "file" / "x")
-    assert "not cached" in caplog.text
 
 
 def test_random_weights_are_the_same_each_time_and_never_cached(cache):
@@ -143,13 +162,6 @@ def test_random_weights_are_the_same_each_time_and_never_cached(cache):
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(first, get_class_embeddings(NAMES, MODEL, templates="plain"))
     assert not cache.exists()
-
-
-def test_cache_folder(monkeypatch, tmp_path):
-    assert cache_file("k", "~/x").is_absolute()
-    monkeypatch.delenv("FINECLIP_CACHE_DIR")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_file("k") == tmp_path / "fineclip" / "class_embeddings" / "k.safetensors"
 
 
 def test_hash_and_identity(tmp_path):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from fineclip.models import DenseCLIP
+from fineclip.models.embedding_cache import EmbeddingCache
 from segmentation.modeling import ClassTextEncoder
 
 
@@ -119,6 +120,22 @@ def test_a_large_vocabulary_is_encoded_in_pieces(clip, monkeypatch):
     calls = count_calls(encoder, monkeypatch)
     assert encoder([f"thing {i}" for i in range(300)]).shape == (300, 1, 64)
     assert calls == [256, 44]
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_a_cache_on_disk_has_an_entry_per_class(clip, monkeypatch, tmp_path, average):
+    options = {"templates": ["a photo of a {}.", "{}"], "average": average}
+    encoder = make(clip, **options)
+    calls = count_calls(encoder, monkeypatch)
+    encoder.cache = EmbeddingCache(["m", "w"], tmp_path)
+    encoder(["cat", "dog"])
+    later = make(clip, **options)
+    later.cache = encoder.cache
+    found = later(["dog", "cat", "tree"])
+    assert calls == [4, 2]
+    torch.testing.assert_close(found, make(clip, **options)(["dog", "cat", "tree"]))
+    clip.clip.transformer.requires_grad_(True)
+    assert later(["cat"]).requires_grad  # a tower that trains has no entries
 
 
 def test_names_that_are_none(clip):
