@@ -11,6 +11,7 @@ from pathlib import Path
 from fineclip.command_line import (
     ToolParser,
     add_cfg_options,
+    add_data,
     add_launcher,
     check_launcher,
     check_out_file,
@@ -44,6 +45,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="F.json",
         help="write what is true and what is predicted of each box, for tools/report.py",
     )
+    add_data(parser, "test on it, with its classes, in place of the config's data")
+    parser.add_argument(
+        "--split",
+        choices=("train", "val", "test"),
+        help="with --data: its part to test on (default: val, or test without one)",
+    )
     add_launcher(parser)
     add_cfg_options(parser)
     return parser.parse_args(argv)
@@ -58,6 +65,14 @@ def main(argv: list[str] | None = None) -> int:
         check_out_file(args.out)
         check_out_file(args.save_predictions, "--save-predictions")
         weights = weights_file(args.weights)
+        if args.data is not None:
+            from fineclip.command_line.described import described_run  # torch: not for others
+
+            args.cfg_options = described_run(
+                args.config, args.data, args.cfg_options, parts=("test",), split=args.split
+            ).options
+        elif args.split is not None:
+            raise ValueError("--split is a part of --data, which is not given")
         config = read_sound_config(args.config, args.cfg_options, ("test",))
         if config.get("test_cfg") is None:
             raise ValueError(f"{args.config} has no test_cfg, so there is nothing to test")

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from fineclip.command_line import (
     ERRORS_EPILOG,
     ToolParser,
     add_cfg_options,
+    add_data,
     add_launcher,
     add_log_to,
     check_launcher,
@@ -53,6 +55,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         choices=("bf16", "fp16"),
         help="mixed precision, plain --amp: bf16 (default: float32)",
     )
+    add_data(
+        parser,
+        "files, classes and splits are taken from it, and by configs/detection/own.py and "
+        "configs/fineclip/own.py the schedule from the number of its images",
+    )
     add_launcher(parser)
     add_log_to(parser, "scalars.json")
     add_cfg_options(
@@ -72,6 +79,13 @@ def main(argv: list[str] | None = None) -> int:
         check_launcher(args.launcher)
         if isinstance(args.resume, str):
             args.resume = str(weights_file(args.resume))
+        lines: tuple[str, ...] = ()
+        if args.data is not None:
+            from fineclip.command_line.described import described_run  # torch: not for others
+
+            processes = int(os.environ["WORLD_SIZE"]) if args.launcher == "pytorch" else 1
+            run = described_run(args.config, args.data, args.cfg_options, processes=processes)
+            args.cfg_options, lines = run.options, run.lines
         sound = read_sound_config(args.config, args.cfg_options, ("train", "val"))
         if args.log_to is not None:
             send_curves_to(sound, args.log_to)  # once more below: here it is told at once
@@ -96,6 +110,8 @@ def main(argv: list[str] | None = None) -> int:
             used="overwrite" if args.overwrite else "refuse",
         )
         prepare_training(runner)
+        if runner.rank == 0:
+            print("\n".join(lines))
         start_console(runner)
     except (ValueError, OSError) as error:
         return report_error(error)

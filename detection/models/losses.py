@@ -18,7 +18,13 @@ from fineclip.text import Vocabulary, as_vocabulary, load_vocabulary
 
 Reduction = Literal["none", "mean", "sum"]
 ClassWeight = (
-    Sequence[float] | Sequence[str] | Sequence[Mapping[str, Any]] | Vocabulary | str | Path
+    Sequence[float]
+    | Sequence[str]
+    | Sequence[Mapping[str, Any]]
+    | Mapping[str, Any]
+    | Vocabulary
+    | str
+    | Path
 )
 
 _ZERO = 1e-5  # below this a class is out
@@ -44,6 +50,8 @@ def class_weights(source: ClassWeight, background: float = 1.0) -> tuple[float, 
     """
     if isinstance(source, str | Path):
         source = _read(source)
+    elif isinstance(source, Mapping):
+        source = as_vocabulary(source)
     elif not isinstance(source, Vocabulary) and len(source) and isinstance(source[0], str):
         source = as_vocabulary(cast(Sequence[str], source))
     if isinstance(source, Vocabulary):

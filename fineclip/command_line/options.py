@@ -153,6 +153,17 @@ def add_config(parser: argparse.ArgumentParser, text: str, **options: Any) -> No
     parser.add_argument("--config", "--config-file", metavar="CONFIG", help=text, **options)
 
 
+def add_data(parser: argparse.ArgumentParser, text: str, **options: Any) -> None:
+    """Adds ``--data FILE``, the description of a data set."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help=f"the data.yaml of a data set, or its folder: {text}",
+        **options,
+    )
+
+
 def add_cfg_options(parser: argparse.ArgumentParser, text: str = "overrides of the config") -> None:
     """Adds ``--cfg-options K=V...``, a dict afterwards."""
     parser.add_argument(

@@ -21,7 +21,10 @@ from fineclip.configuration.sources import (
 )
 from fineclip.weights import is_file_name
 
-_FILES = ("image_root", "annotations", "captions", "region_captions", "folder", "ann_file")
+_FILES = (
+    *("image_root", "annotations", "captions", "region_captions", "folder", "ann_file"),
+    "instances",
+)
 _WEIGHTS = ("pretrained", "text_pretrained", "load_from")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,3 +51,43 @@ def patch_side(name: str) -> int | None:
         return None if isinstance(tower.get("layers"), list) else side
     found = re.search(r"_patch(\d+)", tower.get("timm_model_name", ""))
     return int(found[1]) if found else None
+
+
+@dataclass(frozen=True)
+class TowerSizes:
+    """Sizes of a model with a ViT as image tower.
+
+    Attributes:
+        patch: Side of a patch in pixels.
+        width: Channels of its tokens.
+        blocks: Transformer blocks.
+        embed_dim: Channels of the CLIP's embeddings.
+    """
+
+    patch: int
+    width: int
+    blocks: int
+    embed_dim: int
+
+
+# Width and blocks by timm's word for them.
+_TIMM_SIZES = {
+    **{"micro": (96, 3), "tiny": (192, 12), "small": (384, 12)},
+    **{"base": (768, 12), "large": (1024, 24)},
+}
+
+
+def tower_sizes(name: str) -> TowerSizes | None:
+    """Sizes of a model's image tower; None where it is no ViT, or they are not known."""
+    file, patch = _descriptions().get(name.replace("/", "-")), patch_side(name)
+    if file is None or patch is None:
+        return None
+    model = json.loads(file.read_text())
+    tower = model["vision_cfg"]
+    if found := re.search(r"_([a-z]+)_patch", tower.get("timm_model_name", "")):
+        if found[1] not in _TIMM_SIZES:
+            return None
+        width, blocks = _TIMM_SIZES[found[1]]
+    else:
+        width, blocks = tower["width"], tower["layers"]
+    return TowerSizes(patch, width, blocks, model["embed_dim"])

@@ -73,6 +73,40 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     return config
 
 
+def top_level_values(path: str | Path) -> dict[str, Any]:
+    """The variables of a config and its bases, as they are written.
+
+    Args:
+        path: A Python config file, or the ``plain_config.json`` of a training.
+
+    Returns:
+        By name; ``...`` where it is no literal.
+
+    Raises:
+        FileNotFoundError: The config does not exist.
+        ValueError: It cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"config {path} does not exist")
+    if path.suffix == ".json":
+        return dict(read_plain_config(path)._cfg_dict.to_dict())
+    found: dict[str, Any] = {}
+    with naming_config(path):
+        for tree in _read_chain(path.resolve()).values():
+            for name, statement in _assignments(tree).items():
+                if name not in found and name != "_base_":
+                    found[name] = _literal(statement.value)
+    return found
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ...
+
+
 def _override(
     config: Config, options: Mapping[str, Any], merged: dict[str, Any], path: Path
 ) -> None:
@@ -113,7 +147,10 @@ def _check(config: Config, options: Mapping[str, Any], path: Path) -> None:
     """Checks a finished config against the tables."""
     content = config._cfg_dict.to_dict()
     if unset := [key for key, value in content.items() if value is ...]:
-        raise ValueError(f"config {path} leaves {', '.join(unset)} to be set: derive one from it")
+        data = ", or name your data with --data" if "recipe" in content else ""
+        raise ValueError(
+            f"config {path} leaves {', '.join(unset)} to be set: derive one from it{data}"
+        )
     for key, value in content.items():
         if key in VARIABLES:
             VARIABLES[key].require(value, place_of(key, options, path))

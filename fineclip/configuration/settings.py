@@ -31,6 +31,8 @@ _SEED = either(NOTHING, integer_from(0, 2**32 - 1))
 VARIABLES: dict[str, Check] = {
     # ---- All.
     "default_scope": _OPTIONAL_TEXT,
+    "recipe": one_of("pretraining", "detection"),
+    "start": _OPTIONAL_TEXT,
     "log_interval": _COUNT,
     "load_from": _OPTIONAL_TEXT,
     "work_dir": _OPTIONAL_TEXT,
@@ -121,7 +123,6 @@ VARIABLES: dict[str, Check] = {
     "workers": _COUNT,
     "threads": _OPTIONAL_COUNT,
     "amp": either(NOTHING, one_of("bf16", "fp16")),
-    "start": _OPTIONAL_TEXT,
     "metrics": table(TEXT),
 }
 """By the name of a config's top-level variable."""

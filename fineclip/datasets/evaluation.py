@@ -21,8 +21,8 @@ def box_regions(
     split: str | None = None,
     *,
     transform: ImageTransform | Mapping[str, Any],
-    vocabulary: str | Vocabulary | Sequence[str] | None = None,
-    files: EvaluationFiles | None = None,
+    vocabulary: str | Vocabulary | Mapping[str, Any] | Sequence[str] | None = None,
+    files: EvaluationFiles | Mapping[str, Any] | None = None,
     mask_grid: tuple[int, int] | None = None,
 ) -> PanopticRegionDataset | InstanceRegionDataset:
     """The labelled boxes of a split: panoptic segments, or instances where there are none.
@@ -32,14 +32,14 @@ def box_regions(
         split: Name of the split; see :func:`find_files`.
         transform: Geometry of the network input.
         vocabulary: Candidate classes; None: those of the annotations.
-        files: The files to use, in place of ``data_root`` and ``split``.
+        files: The files to use, or a dict of them, in place of ``data_root`` and ``split``.
         mask_grid: (h, w) cells of the dense map: the same regions as masks, not as boxes.
 
     Raises:
         FileNotFoundError: The files are missing.
         ValueError: Malformed annotations or an unknown vocabulary.
     """
-    files = files or _find(data_root, split)
+    files = _given(files) or _find(data_root, split)
     if files.panoptic and files.panoptic_root:
         return PanopticRegionDataset(
             files.panoptic,
@@ -72,7 +72,7 @@ def image_captions(
     *,
     transform: ImageTransform | Mapping[str, Any],
     tokenizer: str | Tokenizer,
-    files: EvaluationFiles | None = None,
+    files: EvaluationFiles | Mapping[str, Any] | None = None,
 ) -> RetrievalDataset:
     """The images of a split with all of their captions.
 
@@ -81,13 +81,13 @@ def image_captions(
         split: Name of the split; see :func:`find_files`.
         transform: Geometry of the network input.
         tokenizer: The model's tokenizer, or the name of its model.
-        files: The files to use, in place of ``data_root`` and ``split``.
+        files: The files to use, or a dict of them, in place of ``data_root`` and ``split``.
 
     Raises:
         FileNotFoundError: The files are missing.
         ValueError: Malformed annotations.
     """
-    files = files or _find(data_root, split)
+    files = _given(files) or _find(data_root, split)
     if files.captions is None:
         raise FileNotFoundError(
             f"retrieval needs captions_{files.image_root.name}.json, which is not there"
@@ -95,6 +95,12 @@ def image_captions(
     return RetrievalDataset(
         files.captions, files.image_root, transform=transform, tokenizer=tokenizer
     )
+
+
+def _given(files: EvaluationFiles | Mapping[str, Any] | None) -> EvaluationFiles | None:
+    if not isinstance(files, Mapping):
+        return files
+    return EvaluationFiles(**{key: None if v is None else Path(v) for key, v in files.items()})
 
 
 def _find(data_root: str | Path | None, split: str | None) -> EvaluationFiles:

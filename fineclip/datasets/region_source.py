@@ -94,6 +94,7 @@ class AnnotationFiles:
         captions: COCO captions JSON; needed for the field "texts".
         region_captions: JSON of :class:`RegionCaptions`. Without it, boxes are captioned with the
             names of their categories.
+        left_out: Names of categories whose boxes do not exist for training.
 
     Raises:
         FileNotFoundError: The folder does not exist.
@@ -106,12 +107,14 @@ class AnnotationFiles:
         *,
         captions: str | Path | None = None,
         region_captions: str | Path | None = None,
+        left_out: Sequence[str] = (),
     ) -> None:
         self.image_root = Path(image_root)
         if not self.image_root.is_dir():
             raise FileNotFoundError(f"image folder {self.image_root} does not exist")
         self.annotations, self.captions = annotations, captions
         self.region_captions = region_captions
+        self.left_out = frozenset(left_out)
         self.where = str(annotations)
         self._files = PackedStrings(())  # until it is opened
 
@@ -160,6 +163,9 @@ class _AnnotationRecords:
         self._annotations: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
         self._region_captions: dict[Any, list[str | None]] | None = None
         annotations = data["annotations"] if wanted.annotations else ()
+        if source.left_out:
+            ids = {c["id"] for c in self.categories if c["name"] in source.left_out}
+            annotations = [a for a in annotations if a.get("category_id") not in ids]
         for annotation in annotations:
             self._annotations[annotation["image_id"]].append(annotation)
         if wanted.region_captions and source.region_captions is not None:
