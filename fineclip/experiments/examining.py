@@ -34,7 +34,7 @@ KEPT_SHARE = 0.95
 """Of the start's reference score that a chosen mix keeps, where one does."""
 
 ANSWERS = "answers.json"
-_MOST_TO_CHOOSE = 200  # images: choosing asks about them again and again
+_MOST_TO_CHOOSE = 100  # images: choosing asks about them again and again
 _GROUPS = ("base", "novel")
 
 
@@ -185,7 +185,7 @@ def _harmonic(first: float, second: float) -> float:
 
 
 def divided(items: Sequence[Item], seed: int) -> dict[Part, list[Item]]:
-    """Divides a validation set by chance: a half to choose by, 200 at most, and the rest.
+    """Divides a validation set by chance: a half to choose by, 100 at most, and the rest.
 
     Args:
         items: Images in an order of their own.

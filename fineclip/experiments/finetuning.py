@@ -10,24 +10,25 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fineclip.configuration.plain import PLAIN_CONFIG
+from fineclip.configuration.plain import PLAIN_CONFIG, read_plain_config
 from fineclip.datasets.description import DataDescription, read_description
 from fineclip.experiments.engine import TrainingJob, run_side_by_side
 from fineclip.experiments.examining import KEPT_SHARE, WEIGHTS, kept_share, main_score
 from fineclip.files import replacing, write_atomically
-from fineclip.weights import CONFIG_FILE, weights_file
+from fineclip.weights import CONFIG_FILE, config_beside, weights_file
 from fineclip.work_dir import point_to
 
 Keep = Literal["frozen", "rehearse", "interpolate"]
+Task = Literal["detection", "segmentation"]
 KEEP: tuple[Keep, ...] = ("frozen", "rehearse", "interpolate")
 SUMMARY = "summary.json"
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(1, 11))
-OFFSETS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0)
+OFFSETS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 _STAGES = "stages"
 
@@ -37,14 +38,12 @@ class FineTuner:
     """How a task does it.
 
     Attributes:
-        task: Its name.
         train: A job's function: ``train(folder, start=..., data=..., seed=..., amp=...,
             frozen=..., rehearse=..., share=..., recipe=...)``.
         examine: Likewise: ``examine(folder, start=..., trained=..., data=..., reference=...,
             seed=..., amp=..., alphas=..., offsets=..., before=...)``.
     """
 
-    task: str
     train: str
     examine: str
 
@@ -81,21 +80,47 @@ class FineTuning:
     recipe: Mapping[str, float] | None = None
 
 
+def task_of(start: Path) -> Task:
+    """What a start was trained for, by the configuration beside it.
+
+    Raises:
+        FileNotFoundError: There is no checkpoint, or no configuration.
+        ValueError: It is of no task.
+    """
+    weights = weights_file(start)
+    if config_beside(weights) is not None:
+        return "segmentation"
+    beside = weights.parent / PLAIN_CONFIG
+    if not beside.is_file():
+        raise FileNotFoundError(
+            f"{weights.parent} holds neither {PLAIN_CONFIG} nor {CONFIG_FILE}: name the work dir "
+            "of a training of ours, or a checkpoint in it"
+        )
+    kind = read_plain_config(beside).get("model", {}).get("type")
+    if kind == "FViT":
+        return "detection"
+    raise ValueError(f"{beside} is of a {kind}; fine-tuning starts from a detector or segmenter")
+
+
 def plan_finetuning(
-    settings: FineTuning, tuner: FineTuner, work_dir: str | Path
+    settings: FineTuning, tuner: FineTuner, work_dir: str | Path, before: Path | None = None
 ) -> dict[str, TrainingJob]:
     """The stages in their order: ``before``, ``training``, ``after``.
+
+    Args:
+        settings: What is to be done.
+        tuner: How the task does it.
+        work_dir: Stages are its folders.
+        before: Folder of the first stage, where several runs share it.
 
     Raises:
         FileNotFoundError: A file does not exist.
         ValueError: Data without what the task needs.
     """
     own = read_description(settings.data)
-    others = [read_description(f) for f in (settings.reference, settings.rehearse) if f is not None]
-    facts = [
-        _fingerprint(weights_file(settings.start)),
-        *(_fingerprint(file) for found in (own, *others) for file in _files_of(found)),
-    ]
+    asked_about = [own, *_described(settings.reference)]
+    facts = [_fingerprint(weights_file(settings.start)), *_fingerprints(asked_about)]
+    trained_on = [*facts, *_fingerprints(_described(settings.rehearse))]
     folder = Path(work_dir).resolve() / _STAGES
     common = {"start": str(settings.start), "data": str(own.file), "seed": settings.seed}
     asked = {**common, "reference": settings.reference and str(settings.reference)}
@@ -109,10 +134,10 @@ def plan_finetuning(
             "rehearse": _rehearsed(settings),
             "recipe": dict(settings.recipe or {}),
         },
-        facts,
+        trained_on,
     )
     alphas = settings.alphas if "interpolate" in settings.keep else (1.0,)
-    before = TrainingJob(folder / "before", tuner.examine, asked, facts)
+    first = TrainingJob(before or folder / "before", tuner.examine, asked, facts)
     after = TrainingJob(
         folder / "after",
         tuner.examine,
@@ -121,11 +146,11 @@ def plan_finetuning(
             "trained": training,
             "alphas": sorted({*alphas, 1.0}),
             "offsets": sorted({*settings.offsets, 0.0}),
-            "before": before.folder,
+            "before": first.folder,
         },
         facts,
     )
-    return {"before": before, "training": training, "after": after}
+    return {"before": first, "training": training, "after": after}
 
 
 def _rehearsed(settings: FineTuning) -> dict[str, Any] | None:
@@ -140,6 +165,7 @@ def run_finetuning(
     tuner: FineTuner,
     work_dir: str | Path,
     report: Callable[[str], None] = lambda line: None,
+    before: Path | None = None,
 ) -> dict[str, Any]:
     """Does all of it; what a call before has finished is kept.
 
@@ -149,6 +175,7 @@ def run_finetuning(
         work_dir: Everything is written here: ``summary.json``, the chosen weights
             (``finetuned.pth`` and the configuration they are used with), and ``stages/``.
         report: Called with a line per stage.
+        before: See :func:`plan_finetuning`.
 
     Returns:
         What ``summary.json`` holds.
@@ -157,7 +184,7 @@ def run_finetuning(
         FileNotFoundError: A file does not exist.
         ValueError: Data that do not fit, or a stage failed.
     """
-    jobs = plan_finetuning(settings, tuner, work_dir)
+    jobs = plan_finetuning(settings, tuner, work_dir, before)
     for name, job in jobs.items():
         if job.result() is None:
             for _ in run_side_by_side([job], show=True):
@@ -166,22 +193,20 @@ def run_finetuning(
         if found is None:
             raise ValueError(f"stage {name} failed: {job.last_words()} ({job.folder})")
         report(f"{name}: {found['said']} ({found['seconds']:.0f} s)")
-    summary = _summary(settings, tuner, jobs)
+    summary = _summary(settings, jobs)
     folder = Path(work_dir)
     _take_weights(jobs["after"].folder, folder)
     write_atomically(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
-def _summary(
-    settings: FineTuning, tuner: FineTuner, jobs: Mapping[str, TrainingJob]
-) -> dict[str, Any]:
+def _summary(settings: FineTuning, jobs: Mapping[str, TrainingJob]) -> dict[str, Any]:
     results = {name: job.result() or {} for name, job in jobs.items()}
     before, after = results["before"]["examined"], results["after"]["examined"]
     first = before["report"]
     kept = kept_share(after["after"]["kept"], first["kept"])
     return {
-        "task": tuner.task,
+        "task": task_of(settings.start),
         "data": str(settings.data),
         "start": str(settings.start),
         "reference": str(settings.reference) if settings.reference else "validation of the start",
@@ -229,9 +254,15 @@ def _take_weights(source: Path, folder: Path) -> None:
     point_to(folder / WEIGHTS)
 
 
-def _files_of(description: DataDescription) -> list[Path]:
-    named = [files.annotations for files in description.splits.values()]
-    return [description.file, *(file for file in named if file is not None and file.is_file())]
+def _described(file: Path | None) -> list[DataDescription]:
+    return [] if file is None else [read_description(file)]
+
+
+def _fingerprints(descriptions: Sequence[DataDescription]) -> list[str]:
+    """Of descriptions and their annotation files; label maps and images are too many."""
+    files = [d.file for d in descriptions]
+    named = [split.annotations for d in descriptions for split in d.splits.values()]
+    return [_fingerprint(f) for f in (*files, *named) if f is not None and f.is_file()]
 
 
 def _fingerprint(file: Path) -> str:
