@@ -114,7 +114,9 @@ def load_segmenter(
     weights = weights_file(weights)  # before a model is built: a typo should not cost minutes
     prepare_for_checkpoint(cfg, weights)
     cfg.MODEL.DEVICE = str(device)
-    cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON = ""
+    # Every call names its own classes: lists and data sets of training need not be there.
+    cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON = cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON = ""
+    cfg.DATASETS.TRAIN = ()
     found = build_model(cfg)
     load_checkpoint(found, weights)
     if cfg.TEST.POOLING_SIZES:

@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
             used="overwrite" if args.overwrite else "refuse",
         )
         prepare_training(runner)
-        if runner.rank == 0:
+        if lines and runner.rank == 0:
             print("\n".join(lines))
         start_console(runner)
     except (ValueError, OSError) as error:

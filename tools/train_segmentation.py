@@ -20,6 +20,7 @@ from pathlib import Path
 from fineclip.command_line import (
     ToolParser,
     add_config,
+    add_data,
     add_key_values,
     add_log_to,
     add_weights,
@@ -44,6 +45,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser,
         "a trained segmenter, or the work dir of its training, to evaluate or to start from "
         "(default: MODEL.WEIGHTS of the config)",
+    )
+    add_data(
+        parser,
+        "its label maps are trained on and evaluated, with its classes; of "
+        "configs/segmentation/own.yaml the schedule follows from the number of its images",
+    )
+    parser.add_argument(
+        "--register",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="a program that registers data sets with detectron2, run in every process; several "
+        "--register run in turn (default: none)",
     )
     parser.add_argument(
         "--eval-only", action="store_true", help="evaluate the weights on DATASETS.TEST"
@@ -109,17 +123,27 @@ def main(argv: list[str] | None = None) -> int:
         return report_error("training needs detectron2, which is not installed")
     from torch.multiprocessing import ProcessRaisedException
 
-    from segmentation.engine import check_inputs, load_config  # detectron2: --help needs none
+    from segmentation.data.described import run_registrations  # detectron2: --help needs none
+    from segmentation.engine import check_inputs, load_config  # the same
+    from segmentation.engine.described import described_config  # the same
     from segmentation.engine.launch import run  # the same
 
+    processes = args.num_gpus * args.num_machines
+    lines: tuple[str, ...] = ()
     try:
-        cfg = load_config(args.config, args.options)
-        check_inputs(
-            cfg,
-            train=not args.eval_only,
-            resume=args.resume,
-            num_processes=args.num_gpus * args.num_machines,
-        )
+        run_registrations(args.register)
+        if args.data is None:
+            cfg = load_config(args.config, args.options)
+        else:
+            cfg, lines = described_config(
+                args.config,
+                args.data,
+                args.options,
+                train=not args.eval_only,
+                processes=processes,
+            )
+        check_inputs(cfg, train=not args.eval_only, resume=args.resume, num_processes=processes)
+        print("\n".join(lines), end="\n" * bool(lines))
         run(
             cfg,
             eval_only=args.eval_only,
@@ -129,6 +153,7 @@ def main(argv: list[str] | None = None) -> int:
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
+            register=args.register,
         )
     except (ValueError, OSError, ProcessRaisedException) as error:
         # Of what a worker raised, the last line is the error itself.

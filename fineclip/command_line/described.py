@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,13 +84,14 @@ def described_run(
     if training or source is None or source.annotations is None:
         source = description.require("train", "annotations")
     found = {
-        "data_root": str(Path(os.path.abspath(description.file)).parent),
+        "data_root": str(description.file.absolute().parent),
         "vocabulary": vocabulary_setting(description.vocabulary),
         # Replaced below, whatever it is; bases compute paths from these.
         **dict.fromkeys(("train_annotations", "val_annotations"), _file(source.annotations)),
         **dict.fromkeys(("annotations", "captions"), _file(source.annotations)),
         **dict.fromkeys(("train_split", "val_split"), _file(source.images)),
-        **{"shards": None, "region_captions": None},
+        "shards": None,
+        "region_captions": None,
     }
     settings = {key: value for key, value in found.items() if key in known}
     lines: tuple[str, ...] = ()
@@ -128,7 +128,7 @@ def vocabulary_setting(vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _file(path: Path | None) -> str:
-    return "none" if path is None else os.path.abspath(path)
+    return "none" if path is None else str(path.absolute())
 
 
 def _evaluated(

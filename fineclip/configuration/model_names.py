@@ -72,8 +72,11 @@ class TowerSizes:
 
 # Width and blocks by timm's word for them.
 _TIMM_SIZES = {
-    **{"micro": (96, 3), "tiny": (192, 12), "small": (384, 12)},
-    **{"base": (768, 12), "large": (1024, 24)},
+    "micro": (96, 3),
+    "tiny": (192, 12),
+    "small": (384, 12),
+    "base": (768, 12),
+    "large": (1024, 24),
 }
 
 

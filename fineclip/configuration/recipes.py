@@ -1,10 +1,10 @@
 """Schedules for data of one's own, derived from how much of it there is.
 
-A run on some dozen images needs many passes, one on many thousands few. What tutorials and published
-recipes take lies near one line, passes ~ 1 / sqrt(images): detectron2's tutorial trains 300 steps of
-2 on 61 balloons, the longer the better; mmdet takes 20 epochs on some hundred cats (Grounding DINO)
-and 8 on 3 000 street scenes (Cityscapes); ultralytics stops at 100; F-ViT and CAT-Seg take 3 on
-COCO's 118 000.
+A run on some dozen images needs many passes, one on many thousands few. What tutorials and
+published recipes take lies near one line, passes ~ 1 / sqrt(images): detectron2's tutorial trains
+300 steps of 2 on 61 balloons, the longer the better; mmdet takes 20 epochs on some hundred cats
+(Grounding DINO) and 8 on 3 000 street scenes (Cityscapes); ultralytics stops at 100; F-ViT and
+CAT-Seg take 3 on COCO's 118 000.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from fineclip.images import IMAGE_SUFFIXES
+
 _SHOWN = 3
 
 
@@ -13,7 +15,7 @@ def list_pairs(
     image_root: Path,
     label_root: Path,
     *,
-    image_suffix: str = ".jpg",
+    image_suffix: str | None = ".jpg",
     label_suffix: str = ".png",
     complete: bool = True,
     name: str = "data set",
@@ -24,7 +26,7 @@ def list_pairs(
     Args:
         image_root: Folder of images.
         label_root: Folder of label maps.
-        image_suffix: Of the image files.
+        image_suffix: Of the image files; None: any that is read, one image for a stem.
         label_suffix: Of the label maps.
         complete: Every image must have a label map. False: images without one are left out.
         name: What messages call the data set.
@@ -34,8 +36,8 @@ def list_pairs(
         One dict per label map in the order of names, with ``file_name`` and ``sem_seg_file_name``.
 
     Raises:
-        FileNotFoundError: A folder is missing or empty, or a file lacks its partner; the message
-            names them.
+        FileNotFoundError: A folder is missing or empty, or a file lacks its partner, or shares it;
+            the message names them.
     """
     images = _files(image_root, image_suffix, "images", name, advice)
     labels = _files(label_root, label_suffix, "label maps", name, advice)
@@ -55,25 +57,40 @@ def list_pairs(
     ]
 
 
-def _files(folder: Path, suffix: str, what: str, name: str, advice: str) -> dict[str, Path]:
+def _files(folder: Path, suffix: str | None, what: str, name: str, advice: str) -> dict[str, Path]:
     """Files of a folder by their names without the suffix."""
     if not folder.is_dir():
         problem = "does not exist"
     else:
-        files = {
-            path.name.removesuffix(suffix): path
-            for path in folder.iterdir()
-            if path.name.endswith(suffix) and not path.name.startswith(".")
-        }
+        files: dict[str, Path] = {}
+        for path in sorted(folder.iterdir()):
+            stem = _stem(path, suffix)
+            if stem is None:
+                continue
+            if stem in files:
+                raise FileNotFoundError(
+                    f"{name}: {files[stem]} and {path} share the label map of {stem!r}: leave one"
+                )
+            files[stem] = path
         if files:
             return files
         problem = "holds none"
+    kind = "images of any format" if suffix is None else f"*{suffix}"
     raise FileNotFoundError(
-        f"{name}: folder {folder} should hold the {what} (*{suffix}), but {problem}{advice}"
+        f"{name}: folder {folder} should hold the {what} ({kind}), but {problem}{advice}"
     )
 
 
-def _shown(stems: Iterable[str], suffix: str) -> str:
+def _stem(path: Path, suffix: str | None) -> str | None:
+    """A file's name without the suffix; None where it has another."""
+    if path.name.startswith("."):
+        return None
+    if suffix is None:
+        return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else None
+    return path.name.removesuffix(suffix) if path.name.endswith(suffix) else None
+
+
+def _shown(stems: Iterable[str], suffix: str | None) -> str:
     stems = list(stems)
-    shown = ", ".join(stem + suffix for stem in stems[:_SHOWN])
+    shown = ", ".join(stem + (suffix or ".*") for stem in stems[:_SHOWN])
     return f"{shown}, ..." if len(stems) > _SHOWN else shown

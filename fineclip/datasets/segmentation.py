@@ -94,7 +94,7 @@ def find_label_maps(
     """A folder of images and one of label maps of the same names.
 
     Args:
-        image_root: Images of one suffix; those without a label map are left out.
+        image_root: Images, of any format; those without a label map are left out.
         label_root: PNG or TIFF of one integer channel, one suffix; values are places in the
             vocabulary.
         vocabulary: The classes.
@@ -106,7 +106,7 @@ def find_label_maps(
     pairs = list_pairs(
         image_root,
         label_root,
-        image_suffix=_suffix(image_root, "images"),
+        image_suffix=None,
         label_suffix=_suffix(label_root, "label maps"),
         complete=False,
         name="segmentation",

@@ -19,6 +19,7 @@ from fineclip.datasets.segmentation_benchmarks import (
     joined_names,
 )
 from fineclip.text import Vocabulary, load_vocabulary
+from segmentation.data.registered import RegisteredSet, registered_set
 from segmentation.data.seen_classes import readings, seen_classes
 
 
@@ -114,51 +115,69 @@ def check_class_lists(cfg: CfgNode, parts: Sequence[str] = ("TRAIN", "TEST")) ->
 
     Args:
         cfg: ``MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON`` must have as many names as each of
-            ``DATASETS.TRAIN`` has classes, ``TEST_CLASS_JSON`` as each of ``DATASETS.TEST`` (at
-            least as many as come before a background class where there is one), and
-            ``IGNORE_VALUE`` must be the training sets' ignore label. Wording is free, but a name
-            of the data set must stand at its own place.
+            ``DATASETS.TRAIN`` has classes (where it is empty, they have the same ones),
+            ``TEST_CLASS_JSON`` as each of ``DATASETS.TEST`` (at least as many as come before a
+            background class where there is one), and ``IGNORE_VALUE`` must be the training sets'
+            ignore label. Wording is free, but a name of the data set must stand at its own place.
         parts: What to check.
 
     Raises:
-        ValueError: They do not; the message names the list and the data set.
+        ValueError: They do not, or a data set is not registered, or without classes; the message
+            names the list and the data set.
         FileNotFoundError: A class list that does not exist.
-        KeyError: A data set that is not registered.
     """
     head = cfg.MODEL.SEM_SEG_HEAD
     for part in parts:
         source = head[f"{part}_CLASS_JSON"]
-        classes = load_vocabulary(source)
-        found = len(classes)
-        for name in cfg.DATASETS[part]:
-            if name not in DatasetCatalog:
-                known = ", ".join(DatasetCatalog.list())
-                raise KeyError(
-                    f"DATASETS.{part}: data set {name!r} is not registered; known: {known}"
-                )
-            metadata = MetadataCatalog.get(name)
-            expected = len(metadata.stuff_classes)
-            background = metadata.get("background_class")
-            if found != expected and (background is None or found < background):
-                raise ValueError(
-                    f"MODEL.SEM_SEG_HEAD.{part}_CLASS_JSON: {source} has {found} names, data set "
-                    f"{name} of DATASETS.{part} has {expected} classes "
-                    f"({metadata.stuff_classes[0]!r} to {metadata.stuff_classes[-1]!r}); name the "
-                    "list that belongs to it"
-                )
-            if swapped := _misplaced(classes, metadata.stuff_classes[:background]):
-                place, right = swapped[0]
-                raise ValueError(
-                    f"MODEL.SEM_SEG_HEAD.{part}_CLASS_JSON: {source} has {len(swapped)} names of "
-                    f"data set {name} in another order: {classes.names[place]!r} is number "
-                    f"{place + 1} of the list and class {right + 1} of the data set, whose label "
-                    "maps count classes by place; put the list in the data set's order"
-                )
-            if part == "TRAIN" and metadata.ignore_label != head.IGNORE_VALUE:
-                raise ValueError(
-                    f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {head.IGNORE_VALUE}, but data set {name} "
-                    f"marks ignored pixels with {metadata.ignore_label}: set it to that"
-                )
+        sets = [registered_set(name, f"DATASETS.{part}") for name in cfg.DATASETS[part]]
+        if part == "TRAIN":
+            for found in sets:
+                _check_ignored(found, head.IGNORE_VALUE)
+        if source:
+            classes = load_vocabulary(source)
+            where = f"MODEL.SEM_SEG_HEAD.{part}_CLASS_JSON: {source}"
+            for found in sets:
+                _check_list(classes, found, where, f"DATASETS.{part}")
+        else:
+            _check_alike(sets, part)
+
+
+def _check_ignored(found: RegisteredSet, ignore_value: int) -> None:
+    if found.ignore_label != ignore_value:
+        raise ValueError(
+            f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {ignore_value}, but data set {found.name} marks "
+            f"ignored pixels with {found.ignore_label}: set it to that"
+        )
+
+
+def _check_list(classes: Vocabulary, found: RegisteredSet, where: str, key: str) -> None:
+    """A list has the classes of a data set, at their places."""
+    expected, background = len(found.class_names), found.background
+    if len(classes) != expected and (background is None or len(classes) < background):
+        raise ValueError(
+            f"{where} has {len(classes)} names, data set {found.name} of {key} has {expected} "
+            f"classes ({found.class_names[0]!r} to {found.class_names[-1]!r}); name the list that "
+            "belongs to it"
+        )
+    if swapped := _misplaced(classes, found.class_names[:background]):
+        place, right = swapped[0]
+        raise ValueError(
+            f"{where} has {len(swapped)} names of data set {found.name} in another order: "
+            f"{classes.names[place]!r} is number {place + 1} of the list and class {right + 1} of "
+            "the data set, whose label maps count classes by place; put the list in the data "
+            "set's order"
+        )
+
+
+def _check_alike(sets: Sequence[RegisteredSet], part: str) -> None:
+    """Without a list, data sets that are trained on together have the same classes."""
+    for found in sets[1:]:
+        if found.class_names != sets[0].class_names:
+            raise ValueError(
+                f"DATASETS.{part}: {sets[0].name} and {found.name} have other classes, and "
+                f"MODEL.SEM_SEG_HEAD.{part}_CLASS_JSON names no list that both have; "
+                "DATASETS.REHEARSE takes a second data set with its own classes"
+            )
 
 
 def _misplaced(classes: Vocabulary, expected: Sequence[str]) -> list[tuple[int, int]]:

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.projects.point_rend import ColorAugSSDTransform
 
 from fineclip.datasets.label_maps import read_label_map
 from fineclip.images import UnusableImageError, read_image
 from segmentation.data.catalog import check_class_lists
+from segmentation.data.registered import registered_set
 
 _FILL = 128  # grey level of what is added to an image, as in the release
 
@@ -73,12 +73,12 @@ class MaskFormerSemanticDatasetMapper:
         if not cfg.DATASETS.TRAIN:
             raise ValueError("DATASETS.TRAIN is empty: name a data set to train on")
         check_class_lists(cfg, ("TRAIN",))
-        metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+        found = registered_set(cfg.DATASETS.TRAIN[0], "DATASETS.TRAIN")
         return {
             "is_train": True,
-            "augmentations": _training_augmentations(cfg, metadata.ignore_label),
-            "num_classes": len(metadata.stuff_classes),
-            "ignore_label": metadata.ignore_label,
+            "augmentations": _training_augmentations(cfg, found.ignore_label),
+            "num_classes": len(found.class_names),
+            "ignore_label": found.ignore_label,
             "pad_to": cfg.INPUT.SIZE_DIVISIBILITY,
         }
 

@@ -11,9 +11,8 @@ from detectron2.config import CfgNode
 # exist so that published yaml files load.
 _REFERENCE_MODEL: dict[str, dict[str, Any]] = {
     "MODEL.SEM_SEG_HEAD": {
-        # A JSON file with a list of names, or the name of a vocabulary of fineclip's. The one for
-        # testing may be empty: every data set is then evaluated with its own names, as it always is
-        # where there are several.
+        # A JSON file with a list of names, or the name of a vocabulary of fineclip's. Empty: the
+        # data set's own names; so is every one of several data sets evaluated.
         "TRAIN_CLASS_JSON": "datasets/ADE20K_2021_17_01/ADE20K_847.json",
         "TEST_CLASS_JSON": "datasets/ADE20K_2021_17_01/ADE20K_847.json",
         "TRAIN_CLASS_INDEXES": "datasets/coco/coco_stuff/split/seen_indexes.json",  # no effect
@@ -94,6 +93,16 @@ _OURS: dict[str, dict[str, Any]] = {
         "LOG_TO": ["tensorboard"],
         # What a training calls its configuration; load_config puts the file's name here.
         "CONFIG_NAME": "",
+        # The schedule follows from the data that --data names, and the network from the start.
+        "RECIPE": False,
+    },
+    "DATASETS": {
+        # data.yaml files whose splits are registered, in every process.
+        "DESCRIPTIONS": [],
+        # A data set that keeps what a segmenter knew: this share of the steps is on it alone, with
+        # its own classes.
+        "REHEARSE": [],
+        "REHEARSE_SHARE": 0.2,
     },
     "MODEL.SEM_SEG_HEAD": {
         # Path of a checkpoint in any format of fineclip.checkpoints, or an open_clip tag. Empty:

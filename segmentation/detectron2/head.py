@@ -8,6 +8,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 
 from fineclip.text import load_vocabulary
+from segmentation.data.registered import training_names
 from segmentation.modeling.build import OPENAI_NAMES, build_predictor, create_clip
 from segmentation.modeling.finetune import FINETUNE_MODES
 from segmentation.modeling.predictor import Predictor, SegmentationHead
@@ -40,7 +41,7 @@ class CATSegHead(SegmentationHead):
         """
         head = cfg.MODEL.SEM_SEG_HEAD
         # Before the weights are read: a typo should not cost minutes.
-        train_classes = load_vocabulary(head.TRAIN_CLASS_JSON).prompt_names
+        train_classes = training_names(cfg)
         test = head.TEST_CLASS_JSON
         test_classes = load_vocabulary(test).prompt_names if test else None
         weights = head.CLIP_WEIGHTS or ("openai" if head.CLIP_PRETRAINED in OPENAI_NAMES else None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import open_clip
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 
 from fineclip.checkpoints.source import provenance_at
 from fineclip.checks import TEXT, Check, integer_from, list_of, real
@@ -17,7 +17,9 @@ from fineclip.configuration.backends import require_backends
 from fineclip.configuration.nodes import override
 from fineclip.work_dir import last_checkpoint
 from segmentation.data import check_class_lists
+from segmentation.data.described import register_described
 from segmentation.data.label_check import check_labels
+from segmentation.data.registered import registered_set
 from segmentation.detectron2.config import add_cat_seg_config
 from segmentation.detectron2.head import RANDOM_WEIGHTS
 from segmentation.modeling.build import OPENAI_NAMES
@@ -49,11 +51,16 @@ _RANGES: dict[str, Check] = {
     "MODEL.SEM_SEG_HEAD.WINDOW_SIZES": integer_from(1),
     "MODEL.SEM_SEG_HEAD.PAD_LENGTH": integer_from(0),
     "MODEL.SEM_SEG_HEAD.CLASSES_PER_STEP": integer_from(0),
+    "DATASETS.REHEARSE_SHARE": real(0, 1),
 }
 """Types are those of the defaults; these numbers have a range as well."""
 
 
-def load_config(file: str | Path, options: Sequence[str] = ()) -> CfgNode:
+def load_config(
+    file: str | Path,
+    options: Sequence[str] = (),
+    adapt: Callable[[CfgNode], None] = lambda cfg: None,
+) -> CfgNode:
     """Reads a yaml configuration of CAT-Seg's.
 
     Where there is no CUDA device, ``MODEL.DEVICE: cuda`` (detectron2's default) becomes ``cpu``.
@@ -61,6 +68,7 @@ def load_config(file: str | Path, options: Sequence[str] = ()) -> CfgNode:
     Args:
         file: The configuration, ``_BASE_`` and all.
         options: Alternating keys and values that override it.
+        adapt: Called with what the file says, to change it before the options do.
 
     Returns:
         The configuration, not frozen.
@@ -87,6 +95,7 @@ def load_config(file: str | Path, options: Sequence[str] = ()) -> CfgNode:
         raise FileNotFoundError(f"{file}: its base {error.filename} does not exist") from error
     except (KeyError, AssertionError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: {_reason(error)}") from error
+    adapt(cfg)
     for key, word in zip(options[::2], options[1::2], strict=True):
         override(cfg, key, word)
     for key, check in _RANGES.items():
@@ -128,24 +137,18 @@ def check_inputs(
         raise ValueError("DATASETS.TEST is empty: name the data sets to evaluate on")
     if train:
         require_backends(cfg.LOG_TO)
-    try:
-        check_class_lists(cfg, parts)
-        trained_on = cfg.DATASETS.TRAIN if train else ()
-        for name in (*trained_on, *cfg.DATASETS.TEST):
-            if name not in DatasetCatalog:
-                known = ", ".join(DatasetCatalog.list())
-                raise ValueError(f"data set {name!r} is not registered; known: {known}")
-        for name in dict.fromkeys((*trained_on, *cfg.DATASETS.TEST)):
-            metadata = MetadataCatalog.get(name)
-            check_labels(
-                name,
-                DatasetCatalog.get(name),
-                metadata.stuff_classes,
-                metadata.ignore_label,
-                train=name in trained_on,
-            )
-    except (KeyError, AttributeError) as error:  # no such data set, or nothing is said of it
-        raise ValueError(error.args[0]) from error
+    register_described(cfg.DATASETS.DESCRIPTIONS)
+    check_class_lists(cfg, parts)
+    trained_on = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.REHEARSE) if train else ()
+    for name in dict.fromkeys((*trained_on, *cfg.DATASETS.TEST)):
+        found = registered_set(name)
+        check_labels(
+            name,
+            DatasetCatalog.get(name),
+            found.class_names,
+            found.ignore_label,
+            train=name in trained_on,
+        )
     if train and cfg.SOLVER.IMS_PER_BATCH % num_processes:
         raise ValueError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {num_processes} processes "

@@ -57,7 +57,8 @@ def plan_of(cfg: CfgNode, trainer: Any) -> dict[str, str]:
         "start": start,
         "data": f"{images} images of {', '.join(cfg.DATASETS.TRAIN)}, tested on "
         f"{', '.join(cfg.DATASETS.TEST) or 'nothing'}",
-        "objective": f"binary cross entropy of every pixel and class ({head.TRAIN_CLASS_JSON})",
+        "objective": f"binary cross entropy of every pixel and class ("
+        f"{head.TRAIN_CLASS_JSON or 'its own'})",
         "schedule": f"{solver.MAX_ITER} steps of {solver.IMS_PER_BATCH} images, learning rate "
         f"{solver.BASE_LR:g}, evaluation {f'every {every} steps' if every else 'at the end'}",
         "device": device_in_words_of(cfg),

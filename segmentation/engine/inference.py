@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
+from detectron2.data import DatasetCatalog, build_detection_test_loader
 from detectron2.data.samplers import InferenceSampler
 from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
@@ -22,6 +22,7 @@ from fineclip.files import write_atomically
 from fineclip.images import UnusableImageError
 from fineclip.text import load_vocabulary
 from segmentation.data import build_dataset_mapper
+from segmentation.data.registered import registered_set
 from segmentation.evaluation import SemanticSegmentationEvaluator
 from segmentation.modeling import Segmenter
 
@@ -90,12 +91,12 @@ def evaluation_classes(cfg: CfgNode, dataset_name: str) -> tuple[str, ...]:
     """Names that a data set is evaluated with.
 
     ``MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON`` where it is the only one and there is a list; otherwise
-    the data set's own (``prompt_classes`` of its metadata).
+    the data set's own (``prompt_classes`` of its metadata, or ``stuff_classes``).
     """
     source = cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON
     if source and len(cfg.DATASETS.TEST) == 1:
         return load_vocabulary(source).prompt_names
-    return tuple(MetadataCatalog.get(dataset_name).prompt_classes)
+    return registered_set(dataset_name, "DATASETS.TEST").prompt_names
 
 
 def evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, dict[str, float]]:

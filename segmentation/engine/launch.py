@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from fineclip.interrupts import Interrupted, noting_signals
 from fineclip.progress import print_plan
 from fineclip.weights import CONFIG_FILE
 from fineclip.work_dir import claim, clear, last_checkpoint
+from segmentation.data.described import register_described, run_registrations
 from segmentation.engine.checkpointer import SafeCheckpointer
 from segmentation.engine.config import prepare_for_checkpoint
 from segmentation.engine.console import plan_of, set_up_loggers
@@ -35,6 +37,7 @@ def run(
     num_machines: int = 1,
     machine_rank: int = 0,
     dist_url: str = "auto",
+    register: Sequence[str | Path] = (),
 ) -> None:
     """Trains, with evaluations in between and at the end, or evaluates alone.
 
@@ -50,6 +53,7 @@ def run(
         num_machines: Machines.
         machine_rank: Which one this is.
         dist_url: Where the processes meet; "auto": a free port of this machine.
+        register: Programs that register data sets, run in every process.
 
     Raises:
         ValueError: More processes than devices, a folder that is another training's, a checkpoint
@@ -62,7 +66,7 @@ def run(
         raise ValueError(f"--num-gpus is {num_gpus}, this machine has {devices} CUDA devices")
     if dist_url == "auto" and num_machines > 1:
         raise ValueError("several machines need --dist-url tcp://HOST:PORT of the first one")
-    arguments = (cfg, eval_only, resume, overwrite)
+    arguments = (cfg, eval_only, resume, overwrite, register)
     if num_gpus == 1:
         launch(_work, 1, num_machines, machine_rank, dist_url, arguments)
         return
@@ -80,7 +84,12 @@ def _tell_children(number: int) -> None:
             os.kill(child.pid, number)
 
 
-def _work(cfg: CfgNode, eval_only: bool, resume: bool, overwrite: bool) -> None:
+def _work(
+    cfg: CfgNode, eval_only: bool, resume: bool, overwrite: bool, register: Sequence[str | Path]
+) -> None:
+    # Of several processes, each is started afresh.
+    run_registrations(register)
+    register_described(cfg.DATASETS.DESCRIPTIONS)
     if not eval_only and comm.is_main_process():
         claim(cfg.OUTPUT_DIR, resume=resume, overwrite=overwrite)
         if overwrite:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
@@ -20,6 +20,7 @@ from fineclip.datasets.label_maps import read_label_map
 from fineclip.evaluation.confusion import SegmentationScores, count_confusion, most_confused
 from fineclip.files import write_atomically
 from fineclip.images import SkippedImages, UnusableImageError
+from segmentation.data.registered import registered_set
 from segmentation.data.seen_classes import seen_classes
 from segmentation.evaluation.tables import per_class_table
 
@@ -33,8 +34,8 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
     one (K, K) matrix.
 
     Args:
-        dataset_name: Registered with detectron2; metadata ``stuff_classes`` and ``ignore_label``,
-            and optionally ``seen_classes`` and ``background_class``
+        dataset_name: Registered with detectron2; metadata ``stuff_classes``, and optionally
+            ``ignore_label`` (255), ``seen_classes`` and ``background_class``
             (:func:`segmentation.data.register_datasets`).
         distributed: Sum up what all processes saw. False: this process alone.
         output_dir: Folder to write ``sem_seg_evaluation.json`` to; None: nothing is written.
@@ -50,14 +51,14 @@ class SemanticSegmentationEvaluator(DatasetEvaluator):
         *,
         training_names: Sequence[str] | None = None,
     ) -> None:
-        metadata = MetadataCatalog.get(dataset_name)
+        found = registered_set(dataset_name, "evaluation")
         self.dataset_name = dataset_name
         self.distributed = distributed
         self.output_dir = None if output_dir is None else Path(output_dir)
-        self.class_names = tuple(metadata.stuff_classes)
-        self.ignore_label = metadata.ignore_label
-        self.background = metadata.get("background_class")
-        self.seen = self._seen(metadata.get("seen_classes"), training_names)
+        self.class_names = found.class_names
+        self.ignore_label = found.ignore_label
+        self.background = found.background
+        self.seen = self._seen(found.seen, training_names)
         self._records = {r["file_name"]: r for r in DatasetCatalog.get(dataset_name)}
         self._log = logging.getLogger(__name__)
         self.reset()
