@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from detection.inference import trained_detector
+from fineclip.command_line.described import vocabulary_setting
 from fineclip.configuration.recipes import Recipe
 from fineclip.datasets.description import DataDescription, SplitFiles
 from fineclip.engine import load_config
@@ -18,8 +19,8 @@ from fineclip.text.joining import joined_vocabulary, reading_of
 
 _DATASET = "OpenVocabularyCocoDataset"
 
-FROZEN = ("roi_head.bbox_head.learned_embeddings",)
-"""What trains where all else is frozen."""
+_LEARNED = "roi_head.bbox_head.learned_embeddings"
+_LEARNED_RATE = 10.0  # times that of a network: a few unit vectors far from where they have to be
 
 
 @dataclass(frozen=True)
@@ -90,20 +91,6 @@ def _of_files(files: SplitFiles) -> dict[str, Any]:
     }
 
 
-def as_setting(vocabulary: Vocabulary) -> dict[str, Any]:
-    """A vocabulary as part of a configuration."""
-    kept = ("name", "synonyms", "split", "prompt")
-    categories = [
-        {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(category).items()
-            if key in kept and value not in (None, ())
-        }
-        for category in vocabulary.categories
-    ]
-    return {"name": vocabulary.name, "categories": categories}
-
-
 def continued_config(
     start: StartingDetector,
     own: Vocabulary,
@@ -127,7 +114,8 @@ def continued_config(
         own_data: Config of the training data, see :func:`described_data`.
         recipe: Schedule.
         seed: Of the training.
-        frozen: :data:`FROZEN` alone trains.
+        frozen: The network stays as it is; what is learned is one embedding for each of one's own
+            classes, in place of its words'. Asked for other words, the detector answers as before.
         rehearsed: Config of the data that is gone through again.
         rehearsed_vocabulary: The classes that were labelled in it; None: the start's.
         share: Of images that are of it.
@@ -137,7 +125,7 @@ def continued_config(
     own_names = _names_in(classes, own, "base")
     old_names = _names_in(classes, rehearsed_vocabulary or start.vocabulary, "base")
     seen = {*own_names, *(old_names if rehearsed is not None else ())}
-    setting = as_setting(classes)
+    setting = vocabulary_setting(classes)
     common = {
         "vocabulary": setting,
         "base_only": True,
@@ -167,9 +155,10 @@ def continued_config(
     config.model.norm_eval = True  # a few images are no statistics
     if frozen or rehearsed is not None:
         head.unlabelled = "background"
-    if frozen and "roi_head.bbox_head.learned_embeddings" in FROZEN:
+    if frozen:
         head.learned_classes = own_names
-        config.model.trained_parts = list(FROZEN)
+        config.model.trained_parts = [_LEARNED]
+        recipe = replace(recipe, lr=_LEARNED_RATE * recipe.lr)
     config.load_from = str(start.weights)
     config.resume = False
     config.randomness = {"seed": seed}

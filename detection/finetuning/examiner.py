@@ -17,15 +17,12 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 import detection.evaluation  # noqa: F401 - registers the metrics
-from detection.finetuning.config import (
-    StartingDetector,
-    as_setting,
-    described_data,
-)
+from detection.finetuning.config import StartingDetector, described_data
 from fineclip.checkpoints import load_trained, read_checkpoint
 from fineclip.checkpoints.mixing import mixed_tensors
 from fineclip.checkpoints.state_dict import state_dict_of
 from fineclip.checkpoints.write import save_torch
+from fineclip.command_line.described import vocabulary_setting
 from fineclip.configuration.plain import write_plain_config
 from fineclip.datasets.description import DataDescription, read_description
 from fineclip.devices import default_device
@@ -37,6 +34,7 @@ from fineclip.text import Vocabulary
 from fineclip.text.joining import joined_vocabulary, reading_of
 
 _CLASSES = "roi_head.bbox_head.all_embeddings"
+_LEARNED = "roi_head.bbox_head.learned_embeddings"
 _GROUPS = ("base", "novel", "all")
 
 
@@ -75,7 +73,9 @@ class DetectorExaminer:
     ) -> None:
         self._config, self._start, self._trained = config, start, trained
         self.images: dict[str, int] = {}
-        self._asked, datasets = _sides(start, own, reference, new="novel" if not trained else "base")
+        self._asked, datasets = _sides(
+            start, own, reference, new="novel" if not trained else "base"
+        )
         self._data = {
             (side, part): data
             for side, splits in datasets.items()
@@ -84,6 +84,8 @@ class DetectorExaminer:
         init_default_scope("mmdet")
         self._device = default_device()
         self.model = MODELS.build(config.model).to(self._device).eval()
+        # What the start has not: embeddings that are learned start as the text's.
+        self._added = {k: v.clone() for k, v in self.model.state_dict().items() if k == _LEARNED}
         self._built: dict[tuple[str, str, bool], tuple[Any, Any]] = {}
         self._embeddings: dict[Vocabulary, Tensor] = {}
 
@@ -115,7 +117,7 @@ class DetectorExaminer:
         tensors = _without_classes(file)
         if self._trained is not None:
             file = Path(self._trained)
-            tensors = mixed_tensors(_without_classes(file), tensors, alpha)
+            tensors = mixed_tensors(_without_classes(file), {**self._added, **tensors}, alpha)
         head = self.model.roi_head.bbox_head
         load_trained(self.model, {"state_dict": {**tensors, _CLASSES: head.all_embeddings}}, file)
 
@@ -158,7 +160,7 @@ class DetectorExaminer:
             test = self._config.test_dataloader
             dataset = {
                 **self._data[question.side, question.part],
-                "vocabulary": as_setting(asked),
+                "vocabulary": vocabulary_setting(asked),
                 "test_mode": True,
                 "pipeline": test.dataset.pipeline,
             }

@@ -52,7 +52,7 @@ def finetune_detector(
         ValueError: Data or start do not fit.
     """
     detector, own = read_start(start), read_description(data)
-    schedule = _schedule(own, recipe or {})
+    schedule = _schedule(own, detector.config.get("lr"), recipe or {})
     config = continued_config(
         detector,
         own.vocabulary,
@@ -73,10 +73,10 @@ def finetune_detector(
     }
 
 
-def _schedule(own: DataDescription, recipe: Mapping[str, Any]) -> Recipe:
+def _schedule(own: DataDescription, rate: float | None, recipe: Mapping[str, Any]) -> Recipe:
     annotations = own.require("train", "annotations").annotations
     images = len(read_json(str(annotations), "annotations")["images"])
-    found = recipe_for(images, "detection", trained=True)
+    found = recipe_for(images, "detection", trained=True, lr=rate)
     return replace(found, **{key: value for key, value in recipe.items() if value is not None})
 
 

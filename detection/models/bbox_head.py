@@ -352,9 +352,13 @@ class FViTBBoxHead(ConvFCBBoxHead):
         Returns:
             (R, K + 1) in [0, 1], background last; with CLIP features rows do not sum to 1.
         """
-        offsets = logits.new_tensor(
-            [*(self.logit_offsets.get(name, 0.0) for name in self.class_names or ()), 0.0]
-        ) if self.logit_offsets and self.class_names else 0.0
+        offsets = (
+            logits.new_tensor(
+                [*(self.logit_offsets.get(name, 0.0) for name in self.class_names or ()), 0.0]
+            )
+            if self.logit_offsets and self.class_names
+            else 0.0
+        )
         probabilities = (logits.float() + offsets).softmax(dim=1)
         if clip_features is None:
             return probabilities

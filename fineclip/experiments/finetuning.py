@@ -35,17 +35,28 @@ _STAGES = "stages"
 
 @dataclass(frozen=True)
 class FineTuner:
-    """How a task does it.
+    """How a task does it: functions of jobs, which are imported where they run.
 
     Attributes:
-        train: A job's function: ``train(folder, start=..., data=..., seed=..., amp=...,
-            frozen=..., rehearse=..., share=..., recipe=...)``.
-        examine: Likewise: ``examine(folder, start=..., trained=..., data=..., reference=...,
-            seed=..., amp=..., alphas=..., offsets=..., before=...)``.
+        train: ``train(folder, start=..., data=..., seed=..., amp=..., frozen=..., rehearse=...,
+            recipe=...)``.
+        examine: ``examine(folder, start=..., data=..., reference=..., seed=..., trained=...,
+            alphas=..., offsets=..., before=...)``; the last four after a training alone.
     """
 
     train: str
     examine: str
+
+
+TUNERS: Mapping[Task, FineTuner] = {
+    "detection": FineTuner(
+        "detection.finetuning.jobs:finetune_detector", "detection.finetuning.jobs:examine_detector"
+    ),
+    "segmentation": FineTuner(
+        "segmentation.finetuning.jobs:finetune_segmenter",
+        "segmentation.finetuning.jobs:examine_segmenter",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,7 @@ class FineTuning:
     start: Path
     keep: frozenset[Keep] = frozenset()
     rehearse: Path | None = None
-    share: float = 0.2
+    share: float = 0.5
     reference: Path | None = None
     alphas: tuple[float, ...] = ALPHAS
     offsets: tuple[float, ...] = OFFSETS
@@ -103,13 +114,12 @@ def task_of(start: Path) -> Task:
 
 
 def plan_finetuning(
-    settings: FineTuning, tuner: FineTuner, work_dir: str | Path, before: Path | None = None
+    settings: FineTuning, work_dir: str | Path, before: Path | None = None
 ) -> dict[str, TrainingJob]:
     """The stages in their order: ``before``, ``training``, ``after``.
 
     Args:
         settings: What is to be done.
-        tuner: How the task does it.
         work_dir: Stages are its folders.
         before: Folder of the first stage, where several runs share it.
 
@@ -117,6 +127,7 @@ def plan_finetuning(
         FileNotFoundError: A file does not exist.
         ValueError: Data without what the task needs.
     """
+    tuner = TUNERS[task_of(settings.start)]
     own = read_description(settings.data)
     asked_about = [own, *_described(settings.reference)]
     facts = [_fingerprint(weights_file(settings.start)), *_fingerprints(asked_about)]
@@ -162,7 +173,6 @@ def _rehearsed(settings: FineTuning) -> dict[str, Any] | None:
 
 def run_finetuning(
     settings: FineTuning,
-    tuner: FineTuner,
     work_dir: str | Path,
     report: Callable[[str], None] = lambda line: None,
     before: Path | None = None,
@@ -171,7 +181,6 @@ def run_finetuning(
 
     Args:
         settings: What is to be done.
-        tuner: How the task does it.
         work_dir: Everything is written here: ``summary.json``, the chosen weights
             (``finetuned.pth`` and the configuration they are used with), and ``stages/``.
         report: Called with a line per stage.
@@ -184,7 +193,7 @@ def run_finetuning(
         FileNotFoundError: A file does not exist.
         ValueError: Data that do not fit, or a stage failed.
     """
-    jobs = plan_finetuning(settings, tuner, work_dir, before)
+    jobs = plan_finetuning(settings, work_dir, before)
     for name, job in jobs.items():
         if job.result() is None:
             for _ in run_side_by_side([job], show=True):

@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from fineclip.experiments.examining import kept_share, main_score
-from fineclip.experiments.finetuning import SUMMARY, FineTuner, FineTuning, Keep, run_finetuning
+from fineclip.experiments.finetuning import SUMMARY, FineTuning, Keep, run_finetuning
 from fineclip.experiments.results import cell, markdown_table, summarize
 from fineclip.files import read_json
 
 MEANS: Mapping[str, frozenset[Keep]] = {
     "plain": frozenset({"interpolate"}),
-    "frozen": frozenset({"frozen", "interpolate"}),
+    "frozen": frozenset({"frozen"}),
     "rehearse": frozenset({"rehearse", "interpolate"}),
 }
-"""Trainings by name; each gives two rows, its result and the chosen mix of it with the start."""
+"""Trainings by name; those with mixes give two rows, the result and its chosen mix."""
 
 
 def run_means(
     settings: FineTuning,
-    tuner: FineTuner,
     folder: Path,
     means: Iterable[str] = tuple(MEANS),
     report: Callable[[str], None] = lambda line: None,
@@ -30,7 +29,6 @@ def run_means(
 
     Args:
         settings: What is to be done, but for ``keep``.
-        tuner: How the task does it.
         folder: Every run has a folder in it, and what the start itself scores another.
         means: Names of :data:`MEANS`.
         report: Called with a line per stage.
@@ -45,7 +43,7 @@ def run_means(
         def say(line: str, name: str = name) -> None:
             report(f"{folder.name}: {name}: {line}")
 
-        run_finetuning(one, tuner, folder / name, say, before=folder.resolve() / "before")
+        run_finetuning(one, folder / name, say, before=folder.resolve() / "before")
 
 
 def means_table(folders: Iterable[Path]) -> str:
@@ -66,7 +64,8 @@ def means_table(folders: Iterable[Path]) -> str:
         for name, summary in runs.items():
             if summary is not None:
                 rows[name] = summary["plain"]
-                rows[f"{name}, mixed"] = {side: summary[side]["after"] for side in before}
+                if "interpolate" in MEANS[name]:
+                    rows[f"{name}, mixed"] = {side: summary[side]["after"] for side in before}
         for row, scores in rows.items():
             found.setdefault(row, []).append(_figures(scores, before["kept"], best))
     names = list(dict.fromkeys(key for rows in found.values() for row in rows for key in row))

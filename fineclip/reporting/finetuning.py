@@ -80,7 +80,12 @@ def _curve(summary: Mapping[str, Any]) -> Iterator[str]:
     if len(points) > 2:
         lines = [
             ("own", _COLORS["own"], "solid", [(p["alpha"], p["own_score"]) for p in points]),
-            ("kept", _COLORS["kept"], "solid", [(p["alpha"], 100 * p["kept_share"]) for p in points]),
+            (
+                "kept",
+                _COLORS["kept"],
+                "solid",
+                [(p["alpha"], 100 * p["kept_share"]) for p in points],
+            ),
         ]
         yield color_key(
             [
@@ -97,7 +102,9 @@ def _curve(summary: Mapping[str, Any]) -> Iterator[str]:
                 f"{point['alpha']:g}",
                 [
                     *(_number(point[s].get(name)) for s in SIDES for name in points[0][s]),
-                    Cell(f"{100 * point['kept_share']:.0f}", best=point["alpha"] == alpha["chosen"]),
+                    Cell(
+                        f"{100 * point['kept_share']:.0f}", best=point["alpha"] == alpha["chosen"]
+                    ),
                 ],
             )
             for point in points
