@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fineclip.command_line import ToolParser, check_out_file, progress_bar, report_error
+from fineclip.command_line import ToolParser, add_data, check_out_file, progress_bar, report_error
 from fineclip.files import require_file, require_folder, write_atomically
 from fineclip.interrupts import run_command
+
+if TYPE_CHECKING:
+    from fineclip.datasets.checking import CheckedData
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -19,9 +24,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             "what is left out, what is refused. Exit code 0: clean, or mended aloud; 2: refused."
         ),
     )
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group(required=True)
+    add_data(what, "all files of all splits are checked")
+    what.add_argument(
         "--annotations",
-        required=True,
         type=Path,
         metavar="F",
         help="boxes: COCO instances, LVIS or proposals",
@@ -40,7 +46,31 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--fix", type=Path, metavar="OUT", help="write the mended annotations")
     parser.add_argument("--json", type=Path, metavar="REPORT", help="write the report as JSON")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    options = ("image_root", "captions", "region_captions", "panoptic", "vocabulary", "fix")
+    for option in options:
+        if args.data is not None and getattr(args, option) is not None:
+            name = option.replace("_", "-")
+            parser.error(f"--{name} goes with --annotations; --data says all of it")
+    return args
+
+
+def check(args: argparse.Namespace, progress: Callable[[int, int], None]) -> CheckedData:
+    from fineclip.datasets.checking import check_data, check_described  # torch takes seconds
+    from fineclip.datasets.description import read_description  # the same
+
+    if args.data is not None:
+        return check_described(read_description(args.data), progress)
+    return check_data(
+        args.annotations,
+        image_root=args.image_root,
+        captions=args.captions,
+        region_captions=args.region_captions,
+        panoptic=args.panoptic,
+        vocabulary=args.vocabulary,
+        fix=args.fix,
+        progress=progress,
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,19 +83,8 @@ def main(argv: list[str] | None = None) -> int:
             require_folder(args.image_root, "--image-root")
         check_out_file(args.fix, "--fix")
         check_out_file(args.json, "--json")
-        from fineclip.datasets.checking import check_data  # torch takes seconds
-
         with progress_bar("images", "image") as progress:
-            checked = check_data(
-                args.annotations,
-                image_root=args.image_root,
-                captions=args.captions,
-                region_captions=args.region_captions,
-                panoptic=args.panoptic,
-                vocabulary=args.vocabulary,
-                fix=args.fix,
-                progress=progress,
-            )
+            checked = check(args, progress)
         if args.json:
             write_atomically(args.json, json.dumps(checked.as_json(), indent=2))
     except (ValueError, OSError) as error:

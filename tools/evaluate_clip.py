@@ -11,6 +11,7 @@ from typing import Any
 
 from fineclip.command_line import (
     ToolParser,
+    add_data,
     add_device,
     add_weights,
     check_out_file,
@@ -43,9 +44,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "open_clip tag (openai), a checkpoint file in any known format, or the work dir of a "
         "training (default: random weights)",
     )
-    parser.add_argument(
+    where = parser.add_mutually_exclusive_group(required=True)
+    add_data(where, "boxes, label maps and captions of its evaluation split, by its classes")
+    where.add_argument(
         "--data-root",
-        required=True,
         type=Path,
         metavar="D",
         help="folder with SPLIT/ (images) and annotations/ (panoptic_SPLIT.json and its PNG "
@@ -57,14 +59,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--tasks",
         nargs="+",
         choices=TASKS,
-        default=list(DEFAULT_TASKS),
         metavar="TASK",
-        help=f"any of {', '.join(TASKS)}",
+        help=f"any of {', '.join(TASKS)} (default: {' '.join(DEFAULT_TASKS)}; with --data what "
+        "its files are for)",
     )
     parser.add_argument(
         "--split",
         metavar="S",
-        help="its part to evaluate on (default: val2017 if there is such a folder, else val)",
+        help="its part to evaluate on (default: val2017 if there is such a folder, else val; with "
+        "--data val, or test without one)",
     )
     parser.add_argument(
         "--annotations",
@@ -184,7 +187,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "region, for tools/report.py",
     )
     args = parser.parse_args(argv)
-    args.tasks = list(dict.fromkeys(args.tasks))
+    if args.data is None:
+        args.tasks = args.tasks or list(DEFAULT_TASKS)
+    args.tasks = list(dict.fromkeys(args.tasks or ()))
     args.shots = tuple(sorted(set(args.shots)))
     if (args.guide is None) != (args.guide_weights is None):
         parser.error("--guide and --guide-weights go together: a name of timm's and its file")
@@ -215,7 +220,8 @@ def main(argv: list[str] | None = None) -> int:
         for option in ("class_map", "guide_weights"):
             if (file := getattr(args, option)) is not None:
                 require_file(file, f"--{option.replace('_', '-')}")
-        require_folder(args.data_root, "--data-root")
+        if args.data_root is not None:
+            require_folder(args.data_root, "--data-root")
         vocabulary = args.vocabulary and candidate_classes(args.vocabulary)
         from fineclip.devices import usable_device  # torch takes seconds
 
@@ -224,6 +230,15 @@ def main(argv: list[str] | None = None) -> int:
 
         MMLogger.get_instance("mmengine", log_level="WARNING")  # notes are check_data.py's
         from fineclip.evaluation.folder import evaluate_folder, format_table  # open_clip, too
+
+        described = None
+        if args.data is not None:
+            from fineclip.datasets.description import read_description  # the same
+            from fineclip.evaluation.tasks import described_tasks  # the same
+
+            described = read_description(args.data)
+            args.data_root = described.file.parent
+            args.tasks = args.tasks or described_tasks(described, args.split)
 
         report = evaluate_folder(
             args.model,
@@ -239,6 +254,7 @@ def main(argv: list[str] | None = None) -> int:
             amp=args.amp,
             save_predictions=args.save_predictions,
             notify=lambda line: print(line, flush=True),
+            described=described,
             **task_options(args),
         )
         print(format_table(report))

@@ -4,8 +4,11 @@ r"""Shows what a CLIP sees in photographs: words of the whole, of regions, of ev
 python tools/look.py photos/ --words cat "a red umbrella" grass --model EVA02-B-16 \
       --weights merged2b_s8b_b131k --out looks/
 
-Without --words it is the likeliest of a vocabulary. Without --weights it is the quickstart's
-FineCLIP, which knows the built-in scenes.
+python tools/look.py --data my/data.yaml --weights work_dirs/my
+
+The second looks at images of a data set, for its classes in its boxes. Without --words it is the
+likeliest of a vocabulary. Without --weights it is the quickstart's FineCLIP, which knows the
+built-in scenes.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from fineclip.command_line import (
     ToolParser,
+    add_data,
     add_device,
     add_trained_clip,
     positive,
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 
 QUICKSTART = Path("work_dirs/quickstart/seed0/fineclip")
 VOCABULARY, SCENES = "coco", "scenes"
+SHOWN, GRID = 8, 3
 NO_RELEVANCE = "note: no relevance maps, which are read from attention: this image tower has none"
 
 
@@ -48,6 +53,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="PHOTO",
         help="image files or folders of them; they may stand before the options, after -- or among "
         "the words, where files of images and folders written with a slash are taken for photos",
+    )
+    add_data(
+        parser,
+        f"the first {SHOWN} images of its evaluation split, unless others are named; words are its "
+        "classes, regions its boxes, unless options say other ones",
     )
     words = parser.add_mutually_exclusive_group()
     words.add_argument(
@@ -64,9 +74,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     regions.add_argument(
         "--grid",
         type=positive,
-        default=3,
         metavar="N",
-        help="regions are the cells of N rows and N columns",
+        help=f"regions are the cells of N rows and N columns (default: {GRID})",
     )
     regions.add_argument(
         "--boxes",
@@ -134,7 +143,7 @@ def load_proposer(args: argparse.Namespace, files: list[Path], words: Vocabulary
     if args.boxes is not None:
         return boxes_of_file(args.boxes, files)
     if args.detector is None:
-        return cells_of_grid(args.grid)
+        return cells_of_grid(args.grid or GRID)
     from detection.inference import load_detector, proposer_of  # mmdet takes 10 s
     from fineclip.devices import autocast_type, usable_device  # torch takes seconds
 
@@ -142,6 +151,21 @@ def load_proposer(args: argparse.Namespace, files: list[Path], words: Vocabulary
     amp = autocast_type(args.amp, device)
     detector = load_detector(args.detector, words, device=device, amp=amp)
     return proposer_of(detector, args.score_threshold)
+
+
+def take_described(args: argparse.Namespace) -> None:
+    """Fills in what a description says of photographs, words and regions."""
+    from fineclip.command_line.described import described_images  # torch: not for --help
+    from fineclip.datasets.description import read_description  # the same
+
+    description = read_description(args.data)
+    files = description.require(description.evaluation_split)
+    if not args.images:
+        args.images = described_images(files, SHOWN)
+    if args.vocabulary is None and args.vocabulary_file is None:
+        args.vocabulary_file = str(description.file)
+    if args.grid is args.boxes is args.detector is None:
+        args.boxes = files.annotations
 
 
 def load_looker(args: argparse.Namespace, weights: str, vocabulary: Vocabulary) -> Looker:
@@ -169,6 +193,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.model:
             check_model_name(args.model, "--model")
         check_weights(args.weights)
+        if args.data is not None:
+            take_described(args)
         files = asked.asked_images(args, "--words")
         if args.vocabulary is None and args.vocabulary_file is None:
             args.vocabulary_file = VOCABULARY if args.weights else SCENES

@@ -9,12 +9,14 @@ from typing import Any
 
 from mmengine.config import Config
 
-from fineclip.annotations import read_boxes
+from fineclip.annotations import file_name_of, read_boxes
+from fineclip.command_line.images import list_images
 from fineclip.command_line.starts import start_options
 from fineclip.configuration.overrides import OPTION
 from fineclip.configuration.reading import read_config, top_level_values
 from fineclip.configuration.recipes import recipe_for
 from fineclip.datasets.description import DataDescription, SplitFiles, read_description
+from fineclip.paths import inside
 from fineclip.text.vocabulary import Vocabulary
 
 _OF_THE_DATA = (
@@ -112,6 +114,22 @@ def described_run(
             for key, value in settings.items()
         }
     return DescribedRun({**settings, **given}, lines)
+
+
+def described_images(files: SplitFiles, number: int) -> list[Path]:
+    """The first images of a split: of its annotations, and without these of its folder.
+
+    Args:
+        files: The split of a description.
+        number: How many.
+
+    Raises:
+        ValueError: There is none, or the annotations are malformed.
+    """
+    if files.annotations is None:
+        return list_images([files.images])[:number]
+    data, _ = read_boxes(files.annotations, labelled=False)
+    return [inside(files.images, file_name_of(image)) for image in data["images"][:number]]
 
 
 def vocabulary_setting(vocabulary: Vocabulary) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def add_config(parser: argparse.ArgumentParser, text: str, **options: Any) -> No
     parser.add_argument("--config", "--config-file", metavar="CONFIG", help=text, **options)
 
 
-def add_data(parser: argparse.ArgumentParser, text: str, **options: Any) -> None:
+def add_data(parser: argparse._ActionsContainer, text: str, **options: Any) -> None:
     """Adds ``--data FILE``, the description of a data set."""
     parser.add_argument(
         "--data",

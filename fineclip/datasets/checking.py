@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from fineclip.annotations import (
@@ -20,11 +21,14 @@ from fineclip.annotations import (
     audit_panoptic,
     file_name_of,
 )
+from fineclip.datasets.description import DataDescription, SplitFiles
+from fineclip.datasets.label_maps import read_label_map
+from fineclip.datasets.label_pairs import list_pairs
 from fineclip.datasets.region_captions import RegionCaptions
 from fineclip.files import require_folder, write_atomically
-from fineclip.images import UnusableImageError, naming_file
+from fineclip.images import IMAGE_SUFFIXES, UnusableImageError, naming_file
 from fineclip.paths import inside
-from fineclip.text.vocabulary import as_vocabulary
+from fineclip.text.vocabulary import Vocabulary, as_vocabulary
 
 _ORIENTATION = 274  # the EXIF tag; from 5 on, the picture is shown with its sides exchanged
 
@@ -71,7 +75,7 @@ def check_data(
     captions: str | Path | None = None,
     region_captions: str | Path | None = None,
     panoptic: str | Path | None = None,
-    vocabulary: str | Path | None = None,
+    vocabulary: str | Path | Vocabulary | None = None,
     fix: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckedData:
@@ -116,6 +120,90 @@ def check_data(
     return checked
 
 
+def check_described(
+    description: DataDescription,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> CheckedData:
+    """Checks all files of all splits of a described data set.
+
+    Args:
+        description: What says where they are.
+        progress: See :func:`check_data`.
+
+    Returns:
+        The reports, split by split.
+
+    Raises:
+        FileNotFoundError: A file or folder does not exist.
+        ValueError: No split has anything but images.
+    """
+    checked = CheckedData()
+    for split, files in description.splits.items():
+        named = [kind for kind in _KINDS if getattr(files, kind) is not None]
+        description.require(split, *named)
+        if files.annotations is not None:
+            checked.reports += check_data(
+                files.annotations,
+                image_root=files.images,
+                captions=files.captions,
+                region_captions=files.region_captions,
+                vocabulary=description.vocabulary,
+                progress=progress,
+            ).reports
+        elif files.captions is not None:
+            audit = partial(audit_captions, images=False)
+            checked.reports.append(_audited(files.captions, "captions", audit)[1])
+        if files.masks is not None:
+            checked.reports.append(_check_label_maps(description, files, progress))
+    if not checked.reports:
+        raise ValueError(f"{description.file}: no split has any of {', '.join(_KINDS)}")
+    return checked
+
+
+_KINDS = ("annotations", "masks", "captions", "region_captions")
+
+
+def _check_label_maps(
+    description: DataDescription, files: SplitFiles, progress: Callable[[int, int], None]
+) -> FileReport:
+    """Reads all label maps of a split, and the sizes of their images."""
+    assert files.masks is not None  # it was looked at before
+    report = FileReport(str(files.masks))
+    try:
+        pairs = list_pairs(files.images, files.masks, image_suffix=None, complete=False)
+    except FileNotFoundError as error:
+        report.add("refused", str(error))
+        return report
+    seen: set[int] = set()
+    for done, pair in enumerate(pairs, 1):
+        file = Path(pair["sem_seg_file_name"])
+        try:
+            labels = read_label_map(
+                file,
+                num_classes=len(description.vocabulary),
+                ignore_label=description.ignore_label,
+            )
+            size = _size_as_shown(Path(pair["file_name"]))
+        except UnusableImageError as error:
+            report.add("dropped", "images or label maps that cannot be opened", str(error))
+        except ValueError as error:
+            report.add("refused", "label maps with values that are no class", str(error))
+        else:
+            seen.update(np.unique(labels).tolist())
+            if size != labels.shape[::-1]:
+                place = f"{file} is {labels.shape[1]} x {labels.shape[0]}, its image "
+                place += f"{size[0]} x {size[1]}"
+                report.add("refused", "label maps of another size than their image", place)
+        progress(done, len(pairs))
+    for k, name in enumerate(description.vocabulary.names):
+        if k not in seen:
+            report.add("noted", "classes that no pixel has", repr(name))
+    images = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in files.images.iterdir())
+    if without := images - len(pairs):
+        report.add("noted", "images without label map", count=without)
+    return report
+
+
 def _audited(path: str | Path, what: str, audit: Audit[Any]) -> tuple[Any, FileReport]:
     """As ``audit_file``; a file that is not JSON is refused like any other."""
     try:
@@ -126,7 +214,9 @@ def _audited(path: str | Path, what: str, audit: Audit[Any]) -> tuple[Any, FileR
         return None, report
 
 
-def _check_vocabulary(data: Mapping[str, Any], vocabulary: str | Path, report: FileReport) -> None:
+def _check_vocabulary(
+    data: Mapping[str, Any], vocabulary: str | Path | Vocabulary, report: FileReport
+) -> None:
     known = as_vocabulary(vocabulary)
     names = {category.name for category in (*known.categories, *known.unused)}
     used = {annotation.get("category_id") for annotation in data["annotations"]}

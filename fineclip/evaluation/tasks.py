@@ -11,6 +11,7 @@ from mmengine.evaluator import BaseMetric
 from torch.utils.data import Dataset
 
 from fineclip.datasets.coco_layout import EvaluationFiles, find_files, use_annotations
+from fineclip.datasets.description import DataDescription, SplitFiles
 from fineclip.datasets.evaluation import box_regions, image_captions
 from fineclip.datasets.image_folder import ImageFolderDataset, draw_shots, find_image_folder
 from fineclip.datasets.segmentation import (
@@ -41,12 +42,44 @@ _READERS = {
 """Tasks that read an option; those that are not here are read by all."""
 
 
+_DESCRIBED = {
+    "box_classification": "annotations",
+    "mask_classification": "annotations",
+    "segmentation": "masks",
+    "retrieval": "captions",
+}
+"""What each task needs of a description."""
+
+
+def described_tasks(described: DataDescription, split: str | None = None) -> tuple[str, ...]:
+    """Tasks that a described data set has the files for.
+
+    Args:
+        described: The description.
+        split: Which part; None: the one to evaluate on.
+
+    Raises:
+        ValueError: There is no such part, or it has images alone.
+    """
+    files = described.require(split or described.evaluation_split)
+    kinds = {"box_classification": "annotations", "segmentation": "masks", "retrieval": "captions"}
+    found = tuple(task for task, kind in kinds.items() if getattr(files, kind) is not None)
+    if not found:
+        raise ValueError(
+            f"{described.file}: {split or described.evaluation_split} has images alone: it needs "
+            f"{', '.join(kinds.values())} or some of them to be evaluated on"
+        )
+    return found
+
+
 @dataclass(frozen=True)
 class TaskOptions:
     """What a user says of the data and the protocol; each task reads what concerns it.
 
     Args:
         data_root: Folder of the data set, or of data sets (``benchmark``).
+        described: A description of the data set, which says where its files are and which classes
+            it has; None: they are looked for in ``data_root``.
         split: Which part; None: the validation part.
         annotations: Annotation files in place of those found.
         templates: Prompts.
@@ -69,6 +102,7 @@ class TaskOptions:
     """
 
     data_root: Path
+    described: DataDescription | None = None
     split: str | None = None
     annotations: Sequence[Path] = ()
     templates: str | Sequence[str] = "vild"
@@ -87,20 +121,46 @@ class TaskOptions:
 
     @cached_property
     def coco_files(self) -> EvaluationFiles:
-        """The files of the COCO-format folder."""
-        return use_annotations(find_files(self.data_root, self.split), self.annotations)
+        """The files of the COCO-format folder, or of the description."""
+        if self.described is None:
+            found = find_files(self.data_root, self.split)
+        else:
+            files = self.described_files
+            found = EvaluationFiles(
+                files.images, instances=files.annotations, captions=files.captions
+            )
+        return use_annotations(found, self.annotations)
+
+    @cached_property
+    def described_files(self) -> SplitFiles:
+        """The files of the split in the description."""
+        assert self.described is not None  # it was looked at before
+        return self.described.require(self.split or self.described.evaluation_split)
 
     @cached_property
     def candidates(self) -> Vocabulary | None:
-        """The vocabulary, if one was named."""
-        return None if self.vocabulary is None else as_vocabulary(self.vocabulary)
+        """The vocabulary, if one was named or the data set describes its own."""
+        if self.vocabulary is not None:
+            return as_vocabulary(self.vocabulary)
+        return None if self.described is None else self.described.vocabulary
 
     def check(self, tasks: Sequence[str]) -> None:
-        """Refuses an option that none of some tasks reads.
+        """Refuses an option that none of some tasks reads, and a task without its files.
 
         Raises:
-            ValueError: It names the option and the tasks that do.
+            ValueError: It names the option and the tasks that do, or what the description lacks.
+            FileNotFoundError: A described file does not exist.
         """
+        if self.described is not None:
+            split = self.split or self.described.evaluation_split
+            for task in tasks:
+                if task not in _DESCRIBED:
+                    raise ValueError(
+                        f"--data: {task} needs a folder per class; name the folder of these with "
+                        "--data-root"
+                    )
+                if not (self.annotations or self.label_root):
+                    self.described.require(split, _DESCRIBED[task])
         for option in fields(self):
             readers = _READERS.get(option.name, tasks)
             if getattr(self, option.name) != option.default and not set(readers) & set(tasks):
@@ -135,7 +195,7 @@ def _box_classification(
     regions = box_regions(
         files=files,
         transform=transform,
-        vocabulary=options.vocabulary,
+        vocabulary=options.candidates,
         mask_grid=None if region == "box" else clip.trunk.grid_size(transform.size, transform.size),
     )
     return Task(
@@ -180,12 +240,16 @@ def _labelled_images(options: TaskOptions) -> LabelledImages:
         return find_benchmark(options.benchmark, options.data_root)
     images = options.coco_files.image_root
     labels = options.label_root or options.data_root / "annotations" / f"semantic_{images.name}"
+    ignore_label = options.ignore_label
+    if options.described is not None:
+        labels = options.label_root or options.described_files.masks or labels
+        ignore_label = options.described.ignore_label
     if options.candidates is None:
         raise ValueError(
             f"segmentation: name the classes that the label maps of {labels} count by place "
             "(--vocabulary), or a known data set (--benchmark)"
         )
-    return find_label_maps(images, labels, options.candidates, options.ignore_label)
+    return find_label_maps(images, labels, options.candidates, ignore_label)
 
 
 def _classification(options: TaskOptions, clip: DenseCLIP, transform: ImageTransform) -> Task:

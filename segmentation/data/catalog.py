@@ -142,6 +142,22 @@ def check_class_lists(cfg: CfgNode, parts: Sequence[str] = ("TRAIN", "TEST")) ->
             _check_alike(sets, part)
 
 
+def rehearsed_sets(cfg: CfgNode) -> tuple[str, ...]:
+    """The data set of ``DATASETS.REHEARSE``, if there is one.
+
+    Raises:
+        ValueError: There are several, or it is not registered, or ignores pixels by another label
+            than ``IGNORE_VALUE``.
+    """
+    names = tuple(cfg.DATASETS.REHEARSE)
+    if len(names) > 1:
+        raise ValueError(f"DATASETS.REHEARSE: expected one data set, got {', '.join(names)}")
+    for name in names:
+        found = registered_set(name, "DATASETS.REHEARSE")
+        _check_ignored(found, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE)
+    return names
+
+
 def _check_ignored(found: RegisteredSet, ignore_value: int) -> None:
     if found.ignore_label != ignore_value:
         raise ValueError(

@@ -79,7 +79,8 @@ class CATSeg(Segmenter):
 
         Args:
             batched_inputs: One dict per image. ``image``: (3, H, W) RGB in 0..255. In training
-                ``sem_seg``: (H, W) int64 labels. Otherwise ``height`` and ``width``, in pixels, of
+                ``sem_seg``: (H, W) int64 labels, and perhaps ``train_classes``, what they count,
+                the same for all images. Otherwise ``height`` and ``width``, in pixels, of
                 the result; by default the image's, or the canvas's with sliding windows.
 
         Returns:
@@ -88,7 +89,8 @@ class CATSeg(Segmenter):
         """
         images = [x["image"] for x in batched_inputs]
         if self.training:
-            return {"loss_sem_seg": self.loss(images, [x["sem_seg"] for x in batched_inputs])}
+            labels, names = [x["sem_seg"] for x in batched_inputs], batched_inputs[0]
+            return {"loss_sem_seg": self.loss(images, labels, names.get("train_classes"))}
         sizes = [
             (x["height"], x["width"]) if "height" in x and "width" in x else None
             for x in batched_inputs

@@ -17,6 +17,7 @@ from fineclip.configuration.backends import require_backends
 from fineclip.configuration.nodes import override
 from fineclip.work_dir import last_checkpoint
 from segmentation.data import check_class_lists
+from segmentation.data.catalog import rehearsed_sets
 from segmentation.data.described import register_described
 from segmentation.data.label_check import check_labels
 from segmentation.data.registered import registered_set
@@ -139,7 +140,7 @@ def check_inputs(
         require_backends(cfg.LOG_TO)
     register_described(cfg.DATASETS.DESCRIPTIONS)
     check_class_lists(cfg, parts)
-    trained_on = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.REHEARSE) if train else ()
+    trained_on = (*cfg.DATASETS.TRAIN, *rehearsed_sets(cfg)) if train else ()
     for name in dict.fromkeys((*trained_on, *cfg.DATASETS.TEST)):
         found = registered_set(name)
         check_labels(

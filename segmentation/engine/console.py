@@ -51,11 +51,13 @@ def plan_of(cfg: CfgNode, trainer: Any) -> dict[str, str]:
     images = len(trainer.data_loader.loader.dataset.dataset)
     amp = ("float16" if cfg.MODEL.DEVICE.startswith("cuda") else "bfloat16") * solver.AMP.ENABLED
     every = cfg.TEST.EVAL_PERIOD
+    share = f"{100 * cfg.DATASETS.REHEARSE_SHARE:g} % of the steps on "
+    rehearsed = "".join(f", {share}{name}" for name in cfg.DATASETS.REHEARSE)
     return {
         "model": f"CAT-Seg on {head.CLIP_PRETRAINED}: {total:.1f} M parameters, "
         f"{trained:.1f} M trained (CLIP: {head.CLIP_FINETUNE})",
         "start": start,
-        "data": f"{images} images of {', '.join(cfg.DATASETS.TRAIN)}, tested on "
+        "data": f"{images} images of {', '.join(cfg.DATASETS.TRAIN)}{rehearsed}, tested on "
         f"{', '.join(cfg.DATASETS.TEST) or 'nothing'}",
         "objective": f"binary cross entropy of every pixel and class ("
         f"{head.TRAIN_CLASS_JSON or 'its own'})",

@@ -16,6 +16,9 @@ from torch.utils.data import Dataset, Sampler
 
 from fineclip.images import SkippedImages, first_usable
 from segmentation.data import build_dataset_mapper
+from segmentation.data.catalog import rehearsed_sets
+from segmentation.data.registered import registered_set
+from segmentation.engine.rehearsal import RehearsedBatches
 
 # Sets the seeds of augmentation apart from those of the order.
 _AUGMENTATION = 1
@@ -142,17 +145,44 @@ class CountedBatches:
                 counter = SkippedImages(self.images)
 
 
-def build_train_loader(cfg: CfgNode, seed: int) -> tuple[CountedBatches, ResumableSampler]:
-    """Makes the loader of ``DATASETS.TRAIN``.
+def build_train_loader(
+    cfg: CfgNode, seed: int
+) -> tuple[CountedBatches | RehearsedBatches, ResumableSampler | RehearsedBatches]:
+    """Makes the loader of ``DATASETS.TRAIN``, and of ``DATASETS.REHEARSE`` beside it.
 
     Args:
-        cfg: ``SOLVER.IMS_PER_BATCH`` counts the images of all processes.
+        cfg: ``SOLVER.IMS_PER_BATCH`` counts the images of all processes;
+            ``DATASETS.REHEARSE_SHARE`` is the share of steps on the second data set.
         seed: The same in all processes.
 
     Returns:
         An endless iterable of lists of samples, and its sampler, whose ``start`` may be set before
         iteration begins.
+
+    Raises:
+        ValueError: A data set without images, or several data sets to rehearse.
     """
+    loader, sampler = _build_loader(cfg, seed)
+    if not cfg.DATASETS.REHEARSE:
+        return loader, sampler
+    (name,) = rehearsed_sets(cfg)
+    second = cfg.clone()
+    second.defrost()
+    second.DATASETS.TRAIN = (name,)
+    second.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON = ""
+    found = registered_set(name, "DATASETS.REHEARSE")
+    other, its_sampler = _build_loader(second, seed)
+    batches = RehearsedBatches(
+        (loader, other),
+        (sampler, its_sampler),
+        names=found.prompt_names,
+        share=cfg.DATASETS.REHEARSE_SHARE,
+        images=cfg.SOLVER.IMS_PER_BATCH,
+    )
+    return batches, batches
+
+
+def _build_loader(cfg: CfgNode, seed: int) -> tuple[CountedBatches, ResumableSampler]:
     records = get_detection_dataset_dicts(list(cfg.DATASETS.TRAIN), filter_empty=False)
     sampler = ResumableSampler(
         len(records), seed, rank=comm.get_rank(), world_size=comm.get_world_size()

@@ -40,7 +40,10 @@ _SETTINGS = (
     *("MODEL.PROMPT_ENSEMBLE_TYPE", "MODEL.CLIP_PIXEL_MEAN", "MODEL.CLIP_PIXEL_STD"),
     *("SOLVER", "INPUT", "DATASETS.TRAIN"),
 )
-_OF_THE_RUN = ("MODEL", "SOLVER.OPTIMIZER", "DATASETS.TRAIN", "SEED", "images of DATASETS.TRAIN")
+_OF_THE_RUN = (
+    *("MODEL", "SOLVER.OPTIMIZER", "DATASETS.TRAIN", "SEED", "images of DATASETS.TRAIN"),
+    *("DATASETS.REHEARSE", "DATASETS.REHEARSE_SHARE"),
+)
 # The weights that training starts from are replaced, and evaluation does not change training.
 _NO_MATTER = ("CLIP_WEIGHTS", "TEST_CLASS_JSON")
 
@@ -212,6 +215,9 @@ class SegmentationTrainer(DefaultTrainer):
             for name in section.split("."):
                 node = node[name]
             found.update(_leaves(node, section))
+        if self.cfg.DATASETS.REHEARSE:
+            for name in ("REHEARSE", "REHEARSE_SHARE"):
+                found.update(_leaves(self.cfg.DATASETS[name], f"DATASETS.{name}"))
         found[RESIDUAL_KEY] = self.residual
         return {**found, "SEED": self.seed, "images of DATASETS.TRAIN": self._sampler.size}
 

@@ -139,12 +139,18 @@ class Segmenter(nn.Module):
         batch = torch.stack([_pad(image, height, width, 0) for image in images])
         return resize(batch, self.clip_resolution)
 
-    def loss(self, images: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+    def loss(
+        self,
+        images: Sequence[Tensor],
+        labels: Sequence[Tensor],
+        names: Sequence[str] | None = None,
+    ) -> Tensor:
         """Binary cross-entropy of every class at every pixel.
 
         Args:
             images: (3, H, W) each, RGB in 0..255.
             labels: (H, W) integer each: indices of the training classes, or the ignore value.
+            names: The training classes; None: the head's.
 
         Returns:
             () the loss.
@@ -158,7 +164,8 @@ class Segmenter(nn.Module):
                     f"an image of {tuple(image.shape[-2:])} pixels has labels of "
                     f"{tuple(label.shape)}"
                 )
-        names, ignore = self.sem_seg_head.train_classes, self.sem_seg_head.ignore_value
+        names = tuple(names or self.sem_seg_head.train_classes)
+        ignore = self.sem_seg_head.ignore_value
         labels = [label.to(self.device).long() for label in labels]
         if 0 < self.classes_per_step < len(names):
             chosen, labels = choose_classes(

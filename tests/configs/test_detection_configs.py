@@ -32,7 +32,7 @@ def build(config):
 
 
 def test_every_config_is_listed():
-    others = [*TRANSFER, "scenes_fvit"]
+    others = [*TRANSFER, "own", "scenes_fvit"]
     assert sorted(f.stem for f in FOLDER.glob("*.py")) == sorted([*NAMES, *others])
 
 

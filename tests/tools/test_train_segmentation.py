@@ -5,9 +5,11 @@ import shutil
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tool_runs import opens_with_ten_lines_and_warns_of_nothing
 
@@ -15,6 +17,10 @@ from fineclip.models import DenseCLIP
 from fineclip.run_record import read_record
 
 pytest.importorskip("detectron2")
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from segmentation.data import described
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/segmentation/scenes_vit-ti-8.yaml"
@@ -91,30 +97,79 @@ def test_the_reading_of_the_start_weights_goes_along(run_tool, tmp_path):
     assert "settings changed since: SOLVER.MAX_ITER 1 -> 2" in done.stdout
 
 
-def test_two_processes(run_tool, tmp_path, monkeypatch):
+TUTORIAL = """
+import os
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+def records(split):
+    folder = os.path.join({folder!r}, split)
+    return [
+        {{"file_name": os.path.join(folder, name), "image_id": name, "height": 32, "width": 32,
+          "sem_seg_file_name": os.path.join(folder + "_labels", name[:-3] + "png")}}
+        for name in sorted(os.listdir(folder))
+    ]
+
+for split in ["train", "val"]:
+    DatasetCatalog.register("my_" + split, lambda split=split: records(split))
+    MetadataCatalog.get("my_" + split).stuff_classes = [f"part {{k}}" for k in range(12)]
+"""
+
+
+@pytest.fixture
+def tutorial(tmp_path):
+    """A program that registers twelve classes as detectron2's tutorial does, and no more."""
+    rng = np.random.default_rng(0)
+    for split, number in (("train", 4), ("val", 2)):
+        for name in (split, f"{split}_labels"):
+            (tmp_path / name).mkdir()
+        for i in range(number):
+            labels = rng.integers(0, 12, (4, 4), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+            Image.fromarray(labels).save(tmp_path / f"{split}_labels/{i}.png")
+            Image.fromarray(labels * 20).convert("RGB").save(tmp_path / f"{split}/{i}.jpg")
+    program = tmp_path / "mine.py"
+    program.write_text(TUTORIAL.format(folder=str(tmp_path)))
+    yield program
+    forget()
+
+
+def forget():
+    for name in ("my_train", "my_val"):
+        DatasetCatalog.pop(name, None)
+        MetadataCatalog.pop(name, None)
+    described._programs.clear()
+
+
+def test_two_processes(run_tool, tmp_path, monkeypatch, tutorial):
     """Forked, which spares two imports of detectron2, with what a fresh process would be sent."""
     start = torch.multiprocessing.start_processes
 
     def forked(function, args, **options):
-        sent = ForkingPickler.loads(ForkingPickler.dumps((function, args)))
-        return start(*sent, **options, start_method="fork")
+        function, args = ForkingPickler.loads(ForkingPickler.dumps((function, args)))
+
+        def as_fresh(*sent):
+            forget()  # nothing is registered there
+            function(*sent)
+
+        return start(as_fresh, args, **options, start_method="fork")
 
     monkeypatch.setattr(torch.multiprocessing, "start_processes", forked)
-    done = run(
-        run_tool,
-        tmp_path,
-        "--num-gpus",
-        "2",
-        options=["MODEL.DEVICE", "cpu", "TEST.AMP", "False"],
-    )
+    out = tmp_path / "out"
+    own = ["--register", tutorial]
+    sets = ["DATASETS.TRAIN", "('my_train',)", "DATASETS.TEST", "('my_val',)"]
+    sets += ["MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON", "", "MODEL.DEVICE", "cpu", "TEST.AMP", "False"]
+    done = run(run_tool, out, *own, "--num-gpus", "2", options=sets)
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "results.json").read_text())["scenes_val_sem_seg"]
+    results = json.loads((out / "results.json").read_text())["my_val"]
+    assert {"IoU-part 0", "IoU-part 11", "mIoU"} <= results.keys()
     alone = tmp_path / "alone"
-    options = ["MODEL.WEIGHTS", tmp_path / "model_final.pth", "TEST.AMP", "False"]
-    done = run(run_tool, alone, "--eval-only", options=options)
+    options = [*sets, "MODEL.WEIGHTS", out / "model_final.pth"]
+    done = run(run_tool, alone, *own, "--eval-only", options=options)
     assert done.returncode == 0, done.stderr
     # What two processes counted is what one counts.
-    assert json.loads((alone / "results.json").read_text())["scenes_val_sem_seg"] == results
+    assert json.loads((alone / "results.json").read_text())["my_val"] == results
+    forget()
+    done = run(run_tool, tmp_path / "no", options=sets)
+    assert done.returncode == 2 and "'my_train' is not registered" in done.stderr
 
 
 @pytest.mark.parametrize(
