@@ -153,12 +153,11 @@ def continued_config(
     head.loss_cls.class_weight = [*weights, head.loss_cls.get("bg_weight", 1.0)]
     config.model.backbone.pretrained = None  # the start's weights have it
     config.model.norm_eval = True  # a few images are no statistics
-    if frozen or rehearsed is not None:
-        head.unlabelled = "background"
     if frozen:
         head.learned_classes = own_names
         config.model.trained_parts = [_LEARNED]
         recipe = replace(recipe, lr=_LEARNED_RATE * recipe.lr)
+    config.test_dataloader.dataset.vocabulary = setting  # labels are those of the head
     config.load_from = str(start.weights)
     config.resume = False
     config.randomness = {"seed": seed}

@@ -14,9 +14,10 @@ from detection.finetuning.config import (
     read_start,
 )
 from detection.finetuning.examiner import DetectorExaminer
+from fineclip.configuration.plain import PLAIN_CONFIG
 from fineclip.configuration.recipes import Recipe, recipe_for
 from fineclip.datasets.description import DataDescription, read_description
-from fineclip.engine import build_runner, prepare_training
+from fineclip.engine import build_runner, load_config, prepare_training
 from fineclip.engine.launch import Precision
 from fineclip.experiments.engine import RESULT, Outcome
 from fineclip.experiments.examining import examine_start, examine_trained
@@ -124,8 +125,11 @@ def examine_detector(
     """
     folder = Path(folder)
     detector, own = read_start(start), read_description(data)
-    schedule = recipe_for(1, "detection")  # nothing is trained with it
-    config = continued_config(detector, own.vocabulary, {}, schedule, seed=seed)
+    if trained is None:
+        schedule = recipe_for(1, "detection")  # nothing is trained with it
+        config = continued_config(detector, own.vocabulary, {}, schedule, seed=seed)
+    else:
+        config = load_config(Path(trained).with_name(PLAIN_CONFIG))
     examiner = DetectorExaminer(
         config, detector, own, trained, reference=reference, folder=folder, seed=seed
     )

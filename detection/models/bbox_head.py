@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,10 +60,6 @@ class FViTBBoxHead(ConvFCBBoxHead):
         beta: CLIP's exponent for novel classes.
         keep_vocabulary: Loading a checkpoint leaves the class embeddings as they are: transfer to
             the vocabulary given here.
-        unlabelled: What classes are to the boxes of an image in which they were not labelled:
-            ``"absent"`` from the softmax, or part of its ``"background"``, of which the loss then
-            says "none of the labelled ones" and leaves open what else (Cermelli et al., Modeling
-            the Background, CVPR 2020).
         learned_classes: Names of classes whose embeddings in the detector's logits are parameters,
             which start as the text's. Wherever a class of such a name is asked for, it has them.
         logit_offsets: Added to the logits of classes, by name, wherever they are asked for: the
@@ -100,7 +96,6 @@ class FViTBBoxHead(ConvFCBBoxHead):
         alpha: float = 0.1,
         beta: float = 0.8,
         keep_vocabulary: bool = False,
-        unlabelled: Literal["absent", "background"] = "absent",
         learned_classes: Sequence[str] = (),
         logit_offsets: Mapping[str, float] | None = None,
         num_shared_convs: int = 4,
@@ -129,9 +124,6 @@ class FViTBBoxHead(ConvFCBBoxHead):
         self.alpha = alpha
         self.beta = beta
         self.keep_vocabulary = keep_vocabulary
-        if unlabelled not in ("absent", "background"):
-            raise ValueError(f"unlabelled is {unlabelled!r}; known: absent, background")
-        self.unlabelled = unlabelled
         self.learned_classes = tuple(learned_classes)
         self.logit_offsets = dict(logit_offsets or {})
         self._labelled: Tensor | None = None
@@ -329,18 +321,11 @@ class FViTBBoxHead(ConvFCBBoxHead):
             ``loss_cls`` and ``loss_bbox``, and ``acc`` in percent of this process.
         """
         if self._labelled is not None:
-            cls_score = self._of_labelled(cls_score, self._labelled[rois[:, 0].long()])
+            absent = ~self._labelled[rois[:, 0].long()]
+            cls_score = cls_score.masked_fill(absent, _ABSENT)
         losses = super().loss(cls_score, bbox_pred, rois, *targets, **kwargs)
         share = share_of_rows(len(rois), rois.device)
         return {name: value * share if "loss" in name else value for name, value in losses.items()}
-
-    def _of_labelled(self, logits: Tensor, labelled: Tensor) -> Tensor:
-        """Logits (R, K + 1) among the classes that were labelled, (R, K + 1), in their images."""
-        known = logits.masked_fill(~labelled, _ABSENT)
-        if self.unlabelled == "absent":
-            return known
-        others = logits.masked_fill(labelled, _ABSENT).logsumexp(dim=1)
-        return torch.cat([known[:, :-1], torch.logaddexp(known[:, -1], others)[:, None]], dim=1)
 
     def class_probabilities(self, logits: Tensor, clip_features: Tensor | None = None) -> Tensor:
         """Scores of the classes.

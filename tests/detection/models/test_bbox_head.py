@@ -381,23 +381,16 @@ def test_offsets_move_classes_by_name():
     assert torch.equal(head.logit_offsets and logits, logits)  # the caller's stay as they are
 
 
-@pytest.mark.parametrize("unlabelled", ["absent", "background"])
-def test_unlabelled_classes_are_no_negatives(unlabelled):
-    head = make(
-        novel_classes=(), unlabelled=unlabelled, loss_cls={"type": "ClassMaskedCrossEntropy"}
-    )
-    head.reg_class_agnostic = True
+def test_unlabelled_classes_are_no_negatives():
+    head = make(novel_classes=(), loss_cls={"type": "ClassMaskedCrossEntropy"})
     count = head.num_classes
     logits = torch.randn(4, count + 1, requires_grad=True)
     rois = torch.tensor([[0.0, 0, 0, 9, 9]] * 2 + [[1.0, 0, 0, 9, 9]] * 2)
     labels = torch.tensor([0, count, 0, count])  # a class and background in each image
-    ones = torch.ones(4)
+    rest = (rois, labels, torch.ones(4), torch.zeros(4, 4), torch.zeros(4, 4))
 
     def loss():
-        found = head.loss(
-            logits, torch.zeros(4, 4), rois, labels, ones, torch.zeros(4, 4), torch.zeros(4, 4)
-        )
-        return found["loss_cls"]
+        return head.loss(logits, torch.zeros(4, 4), *rest)["loss_cls"]
 
     plain = loss()
     with head.labelled_in_images([None, (0, 1)]):
@@ -405,25 +398,4 @@ def test_unlabelled_classes_are_no_negatives(unlabelled):
     (gradient,) = torch.autograd.grad(held, logits)
     assert held < plain and torch.equal(loss(), plain)  # only within the block
     assert gradient[:2].abs().gt(0).all()  # of an image where all were labelled
-    others = gradient[3, 2:count]
-    if unlabelled == "absent":
-        assert not others.any() and not gradient[2, 2:count].any()
-    else:  # background may be any of them, but none of them is the labelled class
-        assert others.lt(0).all() and gradient[2, 2:count].gt(0).all()
-        merged = torch.cat([logits[3, :2], logits[3, 2:].logsumexp(0, keepdim=True)])
-        expected = -merged.log_softmax(0)[2]
-        with head.labelled_in_images([None, (0, 1)]):
-            single = head.loss(
-                logits[3:],
-                torch.zeros(1, 4),
-                rois[3:],
-                labels[3:],
-                ones[3:],
-                *[torch.zeros(1, 4)] * 2,
-            )["loss_cls"]
-        torch.testing.assert_close(single, expected)
-
-
-def test_an_unknown_treatment_of_unlabelled_classes():
-    with pytest.raises(ValueError, match="unlabelled is 'negative'"):
-        make(unlabelled="negative")
+    assert not gradient[2:, 2:count].any() and gradient[2:, [0, 1, count]].abs().gt(0).all()

@@ -66,9 +66,8 @@ def test_parts_share_no_image():
 class Steady:
     """An examiner that scores by the weights, and notes what it is asked."""
 
-    images = {"own choose": 1}
-
     def __init__(self):
+        self.images = {"own choose": 1}
         self.loaded, self.asked, self.written = None, [], None
 
     def load(self, alpha):
