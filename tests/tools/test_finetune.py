@@ -94,9 +94,8 @@ def test_the_page(finished):
 def test_nothing_runs_twice_and_what_is_lost_is_made_again(finished, run_tool):
     folder, _, arguments = finished
     stages = folder / "stages"
-    before = {
-        name: (stages / name / "result.json").stat().st_mtime_ns for name in ("before", "training")
-    }
+    results = [stages / name / "result.json" for name in ("before", "training")]
+    before = [file.stat().st_mtime_ns for file in results]
     answers = json.loads((stages / "after" / "answers.json").read_text())
     # As if it had been killed between two answers.
     (stages / "after" / "answers.json").write_text(json.dumps(answers[:3]))
