@@ -16,6 +16,7 @@ if find_spec("mmdet") is not None:
         OpenVocabularyCocoDataset,
         OpenVocabularyLVISDataset,
     )
+    from detection.datasets.rehearsal import RehearsedDataset
 
     __all__ += [
         "CocoAnnotations",
@@ -23,4 +24,5 @@ if find_spec("mmdet") is not None:
         "LvisAnnotations",
         "OpenVocabularyCocoDataset",
         "OpenVocabularyLVISDataset",
+        "RehearsedDataset",
     ]

@@ -19,6 +19,9 @@ from fineclip.datasets.draws import draws_of
 from fineclip.images import UnusableImageError, first_usable
 from fineclip.text.vocabulary import Vocabulary, as_vocabulary
 
+LABELLED = "labelled"
+"""Entry of the metainfo of samples: places of the classes that were labelled in the image."""
+
 _BLACK = np.zeros((32, 32, 3), dtype=np.uint8)
 
 
@@ -41,6 +44,9 @@ class OpenVocabularyCocoDataset(CocoDataset):
             ``"coco"``, ``"objects365v1"``, ``"scenes_things"``, a JSON file, a list of names.
             None: the categories of the annotation file in ascending order of ids.
         base_only: Leave out boxes of novel classes, for training with files that hold them.
+        labelled: Names of the classes that were labelled in these images: what a detector knows
+            elsewhere may be in them all the same (:class:`detection.models.FViTBBoxHead`). None:
+            all that training sees.
         seed: Of the augmentation. With :class:`fineclip.datasets.EpochSampler` it depends on this,
             epoch and image alone, so that a resumed run repeats it.
         metainfo: Overrides of the entries above.
@@ -63,6 +69,7 @@ class OpenVocabularyCocoDataset(CocoDataset):
         data_prefix: Mapping[str, str] | None = None,
         vocabulary: str | Path | Vocabulary | Mapping[str, Any] | Sequence[Any] | None = None,
         base_only: bool = False,
+        labelled: Sequence[str] | None = None,
         seed: int | None = None,
         metainfo: Mapping[str, Any] | None = None,
         **kwargs: Any,
@@ -73,6 +80,7 @@ class OpenVocabularyCocoDataset(CocoDataset):
         else:
             self.vocabulary = as_vocabulary(vocabulary)
         self.base_only = base_only
+        self._labelled = None if labelled is None else self._places_of(labelled)
         self.seed = seed or 0
         super().__init__(
             ann_file=ann_file,
@@ -86,6 +94,12 @@ class OpenVocabularyCocoDataset(CocoDataset):
     def loads_masks(self) -> bool:
         """Whether samples hold masks."""
         return any(getattr(step, "with_mask", False) for step in self.pipeline.transforms)
+
+    def _places_of(self, names: Sequence[str]) -> tuple[int, ...]:
+        known = self.vocabulary.names
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"labelled: {unknown[0]!r} is no class of {self.vocabulary.name!r}")
+        return tuple(known.index(name) for name in names)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Reads the annotation file.
@@ -206,6 +220,8 @@ class OpenVocabularyCocoDataset(CocoDataset):
             data, skipped = first_usable(load, idx, self._rand_another)
         if skipped:
             data["data_samples"].set_metainfo({"skipped": skipped})
+        if self._labelled is not None:
+            data["data_samples"].set_metainfo({LABELLED: self._labelled})
         return data
 
     def _without_image(self, idx: int) -> Any:

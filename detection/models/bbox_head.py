@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from detection.models.best_boxes import best_boxes
 from detection.models.class_embeddings import EmbeddingSource, class_indices, head_embeddings
 from fineclip.parallel import share_of_rows
 from fineclip.text import Vocabulary, as_vocabulary
+
+_ABSENT = -1e4  # logit of a class that takes no part: finite, for the sigmoid form of the loss
 
 
 @MODELS.register_module()
@@ -57,6 +60,11 @@ class FViTBBoxHead(ConvFCBBoxHead):
         beta: CLIP's exponent for novel classes.
         keep_vocabulary: Loading a checkpoint leaves the class embeddings as they are: transfer to
             the vocabulary given here.
+        learned_classes: Names of classes whose embeddings in the detector's logits are parameters,
+            which start as the text's. Wherever a class of such a name is asked for, it has them.
+        logit_offsets: Added to the logits of classes, by name, wherever they are asked for: the
+            calibration between classes that were trained last and all others (stacking, Chao et
+            al., ECCV 2016). Not in training.
         num_shared_convs: See mmdet's ``ConvFCBBoxHead``, also for what follows.
         num_shared_fcs: Linear layers shared by both branches.
         num_cls_fcs: Linear layers of the class branch.
@@ -88,6 +96,8 @@ class FViTBBoxHead(ConvFCBBoxHead):
         alpha: float = 0.1,
         beta: float = 0.8,
         keep_vocabulary: bool = False,
+        learned_classes: Sequence[str] = (),
+        logit_offsets: Mapping[str, float] | None = None,
         num_shared_convs: int = 4,
         num_shared_fcs: int = 2,
         num_cls_fcs: int = 1,
@@ -114,6 +124,9 @@ class FViTBBoxHead(ConvFCBBoxHead):
         self.alpha = alpha
         self.beta = beta
         self.keep_vocabulary = keep_vocabulary
+        self.learned_classes = tuple(learned_classes)
+        self.logit_offsets = dict(logit_offsets or {})
+        self._labelled: Tensor | None = None
         self.fixed_temperature = fixed_temperature or None
         if self.fixed_temperature is None:
             self.detect_temperature = nn.Parameter(torch.tensor(float(learned_temperature)))
@@ -144,6 +157,9 @@ class FViTBBoxHead(ConvFCBBoxHead):
             self._take_embeddings(rows)
         if self.learn_background:
             self.bg_embedding = nn.Parameter(self.all_embeddings[:, -1:].clone())
+        if self.learned_classes:
+            places = class_indices(self.learned_classes, count, self.class_names)
+            self.learned_embeddings = nn.Parameter(self.all_embeddings[:, places].clone())
 
     @property
     def embed_dim(self) -> int:
@@ -171,6 +187,19 @@ class FViTBBoxHead(ConvFCBBoxHead):
             return self.all_embeddings
         background = F.normalize(self.bg_embedding, dim=0)
         return torch.cat([self.all_embeddings[:, :-1], background], dim=1)
+
+    @property
+    def classifier(self) -> Tensor:
+        """(D, K + 1) unit vectors that the detector's features are compared with."""
+        embeddings = self.text_embeddings
+        names = self.class_names or ()
+        found = [(names.index(n), i) for i, n in enumerate(self.learned_classes) if n in names]
+        if not found:
+            return embeddings
+        places, columns = zip(*found, strict=True)
+        learned = F.normalize(self.learned_embeddings, dim=0)[:, list(columns)]
+        at = torch.tensor(places, device=embeddings.device)
+        return embeddings.index_copy(1, at, learned.to(embeddings))
 
     @property
     def novel_indices(self) -> tuple[int, ...]:
@@ -251,7 +280,30 @@ class FViTBBoxHead(ConvFCBBoxHead):
         direction = F.normalize(features.float(), dim=1, eps=1e-6)
         # Autocast would compute the cosines in half precision again, under a factor of 50.
         with torch.autocast(direction.device.type, enabled=False):
-            return self.temperature * (direction @ self.text_embeddings), deltas.float()
+            return self.temperature * (direction @ self.classifier), deltas.float()
+
+    @contextmanager
+    def labelled_in_images(self, places: Sequence[Sequence[int] | None]) -> Iterator[None]:
+        """Says which classes were labelled in the images of a batch, for the losses in the block.
+
+        The others are absent from the softmax of an image's boxes. What an image shows of them
+        has no label, and would else be taken for background of theirs.
+
+        Args:
+            places: Of each image, the places of its classes; None: all.
+        """
+        if any(found is not None for found in places):
+            self._labelled = self.all_embeddings.new_ones(
+                len(places), self.num_classes + 1, dtype=torch.bool
+            )
+            for row, found in zip(self._labelled, places, strict=True):
+                if found is not None:
+                    row[:-1] = False
+                    row[list(found)] = True
+        try:
+            yield
+        finally:
+            self._labelled = None
 
     def loss(
         self, cls_score: Tensor, bbox_pred: Tensor, rois: Tensor, *targets: Tensor, **kwargs: Any
@@ -268,6 +320,9 @@ class FViTBBoxHead(ConvFCBBoxHead):
         Returns:
             ``loss_cls`` and ``loss_bbox``, and ``acc`` in percent of this process.
         """
+        if self._labelled is not None:
+            absent = ~self._labelled[rois[:, 0].long()]
+            cls_score = cls_score.masked_fill(absent, _ABSENT)
         losses = super().loss(cls_score, bbox_pred, rois, *targets, **kwargs)
         share = share_of_rows(len(rois), rois.device)
         return {name: value * share if "loss" in name else value for name, value in losses.items()}
@@ -282,7 +337,14 @@ class FViTBBoxHead(ConvFCBBoxHead):
         Returns:
             (R, K + 1) in [0, 1], background last; with CLIP features rows do not sum to 1.
         """
-        probabilities = logits.float().softmax(dim=1)
+        offsets = (
+            logits.new_tensor(
+                [*(self.logit_offsets.get(name, 0.0) for name in self.class_names or ()), 0.0]
+            )
+            if self.logit_offsets and self.class_names
+            else 0.0
+        )
+        probabilities = (logits.float() + offsets).softmax(dim=1)
         if clip_features is None:
             return probabilities
         with torch.autocast(clip_features.device.type, enabled=False):
@@ -319,6 +381,9 @@ class FViTBBoxHead(ConvFCBBoxHead):
     ) -> None:
         if self.fixed_temperature is not None:
             state_dict.pop(f"{prefix}detect_temperature", None)
+        if self.learned_classes:  # of what was trained without, they are the text's
+            learned = f"{prefix}learned_embeddings"
+            state_dict.setdefault(learned, self.learned_embeddings.detach())
         key = f"{prefix}all_embeddings"
         if self.keep_vocabulary and self._has_embeddings:
             state_dict[key] = self.all_embeddings

@@ -44,6 +44,9 @@ class FViT(TwoStageDetector):
         data_preprocessor: mmdet's ``DetDataPreprocessor``; released weights want ImageNet's pixel
             mean and std and RGB. Its ``pad_size_divisor`` makes sides multiples of the patch.
         init_cfg: mmengine's initialisation.
+        trained_parts: Names that parameters which train begin with, such as
+            ``"roi_head.bbox_head.cls_fcs"``; all others are frozen, batch norms with them. None:
+            all but the image tower train.
         norm_eval: Batch norms keep the statistics that they have, and use them while the rest
             trains: for weights that were trained before, on batches too small for statistics.
         padding: ``"square"``: what the data preprocessor says; with its ``pad_size_divisor`` the
@@ -67,6 +70,7 @@ class FViT(TwoStageDetector):
         data_preprocessor: Mapping[str, Any] | None = None,
         init_cfg: dict | list[dict] | None = None,
         *,
+        trained_parts: Sequence[str] | None = None,
         norm_eval: bool = False,
         padding: Literal["square", "own"] = "square",
     ) -> None:
@@ -82,6 +86,8 @@ class FViT(TwoStageDetector):
             init_cfg=init_cfg,
         )
         self.norm_eval = norm_eval
+        if trained_parts is not None:
+            self._train_alone(tuple(trained_parts))
         self._warned_of_statistics = False
         self._check_parts()
         if padding not in ("square", "own"):
@@ -121,6 +127,19 @@ class FViT(TwoStageDetector):
                 f"roi_head.bbox_head.fc_out_channels is {width}; it must be the width of the "
                 f"CLIP's embedding, {self.backbone.embed_dim}"
             )
+
+    def _train_alone(self, parts: tuple[str, ...]) -> None:
+        names = [name for name, _ in self.named_parameters()]
+        for part in parts:
+            if not any(name.startswith(part) for name in names):
+                raise ValueError(
+                    f"model.trained_parts: no parameter begins with {part!r}; the parts are "
+                    f"{', '.join(sorted({'.'.join(name.split('.')[:3]) for name in names}))}"
+                )
+        for name, parameter in self.named_parameters():
+            if not name.startswith(parts):
+                parameter.requires_grad_(False)
+        self.norm_eval = True
 
     def train(self, mode: bool = True) -> FViT:
         """Training mode, except where ``norm_eval`` holds it off.

@@ -17,6 +17,7 @@ from mmdet.utils import ConfigType, InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from detection.datasets.open_vocabulary import LABELLED
 from fineclip.models.pooling import pool_boxes
 from fineclip.parallel import share_of_rows
 
@@ -36,6 +37,21 @@ class FViTRoIHead(StandardRoIHead):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.clip_pooling: nn.Module | None = None
+
+    def loss(
+        self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList
+    ) -> dict[str, Tensor]:
+        """Mmdet's losses; classes that were not labelled in an image take no part in its boxes'.
+
+        Args:
+            x: Levels of the neck, (B, C, h_i, w_i).
+            rpn_results_list: Proposals of each image.
+            batch_data_samples: The images' data samples, perhaps with the classes that were
+                labelled in them (:data:`detection.datasets.LABELLED`).
+        """
+        labelled = [sample.metainfo.get(LABELLED) for sample in batch_data_samples]
+        with self.bbox_head.labelled_in_images(labelled):
+            return super().loss(x, rpn_results_list, batch_data_samples)
 
     def predict(
         self,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from fineclip.checkpoints.compare import Misfit
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from fineclip.checkpoints.compare import Misfit, compare
 from fineclip.checkpoints.safe import CheckpointError
 from fineclip.checkpoints.source import Source
 
@@ -22,8 +26,7 @@ def mix_with(source: Source, start: Source, alpha: float) -> None:
         ValueError: ``alpha`` is no share.
         CheckpointError: The two are not of one architecture.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must be from 0 to 1, got {alpha}")
+    _check_share(alpha)
     # A causal mask, where a file has it, holds infinities and is no weight.
     mixable = {
         key
@@ -44,7 +47,40 @@ def mix_with(source: Source, start: Source, alpha: float) -> None:
             f"{misfit.describe()}"
         )
     for key in mixable:
-        value = source.clip[key]
-        mixed = start.clip[key].float().lerp(value.float(), alpha)
-        source.clip[key] = mixed.to(value.dtype)
+        source.clip[key] = _mixed(start.clip[key], source.clip[key], alpha)
     source.notes.append(f"mixed: {alpha} x this file + {1 - alpha:.6g} x {start.path}")
+
+
+def mixed_tensors(
+    trained: Mapping[str, Tensor], start: Mapping[str, Tensor], alpha: float
+) -> dict[str, Tensor]:
+    """``alpha`` x trained + ``1 - alpha`` x start, of whole models of one architecture.
+
+    Args:
+        trained: By name.
+        start: What they were trained from, by the same names.
+        alpha: Share of ``trained``.
+
+    Returns:
+        By name; what is no floating-point number is that of ``trained``.
+
+    Raises:
+        ValueError: ``alpha`` is no share.
+        CheckpointError: The two differ in a name or shape.
+    """
+    _check_share(alpha)
+    if misfit := compare(trained, start):
+        raise CheckpointError(f"start and trained weights differ: {misfit.describe()}")
+    return {
+        key: _mixed(start[key], value, alpha) if value.is_floating_point() else value
+        for key, value in trained.items()
+    }
+
+
+def _mixed(start: Tensor, trained: Tensor, alpha: float) -> Tensor:
+    return start.float().lerp(trained.float(), alpha).to(trained.dtype)
+
+
+def _check_share(alpha: float) -> None:
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be from 0 to 1, got {alpha}")

@@ -76,23 +76,45 @@ def curve_figure(name: str, found: Sequence[tuple[int, str, Points]]) -> str:
             least one).
     """
     most = max(_LEAST_POINTS, min(_MOST_POINTS, _POINTS // len(found)))
+    lines = []
+    for place, run, points in found:
+        shown = points[:: -(-len(points) // most)]
+        if shown[-1] != points[-1]:
+            shown = [*shown, points[-1]]
+        lines.append((run, *_look_of(place), shown))
+    return line_figure(name, "step", lines, integers=True)
+
+
+def line_figure(
+    name: str,
+    across: str,
+    lines: Sequence[tuple[str, str, str, Points]],
+    *,
+    integers: bool = False,
+) -> str:
+    """Lines in one picture.
+
+    Args:
+        name: Of what is drawn upwards.
+        across: Of what is drawn across.
+        lines: Name, CSS colour, CSS style and (x, y) points of each, one at least.
+        integers: Across there are whole numbers alone.
+    """
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "fineclip"}):
         figure = Figure(figsize=(4, 2.6), layout="constrained")
         axis = figure.subplots()
-        for place, _, points in found:
-            shown = points[:: -(-len(points) // most)]
-            if shown[-1] != points[-1]:
-                shown = [*shown, points[-1]]
-            color, style = _look_of(place)
-            x, y = zip(*shown, strict=True)
-            marker = "." if len(shown) < 20 else ""
+        for _, color, style, points in lines:
+            x, y = zip(*points, strict=True)
+            marker = "." if len(points) < 20 else ""
             axis.plot(x, y, color=color, marker=marker, linestyle=style, linewidth=1.2)
-        axis.set_xlabel("step")
-        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+        axis.set_xlabel(across)
+        if integers:
+            axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         axis.grid(alpha=0.3)
         content = BytesIO()
         figure.savefig(content, format="svg", metadata={"Date": None})
     ends = "; ".join(
-        f"{run} from {points[0][1]:.4g} to {points[-1][1]:.4g}" for _, run, points in found
+        f"{line} from {points[0][1]:.4g} to {points[-1][1]:.4g}" for line, _, _, points in lines
     )
-    return picture(content.getvalue(), "image/svg+xml", f"{name} over steps: {ends}", name)
+    alt = f"{name} over {across}{'s' if integers else ''}: {ends}"
+    return picture(content.getvalue(), "image/svg+xml", alt, name)

@@ -96,6 +96,11 @@ _OURS: dict[str, dict[str, Any]] = {
         # The schedule follows from the data that --data names, and the network from the start.
         "RECIPE": False,
     },
+    "MODEL": {
+        # Names that parameters which train begin with, such as
+        # "sem_seg_head.predictor.transformer.head"; all others are frozen. Empty: none is.
+        "TRAINED_PARTS": [],
+    },
     "DATASETS": {
         # data.yaml files whose splits are registered, in every process.
         "DESCRIPTIONS": [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode, configurable
@@ -19,12 +20,30 @@ class CATSeg(Segmenter):
 
     Args:
         sem_seg_head: CLIP and the aggregation network.
+        trained_parts: Names that parameters which train begin with; all others are frozen. None
+            given: as the parts say themselves.
         **segmenter: Arguments of :class:`Segmenter`.
+
+    Raises:
+        ValueError: No parameter begins with one of these names.
     """
 
     @configurable
-    def __init__(self, sem_seg_head: SegmentationHead, **segmenter: Any) -> None:
+    def __init__(
+        self,
+        sem_seg_head: SegmentationHead,
+        *,
+        trained_parts: Sequence[str] = (),
+        **segmenter: Any,
+    ) -> None:
         super().__init__(sem_seg_head, **segmenter)
+        names = [name for name, _ in self.named_parameters()]
+        for part in trained_parts:
+            if not any(name.startswith(part) for name in names):
+                raise ValueError(f"MODEL.TRAINED_PARTS: no parameter begins with {part!r}")
+        for name, parameter in self.named_parameters():
+            if trained_parts and not name.startswith(tuple(trained_parts)):
+                parameter.requires_grad_(False)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -41,6 +60,7 @@ class CATSeg(Segmenter):
             )
         return {
             "sem_seg_head": head,
+            "trained_parts": cfg.MODEL.TRAINED_PARTS,
             "upsample_dims": cfg.MODEL.SEM_SEG_HEAD.DECODER_GUIDANCE_DIMS,
             "clip_resolution": (grid[0] * patch[0], grid[1] * patch[1]),
             "pixel_mean": cfg.MODEL.CLIP_PIXEL_MEAN,

@@ -343,3 +343,59 @@ def test_initialisation_leaves_the_text_alone():
     assert torch.equal(head.all_embeddings, before)
     assert head.temperature.item() == NUMBERS["temp"]
     assert head.fc_reg.weight.std() < 0.002
+
+
+def test_learned_classes_stand_in_for_their_words():
+    names = tuple(RECORDED["all_classes"])
+    head = make(learned_classes=names[:2])
+    start = head.learned_embeddings.detach().clone()
+    torch.testing.assert_close(F.normalize(start, dim=0), head.text_embeddings[:, :2])
+    plain = head.classifier
+    torch.testing.assert_close(plain, head.text_embeddings)
+    with torch.no_grad():
+        head.learned_embeddings[:, 1] += 1
+    moved = head.classifier
+    assert (moved[:, 1] != plain[:, 1]).any()
+    torch.testing.assert_close(
+        moved[:, [0, *range(2, plain.shape[1])]], plain[:, [0, *range(2, plain.shape[1])]]
+    )
+    # Asked for other words, those that are known keep what was learned.
+    words = torch.randn(3, head.embed_dim)
+    head.set_vocabulary(words, ("new", names[1], "newer"))
+    torch.testing.assert_close(head.classifier[:, 1], moved[:, 1])
+    torch.testing.assert_close(head.classifier[:, 0], F.normalize(words[0], dim=0))
+    # A checkpoint of before starts them as they are.
+    fresh = make(learned_classes=names[:2])
+    load(fresh)
+    torch.testing.assert_close(fresh.learned_embeddings, start)
+
+
+def test_offsets_move_classes_by_name():
+    names = tuple(RECORDED["all_classes"])
+    head = make()
+    logits = torch.randn(4, len(names) + 1)
+    head.logit_offsets = {names[0]: 2.0, "not asked for": 5.0}
+    expected = logits.clone()
+    expected[:, 0] += 2
+    torch.testing.assert_close(head.class_probabilities(logits), expected.softmax(dim=1))
+    assert torch.equal(head.logit_offsets and logits, logits)  # the caller's stay as they are
+
+
+def test_unlabelled_classes_are_no_negatives():
+    head = make(novel_classes=(), loss_cls={"type": "ClassMaskedCrossEntropy"})
+    count = head.num_classes
+    logits = torch.randn(4, count + 1, requires_grad=True)
+    rois = torch.tensor([[0.0, 0, 0, 9, 9]] * 2 + [[1.0, 0, 0, 9, 9]] * 2)
+    labels = torch.tensor([0, count, 0, count])  # a class and background in each image
+    rest = (rois, labels, torch.ones(4), torch.zeros(4, 4), torch.zeros(4, 4))
+
+    def loss():
+        return head.loss(logits, torch.zeros(4, 4), *rest)["loss_cls"]
+
+    plain = loss()
+    with head.labelled_in_images([None, (0, 1)]):
+        held = loss()
+    (gradient,) = torch.autograd.grad(held, logits)
+    assert held < plain and torch.equal(loss(), plain)  # only within the block
+    assert gradient[:2].abs().gt(0).all()  # of an image where all were labelled
+    assert not gradient[2:, 2:count].any() and gradient[2:, [0, 1, count]].abs().gt(0).all()

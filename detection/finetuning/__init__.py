@@ -1,0 +1,1 @@
+"""A trained detector on data of one's own, and what it still knows of what it was trained on."""

@@ -1,0 +1,155 @@
+"""From a start and own data to a report: the stages, what they leave, and what is kept of them."""
+
+import json
+
+import pytest
+import torch
+from job_runs import jobs_in_process
+
+from fineclip.checkpoints import read_checkpoint
+from fineclip.configuration.plain import write_plain_config
+from fineclip.engine import build_runner, load_config
+from fineclip.scenes.own_shapes import make_own_shapes
+from fineclip.work_dir import point_to
+
+pytest.importorskip("mmdet")
+
+OWN = ["crescent", "heart", "arrow", "hourglass"]
+SMALL = {"image_size": 64, "channels": 16, "num_rois": 8, "batch_size": 2, "val_batch_size": 4}
+OPTIONS = ["--epochs", 1, "--batch-size", 4, "--alphas", 0.5, 1]
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """Eight training and four validation pictures of four shapes."""
+    folder = tmp_path_factory.mktemp("own") / "shapes"
+    make_own_shapes(folder, images=8, val_images=4, seed=1, size=64)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def detector(scenes, tmp_path_factory):
+    """The work dir of a detector that has learned nothing yet."""
+    folder = tmp_path_factory.mktemp("start") / "fvit"
+    options = {**SMALL, "data_root": str(scenes), "pretrained": None, "text_pretrained": None}
+    config = load_config("configs/detection/scenes_fvit.py", options)
+    runner = build_runner(config, work_dir=folder, quiet=True)
+    torch.save({"state_dict": runner.model.state_dict()}, folder / "epoch_1.pth")
+    write_plain_config(config, folder)
+    point_to(folder / "epoch_1.pth")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(run_tool, own, detector, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finetuned")
+    arguments = ["--data", own, "--start", detector, "--work-dir", folder, *OPTIONS]
+    arguments += ["--keep", "frozen", "rehearse", "interpolate"]
+    with jobs_in_process():
+        done = run_tool("finetune.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout, arguments
+
+
+def test_a_line_per_stage(finished):
+    words = [line.split(": ")[0] for line in finished[1].splitlines()]
+    assert words == ["before", "training", "after", str(finished[0] / "report.html")]
+
+
+def test_summary(finished):
+    summary = json.loads((finished[0] / "summary.json").read_text())
+    assert summary["task"] == "detection" and summary["keep"] == [
+        "frozen",
+        "rehearse",
+        "interpolate",
+    ]
+    assert summary["own"]["before"].keys() == summary["own"]["after"].keys() == {"all_ap50"}
+    assert {"base_ap50", "all_ap50"} <= summary["kept"]["before"].keys()
+    curve = summary["alpha"]["curve"]
+    assert [point["alpha"] for point in curve] == [0, 0.5, 1]
+    assert summary["alpha"]["chosen"] in (0.5, 1)
+    assert summary["images"] == dict.fromkeys(
+        ["own choose", "own report", "kept choose", "kept report"], 2
+    )
+    assert {"offset", "uncalibrated", "calibrated"} == summary["calibration"].keys()
+
+
+def test_the_weights_detect_old_and_new_classes(finished, run_tool, own):
+    folder = finished[0]
+    done = run_tool(
+        *("detect.py", own / "val", "--weights", folder, "--vocabulary", "heart", "red circle"),
+        *("--out", folder / "found", "--score-threshold", 0),
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "found" / "detections.json").read_text())
+    assert {entry["category_name"] for entry in found} <= {"heart", "red circle"} and found
+
+
+def test_the_page(finished):
+    page = (finished[0] / "report.html").read_text()
+    for words in ("own classes: all_ap50", "Mixes of start", "asked for at once", "rehearse"):
+        assert words in page
+
+
+def test_nothing_runs_twice_and_what_is_lost_is_made_again(finished, run_tool):
+    folder, _, arguments = finished
+    stages = folder / "stages"
+    results = [stages / name / "result.json" for name in ("before", "training")]
+    before = [file.stat().st_mtime_ns for file in results]
+    answers = json.loads((stages / "after" / "answers.json").read_text())
+    # As if it had been killed between two answers.
+    (stages / "after" / "answers.json").write_text(json.dumps(answers[:3]))
+    (stages / "after" / "result.json").unlink()
+    (folder / "summary.json").rename(folder / "first.json")
+    with jobs_in_process():
+        assert run_tool("finetune.py", *arguments).returncode == 0
+    assert before == [file.stat().st_mtime_ns for file in results]
+    assert json.loads((stages / "after" / "answers.json").read_text()) == answers
+    first, second = (json.loads((folder / f).read_text()) for f in ("first.json", "summary.json"))
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+
+
+def test_frozen_leaves_the_detector_as_it_is(finished, detector):
+    summary = json.loads((finished[0] / "summary.json").read_text())
+    assert summary["kept"]["before"] == summary["kept"]["after"] and summary["kept"]["share"] == 1
+    start = read_checkpoint(detector / "epoch_1.pth")["state_dict"]
+    found = read_checkpoint(finished[0] / "finetuned.pth")["state_dict"]
+    learned = found.pop("roi_head.bbox_head.learned_embeddings")
+    assert learned.shape[1] == len(OWN)
+    assert all(
+        torch.equal(value, start[name])
+        for name, value in found.items()
+        if not name.endswith("all_embeddings")
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--start": "nothing"}, "nothing does not exist"),
+        ({"--data": "nothing.yaml"}, "nothing.yaml"),
+        ({"--rehearse": "other.yaml"}, "--rehearse names data for --keep rehearse"),
+        ({"--share": "1"}, "argument --share"),
+    ],
+)
+def test_mistakes(run_tool, own, detector, tmp_path, change, message):
+    options = {"--data": own, "--start": detector, "--work-dir": tmp_path / "new", **change}
+    done = run_tool("finetune.py", *(word for pair in options.items() for word in pair))
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_table_of_means(run_tool, finished, own, detector, tmp_path):
+    (tmp_path / "seed0").mkdir()
+    (tmp_path / "seed0" / "plain").symlink_to(finished[0])
+    done = run_tool(
+        *("evaluate_finetuning.py", "--starts", detector, "--data", own),
+        *("--work-dir", tmp_path, "--table"),
+    )
+    lines = done.stdout.splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [
+        "start",
+        "plain",
+        "plain, mixed",
+    ]
+    assert "of the start's" in lines[0]
