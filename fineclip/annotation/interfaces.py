@@ -96,13 +96,20 @@ class Proposer(Protocol):
     identity: str
     """For the manifest: kind, model, revision or hash of the weights."""
 
+    needs_images: bool
+    """Whether it looks at pixels, as every model does."""
+
+    categories: Sequence[str] | None
+    """All names that it may give boxes: their places make the category ids. None: those of the
+    source. A model without names has none, ``()``."""
+
     def propose(
-        self, images: Sequence[Image.Image], keys: Sequence[str], known: Sequence[Proposals]
+        self, images: Sequence[Image.Image | None], keys: Sequence[str], known: Sequence[Proposals]
     ) -> list[Proposals]:
         """Boxes of some images.
 
         Args:
-            images: Upright, RGB.
+            images: Upright, RGB; None unless ``needs_images``.
             keys: Their names, for messages.
             known: The boxes that the source has of each; models do not need them.
 
