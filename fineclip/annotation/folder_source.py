@@ -56,6 +56,9 @@ class FilesShard:
     root: Path
     entries: Sequence[FileEntry]
 
+    def __len__(self) -> int:
+        return len(self.entries)
+
     def images(self, wanted: Container[int] | None = None) -> Iterator[SourceImage]:
         """Reads the files; see :class:`fineclip.annotation.records.InputShard`."""
         for position, entry in enumerate(self.entries):

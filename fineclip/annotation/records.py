@@ -89,6 +89,8 @@ class InputShard(Protocol):
 
     name: str
 
+    def __len__(self) -> int: ...
+
     def images(self, wanted: Container[int] | None = None) -> Iterator[SourceImage]:
         """Reads the images, or those at certain positions alone."""
 

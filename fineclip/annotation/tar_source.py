@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ class TarShard:
     name: str
     path: Path
     categories: dict[Any, str]
+
+    def __len__(self) -> int:
+        with suppress(tarfile.TarError, OSError, EOFError), tarfile.open(self.path, "r:") as tar:
+            return sum(1 for _ in _samples(tar))
+        return 0
 
     def images(self, wanted: Container[int] | None = None) -> Iterator[SourceImage]:
         """Reads the samples in their order.
