@@ -69,7 +69,7 @@ class FilesShard:
                 content = read_bytes(inside(self.root, entry.file_name))
                 captions = [*entry.captions, *self._sidecar(entry)]
             except UnusableImageError as error:
-                refusal = f"image {error.reason}"
+                refusal = countable(f"image {error.reason}")
             except UnicodeEncodeError:
                 refusal = "file name is not UTF-8"
             except OSError:

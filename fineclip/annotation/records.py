@@ -24,13 +24,12 @@ class LeftOut(Exception):
     """An image, a box or a caption is left out.
 
     Args:
-        reason: Why; what differs from one to the next (numbers, names) is replaced, so that reasons
-            can be counted.
+        reason: Why, without what differs from one to the next: reasons are counted.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(countable(reason))
-        self.reason = countable(reason)
+        super().__init__(reason)
+        self.reason = reason
 
 
 def countable(reason: str) -> str:

@@ -32,6 +32,7 @@ Report = Callable[[str], None]
 
 _BOXES, _CATEGORIES = 4, 10  # of an image at most; in all
 _SAMPLE_SECONDS = 0.2  # between two looks at a process's memory
+_BEGIN = "begin"
 _HERE = "fineclip.experiments.annotation_benchmark"
 
 
@@ -89,6 +90,7 @@ def annotate_generated(
     """
     root = Path(folder)
     engine = LocalEngine() if workers is None else RayEngine(workers)
+    print(_BEGIN, flush=True)
     begin = time.perf_counter()
     outcome = annotate_regions(
         Inputs(root / "images", root / "captions.json", root / "boxes.json"),
@@ -186,16 +188,16 @@ def kill_annotation(
     data, out = folder / "data", folder / "out"
     generate_images(data, images, size=96, seed=seed)
     arguments = {"folder": str(data), "workers": workers, "shard_size": 8}
-    begin = time.perf_counter()
-    _call("annotate_generated", {**arguments, "out": str(folder / "whole")})
-    longest = time.perf_counter() - begin
+    found, _ = _call("annotate_generated", {**arguments, "out": str(folder / "whole")})
     expected = _checksums(folder / "whole")
     draws = random.Random(seed)
     done, runs, different = 0, 0, 0
     while done < kills:
         process = _start("annotate_generated", {**arguments, "out": str(out)})
+        while process.stdout is not None and process.stdout.readline().strip() not in (_BEGIN, ""):
+            pass  # libraries have been loaded; Ray, if any, runs
         try:
-            code = process.wait(draws.uniform(0, longest))
+            code = process.wait(draws.uniform(0, found["seconds"]))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
