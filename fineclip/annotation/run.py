@@ -94,7 +94,8 @@ def annotate_regions(
     Raises:
         FileNotFoundError: Something to read is missing.
         FileExistsError: ``out`` holds something else.
-        ValueError: Something is malformed, or ``out`` was begun with other arguments.
+        ValueError: Something is malformed, ``out`` was begun with other arguments, or no image is
+            left; the manifest says why.
         ImportError: A library that a model or the engine needs is missing.
     """
     if out.resolve() == inputs.path.resolve():
@@ -108,7 +109,7 @@ def annotate_regions(
     work.begin(plan, overwrite=overwrite)
     times = StageTimes()
     if (manifest := _finished(work, coco)) is not None:
-        return AnnotationOutcome(manifest, [], times, len(source))
+        return AnnotationOutcome(_with_images(manifest, out), [], times, len(source))
     job = Job(settings, source.categories, source.captioned)
     numbers = range(first, min(end, len(source)))
     run = _Passes(work, source, job, engine, times)
@@ -121,7 +122,16 @@ def annotate_regions(
             return AnnotationOutcome(None, missing, times, len(source))
         if (manifest := _finished(work, coco)) is None:
             manifest = finish(work, source, job, scans, coco=coco)
-    return AnnotationOutcome(manifest, [], times, len(source))
+    return AnnotationOutcome(_with_images(manifest, out), [], times, len(source))
+
+
+def _with_images(manifest: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The manifest of a data set to train on."""
+    if not manifest["counts"]["images"]["kept"]:
+        reasons = manifest["counts"]["images left out"].items()
+        why = ", ".join(f"{count} x {reason}" for reason, count in reasons)
+        raise ValueError(f"{out}: no image is left, so there is nothing to train on: {why}")
+    return manifest
 
 
 class _Passes:
