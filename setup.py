@@ -72,6 +72,7 @@ EXTRAS = {
         "yacs>=0.1.8",
     ],
     "annotation": ["transformers"],
+    "annotation-ray": ["ray[data]>=2.60"],
     # Every series of Gradio changes calls; fineclip/demo/gate.py lists the addresses of its page.
     "demo": ["gradio>=6.31,<7"],
     # ipykernel and nbclient run docs/tour.ipynb.

@@ -70,6 +70,7 @@ FLOORS = (
         "fineclip.importing": "data of other programs -> the one layout",
     },
     {
+        "fineclip.annotation": "captioned images -> region-text data",
         "fineclip.looking": "a photograph asked about words",
         "fineclip.pretraining": "batch -> embeddings -> losses, and the teachers",
     },
