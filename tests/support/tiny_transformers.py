@@ -12,7 +12,8 @@ import transformers as t
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 WORDS = (
-    "a an photo of cat dog red umbrella on the grass . short description this image what".split()
+    *("a", "an", "photo", "of", "cat", "dog", "red", "umbrella", "on", "the", "grass", "."),
+    *("short", "description", "this", "image", "what"),
 )
 CHAT = (
     "{% for message in messages %}{% for part in message['content'] %}"

@@ -78,7 +78,8 @@ class EndpointCaptioner:
     Args:
         argument: ``URL,MODEL``: where ``/chat/completions`` is added, and the model's name there.
         prompt: What is asked about each crop.
-        max_tokens: Of an answer. One that is cut off ends at its last whole sentence, if it has any.
+        max_tokens: Of an answer. One that is cut off there ends with its last whole sentence, if
+            it has any.
         timeout: Seconds of one request.
         retries: Further tries of a request.
         concurrency: Requests at a time.

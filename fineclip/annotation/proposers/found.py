@@ -20,7 +20,7 @@ Words = str | Path | Vocabulary | Mapping[str, Any] | Sequence[Any]
 """A vocabulary as a configuration writes it."""
 
 SCORE_THRESHOLD = 0.05
-"""Boxes below it are not handed on. It only saves work: cleaning them has a threshold of its own."""
+"""Boxes below it are not handed on; what cleans them has a threshold of its own."""
 
 
 def no_proposals() -> Proposals:
