@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from fineclip.datasets.shards import FORMAT, INDEX, VERSION, sample_key
 from fineclip.files import replacing_folder
 from fineclip.images import UnusableImageError
 
-_ANNOTATION_KEYS = ("id", "bbox", "category_id", "iscrowd")
+_ANNOTATION_KEYS = ("id", "bbox", "category_id", "iscrowd", "score")
 
 
 def make_shards(
@@ -82,47 +82,38 @@ def make_shards(
                 progress(number + 1, len(data))
         if not done:
             raise ValueError(f"{annotations}: there is no image to put into shards")
-        index: dict[str, Any] = {
-            "format": FORMAT,
-            "version": VERSION,
-            "categories": list(data.categories),
-            "captions": captions is not None,
-            "region_captions": region_captions is not None,
-            "shards": shards.finish(),
-        }
-        (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+        entries = shards.finish()
+        index = shard_index(
+            entries,
+            data.categories,
+            captions=captions is not None,
+            region_captions=region_captions is not None,
+        )
+        (folder / INDEX).write_text(index, encoding="utf-8")
     return {
         "images": done,
-        "shards": len(index["shards"]),
-        "bytes": sum(shard["bytes"] for shard in index["shards"]),
+        "shards": len(entries),
+        "bytes": sum(shard["bytes"] for shard in entries),
         "missing": len(data) - done,
     }
 
 
 class _ShardWriter:
-    """Writes one shard after the other and looks up where its members came to lie."""
+    """Writes one shard after the other."""
 
     def __init__(self, folder: Path, samples_per_shard: int) -> None:
         self._folder, self._limit = folder, samples_per_shard
         self._shards: list[dict[str, Any]] = []
-        self._writer: webdataset.TarWriter | None = None
-        self._in_shard = 0
+        self._file: ShardFile | None = None
 
     def add(self, number: int, record: ImageRecord, content: bytes) -> None:
-        if self._writer is None:
-            self._path = self._folder / f"{len(self._shards):06d}.tar"
-            # Without dates, the same data give the same bytes.
-            self._writer = webdataset.TarWriter(str(self._path), encoder=False, mtime=0)
-        extension = Path(record.image["file_name"]).suffix.lower().lstrip(".") or "jpg"
-        self._writer.write(
-            {
-                "__key__": sample_key(number),
-                extension: content,
-                "json": json.dumps(_sample(record)).encode(),
-            }
-        )
-        self._in_shard += 1
-        if self._in_shard == self._limit:
+        if self._file is None:
+            self._stem = f"{len(self._shards):06d}"
+            self._file = ShardFile(
+                self._folder / f"{self._stem}.tar", self._folder / f"{self._stem}.jsonl", number
+            )
+        self._file.add(as_sample(record), content)
+        if len(self._file) == self._limit:
             self._close()
 
     def finish(self) -> list[dict[str, Any]]:
@@ -131,19 +122,69 @@ class _ShardWriter:
         return self._shards
 
     def _close(self) -> None:
-        if self._writer is None:
-            return
+        if self._file is not None:
+            self._shards.append(self._file.close(self._stem))
+            self._file = None
+
+
+class ShardFile:
+    """One shard in writing: a tar file, and a file of its records, a line each.
+
+    The same samples give the same bytes.
+
+    Args:
+        tar: Path of the tar file.
+        records: Path of the records.
+        first: Number of the first sample; the others count on.
+    """
+
+    def __init__(self, tar: Path, records: Path, first: int) -> None:
+        self._paths, self._first, self._count = (tar, records), first, 0
+        self._tar, self._records = tar.open("wb"), records.open("wb")
+        # Without dates, the same data give the same bytes.
+        self._writer = webdataset.TarWriter(self._tar, encoder=False, mtime=0)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, sample: dict[str, Any], content: bytes) -> None:
+        """Writes a sample.
+
+        Args:
+            sample: From :func:`as_sample`.
+            content: The image file.
+        """
+        suffix = Path(sample["image"]["file_name"]).suffix.lower().lstrip(".") or "jpg"
+        record = json.dumps(sample).encode()
+        key = sample_key(self._first + self._count)
+        self._writer.write({"__key__": key, suffix: content, "json": record})
+        self._records.write(record + b"\n")
+        self._count += 1
+
+    def close(self, stem: str) -> dict[str, Any]:
+        """Ends the files.
+
+        Args:
+            stem: The name that they will have, without suffix.
+
+        Returns:
+            The index's entry.
+        """
         self._writer.close()
-        self._writer, self._in_shard = None, 0
+        self._tar.close()
+        self._records.close()
+        tar, records = self._paths
         entry: dict[str, Any] = {
-            "file": self._path.name,
-            "bytes": self._path.stat().st_size,
+            "file": f"{stem}.tar",
+            "bytes": tar.stat().st_size,
+            "records": {"file": f"{stem}.jsonl", "bytes": records.stat().st_size},
+            "first": self._first,
             "extensions": [],
             "images": [],
             "annotations": [],
         }
-        with tarfile.open(self._path) as tar:
-            for member in tar:
+        with tarfile.open(tar) as members:
+            for member in members:
                 extension = member.name.partition(".")[2]
                 span = [member.offset_data, member.size]
                 if extension == "json":
@@ -151,10 +192,11 @@ class _ShardWriter:
                 else:
                     entry["extensions"].append(extension)
                     entry["images"].append(span)
-        self._shards.append(entry)
+        return entry
 
 
-def _sample(record: ImageRecord) -> dict[str, Any]:
+def as_sample(record: ImageRecord) -> dict[str, Any]:
+    """What a shard keeps of a record."""
     annotations = []
     for place, annotation in enumerate(record.annotations):
         kept = {key: annotation[key] for key in _ANNOTATION_KEYS if key in annotation}
@@ -166,6 +208,32 @@ def _sample(record: ImageRecord) -> dict[str, Any]:
         "captions": list(record.captions),
         "annotations": annotations,
     }
+
+
+def shard_index(
+    shards: list[dict[str, Any]],
+    categories: Sequence[Mapping[str, Any]],
+    *,
+    captions: bool,
+    region_captions: bool,
+) -> str:
+    """The text of ``index.json``.
+
+    Args:
+        shards: The entries of the shards.
+        categories: COCO's entries.
+        captions: Whether images have captions.
+        region_captions: Whether boxes have captions.
+    """
+    index = {
+        "format": FORMAT,
+        "version": VERSION,
+        "categories": list(categories),
+        "captions": captions,
+        "region_captions": region_captions,
+        "shards": shards,
+    }
+    return json.dumps(index)
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

@@ -5,13 +5,15 @@ sample is an image file and a JSON file under a common key. The index says where
 they lie, so that any sample can be read on its own: shuffling and resuming are exact.
 
 ``<key>.json`` holds ``image`` (COCO's entry), ``captions`` (list of strings) and ``annotations``
-(COCO's entries: ``id``, ``bbox`` xywh in pixels, ``category_id``, ``iscrowd`` as far as given, and
-``caption`` where the region has one).
+(COCO's entries: ``id``, ``bbox`` xywh in pixels, ``category_id``, ``iscrowd``, ``score`` as far as
+given, and ``caption`` where the region has one). The same records stand in a file of lines beside
+each tar file, from which a data set is opened in one go; shards of earlier versions have none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,9 @@ _SHARD = {
     "images": _PAIRS,
     "annotations": _PAIRS,
 }
+_RECORDS = {"file": _SHARD["file"], "bytes": _SHARD["bytes"]}
+_SCATTERED = 8
+"""A file of records is read as a whole where at least one in so many of them is wanted."""
 _RECORD = {"image": OBJECT, "captions": _WORDS, "annotations": _OBJECTS}
 _IMAGE = {"id": _ID, "file_name": TEXT, "width": real(1), "height": real(1)}
 _ANNOTATION = {
@@ -126,6 +131,17 @@ class Shards:
         # (N, 2) byte offset and length of every member
         self._images = _spans(index, "images", where)
         self._annotations = _spans(index, "annotations", where)
+        self._records = [
+            path.parent / entry["records"]["file"] if "records" in entry else None
+            for entry in index["shards"]
+        ]
+        starts = np.cumsum([0, *counts])[:-1]
+        # Keys count on from shard to shard, unless the index says otherwise.
+        firsts = [
+            entry.get("first", start) for entry, start in zip(index["shards"], starts, strict=True)
+        ]
+        self._starts = starts
+        self._offset = np.array(firsts, np.int64) - starts
         extensions = [name for shard in index["shards"] for name in shard["extensions"]]
         self._known_extensions = sorted(set(extensions))
         self._extension = np.searchsorted(self._known_extensions, extensions).astype(np.uint8)
@@ -169,19 +185,59 @@ class Shards:
             FileNotFoundError: The shard is gone.
             ValueError: The shard is damaged or another one.
         """
-        name = f"{sample_key(number)}.json"
+        name = f"{self._key(number)}.json"
         content = self._member(number, self._annotations[number], name)
         where = f"shard {self._paths[self._shard[number]]}: {name}"
-        record = parse_json(content, where)
-        check_entries(record, _RECORD, where)
-        check_entries(record["image"], _IMAGE, f"{where}: image")
-        for place, annotation in enumerate(record["annotations"]):
-            there = f"{where}: annotation {place}"
-            check_entries(annotation, _ANNOTATION, there, optional=("id", "category_id", "caption"))
-        return record
+        return _checked(parse_json(content, where), where)
+
+    def read_in_order(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """The JSON of some images, one shard after the other.
+
+        Args:
+            numbers: Ascending.
+
+        Raises:
+            FileNotFoundError: A shard is gone.
+            ValueError: A shard is damaged or another one.
+        """
+        shards = self._shard[np.asarray(numbers, np.int64)]
+        edges = [0, *(np.flatnonzero(np.diff(shards)) + 1).tolist(), len(shards)]
+        for start, end in pairwise(edges):
+            if start < end:
+                yield from self.read_records(int(shards[start]), numbers[start:end])
+
+    def read_records(self, shard: int, wanted: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """The JSON of some images of one shard, ascending.
+
+        Raises:
+            FileNotFoundError: The shard, or its file of records, is gone.
+            ValueError: It is damaged or another one.
+        """
+        path = self._records[shard]
+        if path is None or len(wanted) * _SCATTERED < (self._shard == shard).sum():
+            for number in wanted:
+                yield self.read_record(number)
+            return
+        places, number = iter(wanted), int(self._starts[shard])
+        place = next(places, None)
+        with path.open("rb") as lines:
+            for line in lines:
+                if number == place:
+                    where = f"{path}: {self._key(number)}"
+                    record = _checked(parse_json(line, where), where)
+                    if number == wanted[0] and record != self.read_record(number):
+                        raise ValueError(f"{where} is another one in the shard; {_REMEDY}")
+                    yield record
+                    place = next(places, None)
+                number += 1
+        if place is not None:
+            raise ValueError(f"{path} ends before its shard does; {_REMEDY}")
+
+    def _key(self, number: int) -> str:
+        return sample_key(int(number + self._offset[self._shard[number]]))
 
     def _image_name(self, number: int) -> str:
-        return f"{sample_key(number)}.{self._known_extensions[self._extension[number]]}"
+        return f"{self._key(number)}.{self._known_extensions[self._extension[number]]}"
 
     def _member(self, number: int, span: np.ndarray, name: str) -> bytes:
         path = self._paths[self._shard[number]]
@@ -216,8 +272,7 @@ class _ShardRecords:
 
     def records(self, numbers: Sequence[int]) -> Iterator[ImageRecord]:
         wanted = self._wanted
-        for number in numbers:
-            record = self._shards.read_record(number)
+        for record in self._shards.read_in_order(numbers):
             annotations = record["annotations"] if wanted.annotations else ()
             captions = None
             if self._shards.has_region_captions and wanted.region_captions:
@@ -239,14 +294,12 @@ def _check_shard(shard: Any, index: Path) -> Path:
     """
     where = f"shards: {index}"
     check_entries(shard, _SHARD, f"{where}: an entry of 'shards'")
-    file = index.parent / shard["file"]
-    if not file.is_file():
-        raise FileNotFoundError(f"{where} names {file.name}, which is not beside it")
-    if (size := file.stat().st_size) != shard["bytes"]:
-        what = "is truncated" if size < shard["bytes"] else "does not fit its index"
-        raise ValueError(
-            f"shard {file} {what}: {size} bytes, the index says {shard['bytes']}; {_REMEDY}"
-        )
+    file = _check_size(shard, index)
+    if "first" in shard:
+        integer_from(0, 2**53).require(shard["first"], f"{where}: {file.name}: key 'first'")
+    if "records" in shard:
+        check_entries(shard["records"], _RECORDS, f"{where}: {file.name}: key 'records'")
+        _check_size(shard["records"], index)
     images = len(shard["images"])
     for kind in ("annotations", "extensions"):
         if len(shard[kind]) != images:
@@ -255,6 +308,38 @@ def _check_shard(shard: Any, index: Path) -> Path:
                 "images"
             )
     return file
+
+
+def _check_size(entry: Mapping[str, Any], index: Path) -> Path:
+    """The file of a name and a size.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It has another size.
+    """
+    file = index.parent / entry["file"]
+    if not file.is_file():
+        raise FileNotFoundError(f"shards: {index} names {file.name}, which is not beside it")
+    if (size := file.stat().st_size) != entry["bytes"]:
+        what = "is truncated" if size < entry["bytes"] else "does not fit its index"
+        raise ValueError(
+            f"shard {file} {what}: {size} bytes, the index says {entry['bytes']}; {_REMEDY}"
+        )
+    return file
+
+
+def _checked(record: Any, where: str) -> dict[str, Any]:
+    """A record that is what it should be.
+
+    Raises:
+        ValueError: It is not.
+    """
+    check_entries(record, _RECORD, where)
+    check_entries(record["image"], _IMAGE, f"{where}: image")
+    for place, annotation in enumerate(record["annotations"]):
+        there = f"{where}: annotation {place}"
+        check_entries(annotation, _ANNOTATION, there, optional=("id", "category_id", "caption"))
+    return record
 
 
 def _spans(index: dict[str, Any], kind: str, where: str) -> np.ndarray:

@@ -10,6 +10,7 @@ from region_text import region_text_dataset
 
 from fineclip.datasets import EpochSampler, ShardSampler, collate_region_text
 from fineclip.datasets.shard_writer import make_shards
+from fineclip.datasets.shards import Shards
 
 WORDS = ["red", "green", "small", "large", "cup", "dog"]
 FILES = ("image_root", "annotations", "captions", "region_captions")
@@ -271,10 +272,42 @@ def test_types_in_a_sample(files, tmp_path, old, new, message):
     head = content[: offset - 388] + size + content[offset - 376 : offset]
     shard.write_bytes(head + record + content[offset + len(record) :])
     index["shards"][0]["annotations"][0][1] = len(record)
+    del index["shards"][0]["records"]  # as shards of earlier versions
     path.write_text(json.dumps(index))
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         dataset(folder=tmp_path / "s")
     assert f"{shard}: 000000000.json" in str(caught.value)
+
+
+def test_records_beside_a_shard(files, tmp_path, monkeypatch):
+    """They are read in one go where many are wanted, and held against the shard."""
+    make_shards(tmp_path / "s", **files, samples_per_shard=9)
+    source = Shards(tmp_path / "s")
+    from_tar = [source.read_record(number) for number in range(9)]
+    read = []
+    monkeypatch.setattr(Shards, "read_record", lambda self, n: read.append(n) or from_tar[n])
+    assert list(source.read_in_order(range(9))) == from_tar
+    assert read == [0]
+    assert list(source.read_in_order([2, 7])) == [from_tar[2], from_tar[7]]
+    assert list(source.read_in_order([5])) == [from_tar[5]]
+    assert read == [0, 2, 5], "one of nine is looked up"
+    path, index = tmp_path / "s" / "000000.jsonl", tmp_path / "s" / "index.json"
+    lines = path.read_bytes().splitlines(keepends=True)
+    for content, message in (
+        (b"".join(lines[1:]), r"jsonl is truncated: \d+ bytes, the index says"),
+        (b"".join([*lines[1:], lines[0]]), "000000000 is another one in the shard"),
+        (b"x" + b"".join(lines)[1:], "jsonl: 000000000 is not valid JSON"),
+        (b"".join(lines).replace(b'"width": ', b'"width":-', 1), "000000000: image: key 'width'"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            list(Shards(tmp_path / "s").read_in_order(range(9)))
+    path.write_bytes(b"".join(lines[:8]))
+    entry = json.loads(index.read_text())
+    entry["shards"][0]["records"]["bytes"] = path.stat().st_size
+    index.write_text(json.dumps(entry))
+    with pytest.raises(ValueError, match="ends before its shard does; make the shards anew"):
+        list(Shards(tmp_path / "s").read_in_order(range(9)))
 
 
 def test_an_index_that_states_another_length(files, tmp_path):
