@@ -47,5 +47,3 @@ def add_near_words(
             pairs = zip(best[row].tolist(), places[row].tolist(), strict=True)
             found = [(words[place], cosine) for cosine, place in pairs if cosine >= near]
             category.near = [pair for pair in found if pair[0] not in own][:_SHOWN]
-
-

@@ -149,8 +149,12 @@ class DatasetStatistics:
         self.tallies = {
             name: Tally()
             for name in (
-                *("image side", "captions per image", "boxes per image"),
-                *("box side", "box side in percent of image's", "box width over height, log2 x 10"),
+                *("image side in pixels", "captions per image", "boxes per image"),
+                *(
+                    "box side in pixels",
+                    "box side in percent of image's",
+                    "log2 of box width over height, in tenths",
+                ),
             )
         }
 
@@ -166,7 +170,7 @@ class DatasetStatistics:
             self.tallies["captions per image"].add(len(record.captions))
             self.counts["images without captions"] += not record.captions
         if sized:
-            self.tallies["image side"].add(math.sqrt(image["width"] * image["height"]))
+            self.tallies["image side in pixels"].add(math.sqrt(image["width"] * image["height"]))
             self.tallies["boxes per image"].add(len(annotations))
             self.counts["images without boxes"] += not annotations
         for text in record.captions:
@@ -196,10 +200,10 @@ class DatasetStatistics:
         size = "small" if area < _SMALL else "medium" if area < _MEDIUM else "large"
         self.counts[f"{size} boxes"] += 1
         side = math.sqrt(area)
-        self.tallies["box side"].add(side)
+        self.tallies["box side in pixels"].add(side)
         share = min(1.0, side / math.sqrt(width * height))
         self.tallies["box side in percent of image's"].add(100 * share)
-        self.tallies["box width over height, log2 x 10"].add(10 * math.log2(w / h))
+        self.tallies["log2 of box width over height, in tenths"].add(10 * math.log2(w / h))
 
     def as_json(self) -> dict[str, Any]:
         """For a file."""
@@ -239,5 +243,3 @@ def collect(
         if progress is not None:
             progress(done, data.total)
     return statistics
-
-
