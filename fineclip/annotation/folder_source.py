@@ -145,7 +145,7 @@ class FolderSource:
         self.captioned = table is not None or bool(sidecars)
         if table is not None:
             counts.update(table.notes)
-        self.notes: dict[str, int] = dict(sorted(counts.items()))
+        self.notes: dict[str, int] = dict(sorted((+counts).items()))
         self.total: int | None = len(self._entries)
         self.identity: dict[str, Any] = {
             "kind": "folder",

@@ -17,8 +17,12 @@ from fineclip.annotation.records import InputShard, LeftOut
 from fineclip.annotation.settings import AnnotationSettings
 from fineclip.files import replacing
 
-Tell = Callable[[int], None]
-"""Told how many images are done since the last time."""
+Tell = Callable[[int, int], None]
+"""Told how many images, and how many shards, are done since the last time."""
+
+
+def say_nothing(images: int, shards: int) -> None:
+    """For whoever need not be told."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class ShardScan:
 
 
 def scan_shard(
-    shard: InputShard, settings: AnnotationSettings, captioned: bool, tell: Tell = lambda _: None
+    shard: InputShard, settings: AnnotationSettings, captioned: bool, tell: Tell = say_nothing
 ) -> ShardScan:
     """Decodes, filters and fingerprints the images of a shard.
 
@@ -111,7 +115,7 @@ def scan_shard(
             positions.append(image.position)
             sizes.append(pixels.size)
             prints.append(fingerprint(image.content or b"", pixels, captions))
-        tell(1)
+        tell(1, 0)
     return ShardScan(
         np.array(total),
         np.array(positions, np.int64),
