@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-
 from fineclip.annotation.coverage import Coverage, words_of_text
 from fineclip.models.class_embeddings import TextEncoder, build_class_embeddings
 

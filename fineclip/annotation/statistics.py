@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
 from fineclip.annotation.coverage import Coverage, words_of_text
 from fineclip.annotation.tallies import Tally, TextTally
 from fineclip.annotations import (
