@@ -12,52 +12,12 @@ import numpy as np
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 _FUNCTION_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "for",
-        "from",
-        "has",
-        "have",
-        "he",
-        "her",
-        "his",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "next",
-        "of",
-        "off",
-        "on",
-        "or",
-        "out",
-        "over",
-        "she",
-        "that",
-        "the",
-        "their",
-        "them",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "two",
-        "up",
-        "very",
-        "was",
-        "while",
-        "who",
-        "with",
-    ]
+    (
+        *("a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "he"),
+        *("her", "his", "in", "into", "is", "it", "its", "next", "of", "off", "on", "or", "out"),
+        *("over", "she", "that", "the", "their", "them", "there", "these", "they", "this", "to"),
+        *("two", "up", "very", "was", "while", "who", "with"),
+    )
 )
 _COMMON = 100  # words of a report
 

@@ -38,7 +38,8 @@ test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 """
 ANCHORS = (
     "in_channels=8, feat_channels=8, anchor_generator=dict(type='AnchorGenerator', scales=[8], "
-    "ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64]), bbox_coder=dict(type='DeltaXYWHBBoxCoder')"
+    "ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64]), "
+    "bbox_coder=dict(type='DeltaXYWHBBoxCoder')"
 )
 RPN = f"rpn_head=dict(type='RPNHead', {ANCHORS}),"
 TEST = "dict(nms_pre=50, max_per_img=20, nms=dict(type='nms', iou_threshold=0.7))"
@@ -93,7 +94,7 @@ def test_what_is_not_right_is_said(tmp_path):
     config, weights = write(tmp_path, "RPN", RPN, RPN_TEST)
     with pytest.raises(ValueError, match="expected mmdet:CONFIG,WEIGHTS"):
         create_proposer(f"mmdet:{config}")
-    with pytest.raises(FileNotFoundError, match="none.pth"):
+    with pytest.raises(FileNotFoundError, match=r"none\.pth"):
         create_proposer(f"mmdet:{config},{tmp_path}/none.pth")
     torch.save({"state_dict": {"backbone.conv1.weight": torch.zeros(3)}}, weights)
     with pytest.raises(ValueError, match=r"RPN\.pth"):
