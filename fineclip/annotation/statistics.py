@@ -23,6 +23,7 @@ from fineclip.files import read_json
 
 _SMALL, _MEDIUM = 32**2, 96**2  # square pixels, COCO's
 _CATEGORIES = 100  # of a report
+_ASPECT = "log2 of box width over height, in tenths"
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class DatasetStatistics:
                 *(
                     "box side in pixels",
                     "box side in percent of image's",
-                    "log2 of box width over height, in tenths",
+                    _ASPECT,
                 ),
             )
         }
@@ -202,7 +203,7 @@ class DatasetStatistics:
         self.tallies["box side in pixels"].add(side)
         share = min(1.0, side / math.sqrt(width * height))
         self.tallies["box side in percent of image's"].add(100 * share)
-        self.tallies["log2 of box width over height, in tenths"].add(10 * math.log2(w / h))
+        self.tallies[_ASPECT].add(10 * math.log2(w / h))
 
     def as_json(self) -> dict[str, Any]:
         """For a file."""

@@ -1,7 +1,8 @@
 """YOLO detectors of ultralytics, the paper's YOLOv9 among them.
 
 The library is not among this project's requirements, and is imported here alone, when it is asked
-for: its licence, AGPL-3.0, also binds whoever offers what they build with it as a service. Its own checkpoints (``*.pt``) are pickles of whole programs and never loaded here.
+for: its licence, AGPL-3.0, also binds whoever offers what they build with it as a service. Its own
+checkpoints (``*.pt``) are pickles of whole programs and never loaded here.
 """
 
 from __future__ import annotations
