@@ -176,7 +176,7 @@ def _phrases(name: str) -> Iterator[list[str]]:
 
     "bat_(animal)" is a bat, "wall-brick" a brick wall as well, and "sky-other-merged" a sky.
     """
-    plain = re.sub(r"\([^)]*\)", " ", prompt_name(name))
+    plain = re.sub(r"\([^)]*\)", ",", prompt_name(name))
     for part in re.split(r"[,;]| or ", plain):
         words = words_of_text(part)
         kept = [word for word in words if word not in _REST] or words

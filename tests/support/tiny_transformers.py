@@ -251,7 +251,7 @@ def make(kind: Callable[[Path], None], folder: Path) -> Path:
     """Writes a model, the same each time; nothing if it is there."""
     if not (folder / "config.json").exists():
         with torch.random.fork_rng():
-            torch.manual_seed(0)
+            torch.manual_seed(3)  # of which captions of BLIP-2 depend on the image
             kind(folder)
     return folder
 

@@ -186,8 +186,14 @@ def _sizes(items: Sequence[tuple[Image.Image, Any]]) -> list[tuple[int, int]]:
 
 
 def _word_of(text: str | None, words: Sequence[str]) -> str:
-    """The word that a model's phrase stands for: itself, or the longest that is part of it."""
+    """The word that a model's phrase stands for: itself, or what has most words in common.
+
+    Grounding DINO answers with the tokens of its prompt that fit: of "red umbrella" perhaps one.
+    """
     phrase = (text or "").lower()
-    found = [word for word in words if word.lower() == phrase]
-    found = found or [word for word in words if word.lower() in phrase]
-    return max(found, key=len, default="")
+    for word in words:
+        if word.lower() == phrase:
+            return word
+    parts = set(phrase.split())
+    common = [len(parts.intersection(word.lower().split())) for word in words]
+    return words[common.index(max(common))] if max(common) else ""
