@@ -199,7 +199,7 @@ def _chunks(
     chunk: list[_Described] = []
     source = shard.images(wanted)
     while True:
-        with times.of("read", 1):
+        with times.of("read", 0):
             image = next(source, None)
             if image is None:
                 break
@@ -208,6 +208,7 @@ def _chunks(
             except LeftOut as out:  # it has changed since the first pass
                 left_out.append([image.position, out.reason, {}])
                 continue
+        times.counts["read"] += 1
         size = sizes[image.position]
         chunk.append(_Described(image, size, pixels, as_proposals(image.boxes)))
         held = sum(i.size[0] * i.size[1] for i in chunk) if look else 0

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 
 MAX_BITS = 3
-"""Of 64: pictures saved anew, or at another size, differ by less (docs/annotation.md)."""
+"""Of 64: pictures saved anew, or at another size, differ by less, tools/benchmark_annotation.py."""
 
-MAX_COLOUR = 16
+MAX_COLOUR = 8
 """Grey levels of 255 by which a field of 4 x 4 may differ, in any colour."""
 
 _BANDS = 4  # with 3 bits that differ, one of four parts is equal

@@ -12,7 +12,9 @@ from fineclip.annotation.caption_cleaning import normalised
 
 _SIDE, _KEPT = 32, 8
 _FLAT = 2.0  # grey levels; the frequencies of a picture with less contrast are noise
-THUMBNAIL = 4
+_FIELDS = 4  # on a side
+COLOURS = 3 * _FIELDS**2
+"""Of a fingerprint."""
 
 _rows = np.arange(_SIDE)
 _COSINES = np.cos(np.pi * np.outer(np.arange(_KEPT), 2 * _rows + 1) / (2 * _SIDE))
@@ -50,8 +52,8 @@ def fingerprint(content: bytes, image: Image.Image, captions: list[str]) -> Fing
     frequencies = (_COSINES @ grey @ _COSINES.T).ravel()
     frequencies[0] = np.median(frequencies[1:])  # the mean grey level says nothing
     bits = frequencies > np.median(frequencies[1:])
-    fields = _SIDE // THUMBNAIL
-    colours = small.reshape(THUMBNAIL, fields, THUMBNAIL, fields, 3).mean((1, 3))
+    side = _SIDE // _FIELDS
+    colours = small.reshape(_FIELDS, side, _FIELDS, side, 3).mean((1, 3))
     text = bytes(8)
     if captions:
         text = hashlib.blake2b(normalised(captions[0]).encode(), digest_size=8).digest()

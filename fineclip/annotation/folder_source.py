@@ -56,6 +56,9 @@ class FilesShard:
     root: Path
     entries: Sequence[FileEntry]
 
+    def __len__(self) -> int:
+        return len(self.entries)
+
     def images(self, wanted: Container[int] | None = None) -> Iterator[SourceImage]:
         """Reads the files; see :class:`fineclip.annotation.records.InputShard`."""
         for position, entry in enumerate(self.entries):
@@ -66,7 +69,7 @@ class FilesShard:
                 content = read_bytes(inside(self.root, entry.file_name))
                 captions = [*entry.captions, *self._sidecar(entry)]
             except UnusableImageError as error:
-                refusal = f"image {error.reason}"
+                refusal = countable(f"image {error.reason}")
             except UnicodeEncodeError:
                 refusal = "file name is not UTF-8"
             except OSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from fineclip.annotation.records import LeftOut, SourceImage
+from fineclip.annotation.records import LeftOut, SourceImage, countable
 from fineclip.annotation.settings import AnnotationSettings
 from fineclip.images import (
     UnusableImageError,
@@ -31,14 +31,21 @@ def filtered_image(image: SourceImage, settings: AnnotationSettings) -> Image.Im
         raise LeftOut("metadata say that it is unsafe")
     try:
         with opened_image(image.content, image.file_name) as opened:
-            width, height = opened.size
-            if width * height < settings.min_pixels:
-                raise LeftOut("image has too few pixels")
-            if max(width, height) > settings.max_aspect * min(width, height):
-                raise LeftOut("image is too long")
-            rgb = upright_rgb(opened, image.file_name)
-            if image.size is not None:
-                check_size(rgb.size, image.size, image.file_name, orientation_of(opened))
-            return rgb
+            unfit = _unfit(*opened.size, settings)
+            if unfit is None:
+                rgb = upright_rgb(opened, image.file_name)
+                if image.size is not None:
+                    check_size(rgb.size, image.size, image.file_name, orientation_of(opened))
+                return rgb
     except UnusableImageError as error:
-        raise LeftOut(f"image {error.reason}") from None
+        raise LeftOut(countable(f"image {error.reason}")) from None
+    raise LeftOut(unfit)
+
+
+def _unfit(width: int, height: int, settings: AnnotationSettings) -> str | None:
+    """Why an image of this size is not used."""
+    if width * height < settings.min_pixels:
+        return "image has too few pixels"
+    if max(width, height) > settings.max_aspect * min(width, height):
+        return "image is too long"
+    return None

@@ -6,6 +6,7 @@ result, which all machines of a cluster must share; what they send back are numb
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,8 @@ class RayEngine:
                 'the engine ray needs Ray: pip install "fineclip-toolkit[annotation-ray]"'
             ) from None
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors come as exceptions
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         local: dict[str, Any] = {}
         if "RAY_ADDRESS" not in os.environ:
             # A process more than there are processors is legal: they are numbers to Ray.

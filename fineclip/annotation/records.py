@@ -24,13 +24,12 @@ class LeftOut(Exception):
     """An image, a box or a caption is left out.
 
     Args:
-        reason: Why; what differs from one to the next (numbers, names) is replaced, so that reasons
-            can be counted.
+        reason: Why, without what differs from one to the next: reasons are counted.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(countable(reason))
-        self.reason = countable(reason)
+        super().__init__(reason)
+        self.reason = reason
 
 
 def countable(reason: str) -> str:
@@ -88,6 +87,8 @@ class InputShard(Protocol):
     """Some images of a source, always the same in the same order; it can be pickled."""
 
     name: str
+
+    def __len__(self) -> int: ...
 
     def images(self, wanted: Container[int] | None = None) -> Iterator[SourceImage]:
         """Reads the images, or those at certain positions alone."""

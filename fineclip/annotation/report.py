@@ -7,8 +7,8 @@ from pathlib import Path
 from fineclip.annotation.annotate import StageTimes
 from fineclip.annotation.run import Outcome
 
-UNITS = {"captions": "boxes"}
-"""What is counted of a stage, where it is not images."""
+STAGES = ("scan", "read", "boxes", "captions", "write")
+"""In their order: the first pass, and the parts of the second."""
 
 
 def summary(outcome: Outcome, out: Path) -> list[str]:
@@ -34,11 +34,16 @@ def summary(outcome: Outcome, out: Path) -> list[str]:
     ]
 
 
+def units_of(stage: str) -> str:
+    """What is counted of a stage."""
+    return "boxes" if stage == "captions" else "images"
+
+
 def stage_lines(times: StageTimes) -> list[str]:
     """Seconds and speed of each stage, of all processes together."""
     lines = []
-    for stage, seconds in times.seconds.items():
-        count, unit = times.counts[stage], UNITS.get(stage, "images")
+    for stage in filter(times.counts.get, STAGES):
+        seconds, count, unit = times.seconds[stage], times.counts[stage], units_of(stage)
         rate = count / seconds if seconds else 0
         lines.append(f"{stage:<9} {seconds:9.1f} s  {count:9d} {unit}  {rate:9.1f} {unit}/s")
     return lines

@@ -11,7 +11,7 @@ import numpy as np
 
 from fineclip.annotation.caption_cleaning import clean_captions
 from fineclip.annotation.duplicates import find_duplicates
-from fineclip.annotation.fingerprints import Fingerprint, fingerprint
+from fineclip.annotation.fingerprints import COLOURS, Fingerprint, fingerprint
 from fineclip.annotation.image_filter import filtered_image
 from fineclip.annotation.records import InputShard, LeftOut
 from fineclip.annotation.settings import AnnotationSettings
@@ -123,7 +123,7 @@ def scan_shard(
         np.frombuffer(b"".join(p.content for p in prints), np.uint8).reshape(-1, 16),
         np.array([p.looks for p in prints], np.uint64),
         np.array([p.flat for p in prints], bool),
-        np.array([p.colours for p in prints], np.uint8).reshape(len(prints), -1),
+        np.array([p.colours for p in prints], np.uint8).reshape(-1, COLOURS),
         np.array([int.from_bytes(p.text, "big") for p in prints], np.uint64),
         *_as_arrays(left_out),
         *_as_arrays(captions_out),
@@ -142,12 +142,11 @@ def duplicates_by_shard(
     def joined(name: str) -> np.ndarray:
         return np.concatenate([getattr(scan, name) for scan in scans])
 
-    colours = [scan.colours.reshape(len(scan.positions), 48) for scan in scans]
     found = find_duplicates(
         joined("content"),
         joined("looks"),
         joined("flat"),
-        np.concatenate(colours),
+        joined("colours"),
         joined("text"),
         how=settings.duplicates,
         max_images_per_caption=settings.max_images_per_caption,

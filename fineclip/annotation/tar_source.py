@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from fineclip.annotation.caption_tables import captions_of_metadata
 from fineclip.annotation.records import MAX_TEXT_BYTES, KnownBox, SourceImage
 from fineclip.checks import is_number
-from fineclip.datasets.shards import INDEX
+from fineclip.datasets.shards import INDEX, checked_record
 from fineclip.files import read_json
 from fineclip.images import IMAGE_SUFFIXES, MAX_BYTES
 
@@ -30,6 +31,11 @@ class TarShard:
     name: str
     path: Path
     categories: dict[Any, str]
+
+    def __len__(self) -> int:
+        with suppress(tarfile.TarError, OSError, EOFError), tarfile.open(self.path, "r:") as tar:
+            return sum(1 for _ in _samples(tar))
+        return 0
 
     def images(self, wanted: Container[int] | None = None) -> Iterator[SourceImage]:
         """Reads the samples in their order.
@@ -74,7 +80,7 @@ class TarShard:
                 *_own(metadata, file_name, content, captions, self.categories),
                 unsafe=_unsafe(metadata),
             )
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return SourceImage(position, file_name, refusal="metadata are malformed")
 
 
@@ -180,13 +186,13 @@ def _own(
     """File name, content, captions, boxes, id and size of an image.
 
     Raises:
-        TypeError, KeyError, ValueError: What our own shards say is malformed.
+        TypeError, ValueError, OverflowError: What our own shards say is malformed.
     """
-    if not isinstance(metadata.get("annotations"), list):
+    if not {"image", "annotations"} <= metadata.keys():
         if not captions and isinstance(metadata.get("caption"), str):
             captions = [metadata["caption"]]
         return file_name, content, captions, [], None, None
-    image = metadata["image"]
+    image = checked_record(metadata, "metadata")["image"]
     boxes = []
     for annotation in metadata["annotations"]:
         if annotation.get("iscrowd"):
@@ -201,8 +207,6 @@ def _own(
                 float(annotation.get("score", 1.0)),
             )
         )
-    captions = [*captions, *(text for text in metadata.get("captions", ()) if text)]
-    if not all(isinstance(caption, str | bytes) for caption in captions):
-        raise TypeError("captions")
+    captions = [*captions, *metadata["captions"]]
     size = (int(image["width"]), int(image["height"]))
-    return str(image["file_name"]), content, captions, boxes, image["id"], size
+    return image["file_name"], content, captions, boxes, image["id"], size

@@ -188,7 +188,7 @@ class Shards:
         name = f"{self._key(number)}.json"
         content = self._member(number, self._annotations[number], name)
         where = f"shard {self._paths[self._shard[number]]}: {name}"
-        return _checked(parse_json(content, where), where)
+        return checked_record(parse_json(content, where), where)
 
     def read_in_order(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
         """The JSON of some images, one shard after the other.
@@ -224,7 +224,7 @@ class Shards:
             for line in lines:
                 if number == place:
                     where = f"{path}: {self._key(number)}"
-                    record = _checked(parse_json(line, where), where)
+                    record = checked_record(parse_json(line, where), where)
                     if number == wanted[0] and record != self.read_record(number):
                         raise ValueError(f"{where} is another one in the shard; {_REMEDY}")
                     yield record
@@ -328,8 +328,15 @@ def _check_size(entry: Mapping[str, Any], index: Path) -> Path:
     return file
 
 
-def _checked(record: Any, where: str) -> dict[str, Any]:
-    """A record that is what it should be.
+def checked_record(record: Any, where: str) -> dict[str, Any]:
+    """Refuses JSON that is no record of a shard.
+
+    Args:
+        record: Any parsed JSON.
+        where: File and place, for the message.
+
+    Returns:
+        The same.
 
     Raises:
         ValueError: It is not.

@@ -1,0 +1,246 @@
+"""The data engine on generated images: images a second, memory, and runs that are killed."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from fineclip.annotation.engines import LocalEngine
+from fineclip.annotation.ray_engine import RayEngine
+from fineclip.annotation.run import Inputs, annotate_regions
+from fineclip.annotation.settings import AnnotationSettings
+from fineclip.annotation.work_folder import checksum
+from fineclip.datasets import RegionTextDataset
+from fineclip.files import write_atomically
+
+Report = Callable[[str], None]
+
+_BOXES, _CATEGORIES = 4, 10  # of an image at most; in all
+_SAMPLE_SECONDS = 0.2  # between two looks at a process's memory
+_BEGIN = "begin"
+_HERE = "fineclip.experiments.annotation_benchmark"
+
+
+def generate_images(folder: Path, count: int, size: int = 256, seed: int = 0) -> None:
+    """Writes images of coloured shapes on clouds, with boxes and captions in COCO's formats.
+
+    Args:
+        folder: Receives ``images/``, ``boxes.json`` and ``captions.json``.
+        count: Images.
+        size: Side in pixels.
+        seed: Of everything.
+    """
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    images, boxes, captions = [], [], []
+    for number in range(count):
+        rng = np.random.default_rng((seed, number))
+        clouds = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        picture = clouds.resize((size, size), Image.Resampling.BICUBIC)
+        draw = ImageDraw.Draw(picture)
+        for _ in range(int(rng.integers(1, _BOXES + 1))):
+            width, height = rng.integers(size // 8, size // 2, 2).tolist()
+            x, y = rng.integers(0, size // 2, 2).tolist()
+            color = tuple(rng.integers(0, 256, 3).tolist())
+            draw.rectangle((x, y, x + width, y + height), fill=color)
+            category = int(rng.integers(1, _CATEGORIES + 1))
+            box = {"id": len(boxes) + 1, "image_id": number, "category_id": category}
+            boxes.append({**box, "bbox": [x, y, width, height]})
+        name = f"{number:06d}.jpg"
+        content = io.BytesIO()
+        picture.save(content, "JPEG", quality=90)
+        (folder / "images" / name).write_bytes(content.getvalue())
+        images.append({"id": number, "file_name": name, "width": size, "height": size})
+        captions.append({"image_id": number, "caption": f"picture number {number}"})
+    categories = [{"id": i, "name": f"thing {i}"} for i in range(1, _CATEGORIES + 1)]
+    for file, data in (
+        ("boxes.json", {"images": images, "annotations": boxes, "categories": categories}),
+        ("captions.json", {"images": images, "annotations": captions}),
+    ):
+        write_atomically(folder / file, json.dumps(data))
+
+
+def annotate_generated(
+    folder: str, out: str, workers: int | None, shard_size: int
+) -> dict[str, Any]:
+    """Existing boxes and templates on generated images; its own process.
+
+    Args:
+        folder: Of :func:`generate_images`.
+        out: To write.
+        workers: Of Ray; None: this process alone.
+        shard_size: Images of a shard.
+
+    Returns:
+        ``seconds`` of the passes, which starts of Ray are not part of, and ``images`` kept.
+    """
+    root = Path(folder)
+    engine = LocalEngine() if workers is None else RayEngine(workers)
+    print(_BEGIN, flush=True)
+    begin = time.perf_counter()
+    outcome = annotate_regions(
+        Inputs(root / "images", root / "captions.json", root / "boxes.json"),
+        Path(out),
+        AnnotationSettings(shard_size=shard_size),
+        engine=lambda: engine,
+        coco=True,
+    )
+    seconds = time.perf_counter() - begin
+    manifest = outcome.manifest or {}
+    return {"seconds": seconds, "images": manifest["counts"]["images"]["kept"]}
+
+
+def open_generated(out: str) -> dict[str, Any]:
+    """Opens shards for training; its own process."""
+    begin = time.perf_counter()
+    dataset = RegionTextDataset(
+        source={"type": "Shards", "folder": out},
+        images={"transform": {"size": 224}},
+        tokenizer=lambda texts: torch.zeros(len(texts), 8, dtype=torch.int64),
+    )
+    return {"seconds": time.perf_counter() - begin, "images": len(dataset)}
+
+
+def benchmark_annotation(
+    folder: Path,
+    images: int,
+    *,
+    workers: tuple[int, ...] = (1, 2),
+    shard_size: int = 500,
+    report: Report = lambda line: None,
+) -> dict[str, Any]:
+    """Measures runs in one process and with Ray, and opening the result.
+
+    Args:
+        folder: Where everything goes.
+        images: How many.
+        workers: Of the runs with Ray.
+        shard_size: Images of a shard.
+        report: Told what was measured.
+
+    Returns:
+        ``runs``: images a second and, of one process, bytes of memory in its second and last
+        quarter; ``opening``: seconds.
+    """
+    data = folder / "data"
+    if not (data / "captions.json").is_file():
+        report(f"making {images} images")
+        generate_images(data, images)
+    runs = []
+    for count in (None, *workers):
+        name = "one process" if count is None else f"Ray, {count} workers"
+        out = folder / f"out-{count or 'local'}"
+        shutil.rmtree(out, ignore_errors=True)
+        arguments = {"folder": str(data), "out": str(out), "workers": count}
+        found, memory = _call("annotate_generated", {**arguments, "shard_size": shard_size})
+        row = {"run": name, **found, "images_per_second": found["images"] / found["seconds"]}
+        line = f"{name}: {row['images_per_second']:.1f} images/s"
+        if count is None:
+            quarter = len(memory) // 4
+            row["second_quarter_bytes"] = median(memory[quarter : 2 * quarter] or [0])
+            row["last_quarter_bytes"] = median(memory[3 * quarter :] or [0])
+            row["peak_bytes"] = max(memory, default=0)
+            values = [row[key] / 1e6 for key in row if key.endswith("bytes")]
+            line += " and {:.0f}, {:.0f}, at most {:.0f} MB".format(*values)
+        report(line)
+        runs.append(row)
+    found, _ = _call("open_generated", {"out": str(folder / "out-local")})
+    report(f"opening {found['images']} images: {found['seconds']:.2f} s")
+    return {"runs": runs, "opening": found}
+
+
+def kill_annotation(
+    folder: Path,
+    kills: int,
+    *,
+    workers: int | None = None,
+    images: int = 120,
+    seed: int = 0,
+    report: Report = lambda line: None,
+) -> dict[str, Any]:
+    """Kills runs at random moments, continues them, and compares the end with a whole run's.
+
+    Args:
+        folder: Where everything goes.
+        kills: How many.
+        workers: Of Ray; None: one process.
+        images: How many.
+        seed: Of images and moments.
+        report: Told of every kill.
+
+    Returns:
+        ``kills``, ``runs`` that came to their end, and how many of these were ``different``.
+    """
+    data, out = folder / "data", folder / "out"
+    generate_images(data, images, size=96, seed=seed)
+    arguments = {"folder": str(data), "workers": workers, "shard_size": 8}
+    found, _ = _call("annotate_generated", {**arguments, "out": str(folder / "whole")})
+    expected = _checksums(folder / "whole")
+    draws = random.Random(seed)
+    done, runs, different = 0, 0, 0
+    while done < kills:
+        process = _start("annotate_generated", {**arguments, "out": str(out)})
+        while process.stdout is not None and process.stdout.readline().strip() not in (_BEGIN, ""):
+            pass  # libraries have been loaded; Ray, if any, runs
+        try:
+            code = process.wait(draws.uniform(0, found["seconds"]))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            done += 1
+            report(f"killed {done} of {kills}")
+        else:
+            runs += 1
+            # What a Ray of an earlier run had begun may end a moment later, with the same bytes.
+            if code or _checksums(out) != expected:
+                different += 1
+            shutil.rmtree(out)
+    _call("annotate_generated", {**arguments, "out": str(out)})
+    different += _checksums(out) != expected
+    return {"kills": done, "runs": runs + 1, "different": different}
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    return {file.name: checksum(file) for file in sorted(folder.iterdir()) if file.is_file()}
+
+
+def _start(function: str, arguments: dict[str, Any]) -> subprocess.Popen[str]:
+    words = ["-m", "fineclip.experiments.call", f"{_HERE}:{function}", json.dumps(arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, *words], text=True, **pipes)
+
+
+def _call(function: str, arguments: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    """What a function returns in a process of its own, and the memory that this had over time.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    process = _start(function, arguments)
+    memory = []
+    status = Path(f"/proc/{process.pid}/statm")
+    communicate = partial(process.communicate, timeout=_SAMPLE_SECONDS)
+    while True:
+        try:
+            out, error = communicate()
+            break
+        except subprocess.TimeoutExpired:
+            pages = status.read_text().split()
+            memory.append(int(pages[1]) * 4096 if len(pages) > 1 else 0)
+    if process.returncode:
+        raise RuntimeError(f"{function}: {error.strip().splitlines()[-1:]}")
+    return json.loads(out.splitlines()[-1]), memory
