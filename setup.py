@@ -36,6 +36,7 @@ CORE = [
     "opencv-python-headless>=4.11,<4.13",  # mmengine's visualizer imports cv2 without declaring it
     "pillow>=12,<13",  # below 13 for Gradio
     "pycocotools",
+    "pyyaml",
     "safetensors",
     "supervision>=0.31.2,<0.32",  # below 1.0 every series may change calls
     "tensorboard",

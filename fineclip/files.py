@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one, and reading JSON with clear errors."""
+"""Writing files so that a reader never meets half of one; reading JSON and YAML, errors clear."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from fineclip.paths import require_regular
 
@@ -138,14 +140,48 @@ def read_json(path: str | Path, what: str) -> Any:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read or is not JSON.
     """
+    return parse_json(_read_bytes(path, what), f"{what}: {path}")
+
+
+def read_yaml(path: str | Path, what: str) -> Any:
+    """Reads a YAML file as plain values: nothing in it is called or constructed.
+
+    Args:
+        path: The file; UTF-8 or, with a byte order mark, UTF-16.
+        what: What it should be, for messages.
+
+    Returns:
+        The parsed content.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, is not YAML, or has one key twice.
+    """
+    try:
+        return yaml.load(_read_bytes(path, what), Loader=_UniqueKeys)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{what}: {path} is not valid YAML: {reason}") from None
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses what YAML forbids and PyYAML lets the last of win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise ValueError(f"the key {min(twice)!r} occurs twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
+def _read_bytes(path: str | Path, what: str) -> bytes:
     try:
         require_regular(path)
-        content = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"{what}: {path} does not exist") from None
     except OSError as error:
         raise ValueError(f"{what}: {path} cannot be read: {error.strerror}") from None
-    return parse_json(content, f"{what}: {path}")
 
 
 def parse_json(content: str | bytes, where: str) -> Any:

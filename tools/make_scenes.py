@@ -22,7 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(
         description=(
             "Write synthetic scenes to OUT: train/ and val/ images, annotations/ (COCO instances, "
-            "captions, region captions, panoptic, semantic maps, LVIS) and vocabulary.json. "
+            "captions, region captions, panoptic, semantic, LVIS), vocabulary.json and data.yaml. "
             "If OUT already holds the same scenes, nothing is done."
         )
     )
@@ -55,14 +55,49 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=min(4, os.cpu_count() or 1),
         help="processes",
     )
+    parser.add_argument(
+        "--own-shapes",
+        action="store_true",
+        help="a small data set of four shapes that the scenes do not show (crescent, heart, arrow, "
+        "hourglass), which alone are labelled; as many validation images, no LVIS or panoptic "
+        "files, neither --captioner nor --twins",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace other scenes in OUT")
     return parser.parse_args(argv)
+
+
+def make_own(args: argparse.Namespace) -> int:
+    from fineclip.scenes.own_shapes import make_own_shapes  # NumPy and Pillow: not for --help
+
+    try:
+        if args.scenes:
+            given = ", ".join(f"--{name}" for name in args.scenes)
+            raise ValueError(f"--own-shapes has neither captioner nor twins, so leave out {given}")
+        with progress_bar("pictures", "image") as progress:
+            statistics = make_own_shapes(
+                args.out,
+                images=args.images,
+                val_images=args.val_images,
+                seed=args.seed,
+                size=args.image_size,
+                overwrite=args.overwrite,
+                progress=progress,
+            )
+    except (ValueError, OSError) as error:
+        return report_error(error)
+    for split, numbers in statistics.items():
+        boxes = ", ".join(f"{count} {name}" for name, count in numbers["boxes"].items())
+        print(f"{split}: {numbers['images']} images, boxes: {boxes}")
+    print(f"described by {args.out / 'data.yaml'}")
+    return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from fineclip.scenes import make_scenes  # NumPy and Pillow, which --help need not load
 
+    if args.own_shapes:
+        return make_own(args)
     try:
         with progress_bar("scenes", "image") as progress:
             statistics = make_scenes(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fineclip.scenes.shapes import SHAPES
+from fineclip.scenes.shapes import OWN_SHAPES, SHAPES
 
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (214, 38, 40),
@@ -29,10 +29,10 @@ class ThingCategory:
     """A countable category: one colour on one shape.
 
     Attributes:
-        id: COCO category id, 1 to 36; class index + 1.
+        id: COCO category id, 1 to 36 (class index + 1), or above the surfaces'.
         name: For example ``"red ring"``.
         color: A key of `COLORS`.
-        shape: One of `fineclip.scenes.shapes.SHAPES`.
+        shape: One of `fineclip.scenes.shapes.SHAPES`, or of `OWN_SHAPES`.
         split: ``"base"`` or ``"novel"``.
         frequency: LVIS group: ``"r"`` for novel, ``"c"`` or ``"f"`` for half of the base each.
             A fixed label: the scenes draw all categories equally often.
@@ -102,3 +102,18 @@ NOVEL_CATEGORIES: tuple[ThingCategory, ...] = tuple(
     c for c in THING_CATEGORIES if c.split == "novel"
 )
 """The 12 things that appear in images and captions but never among base labels."""
+
+OWN_CATEGORIES: tuple[ThingCategory, ...] = tuple(
+    ThingCategory(
+        id=len(THING_CATEGORIES) + len(STUFF_CATEGORIES) + 1 + i * len(COLORS) + j,
+        name=f"{color} {shape}",
+        color=color,
+        shape=shape,
+        split="novel",
+        frequency="r",
+    )
+    for i, shape in enumerate(OWN_SHAPES)
+    for j, color in enumerate(COLORS)
+)
+"""Things that scenes do not show; ids continue after the surfaces. Data of one's own label them by
+their shape alone."""

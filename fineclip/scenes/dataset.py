@@ -20,6 +20,7 @@ from fineclip.scenes.export import (
     MAX_IMAGES,
     SceneRecord,
     annotation_files,
+    description,
     export_scene,
     vocabulary,
 )
@@ -27,14 +28,20 @@ from fineclip.scenes.render import MIN_SIZE
 from fineclip.scenes.twins import DIFFERENCES, validation_scene
 from fineclip.scenes.world import sample_scene
 
-VERSION = 3
+VERSION = 4
 """Version of the world: raised with every change of any file it writes."""
 
 MANIFEST = "scenes.json"
 """File that says how a folder was made, and that it is complete."""
 
 _MAX_SIZE = 4096
-_ENTRIES = ("train", "val", "annotations", "vocabulary.json")  # what a data set consists of
+_ENTRIES = (
+    "train",
+    "val",
+    "annotations",
+    "vocabulary.json",
+    "data.yaml",
+)  # what a data set consists of
 _CHUNK = 16  # scenes per task of a worker
 _CAPTIONER = CaptionerRates()
 
@@ -77,7 +84,7 @@ def _missing_files(out: Path, parameters: dict[str, Any]) -> str | None:
         found = sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
         if found < count:
             return f"{folder} holds {found} of {count} files"
-    files = [out / "vocabulary.json"]
+    files = [out / "vocabulary.json", out / "data.yaml"]
     for split in ("train", "val"):
         files += [out / "annotations" / name for name in annotation_files(split, [])]
     missing = [str(file) for file in files if not file.is_file()]
@@ -223,8 +230,8 @@ def make_scenes(
 
     Args:
         out: Folder to write: ``train/`` and ``val/`` (JPEG), ``annotations/`` (COCO instances,
-            proposals, captions, region captions, panoptic, semantic, LVIS), ``vocabulary.json``
-            and the manifest ``scenes.json``.
+            proposals, captions, region captions, panoptic, semantic, LVIS), ``vocabulary.json``,
+            ``data.yaml`` and the manifest ``scenes.json``.
         images: Number of training images.
         val_images: Number of validation images; default: a sixth of ``images``, at least 1.
         seed: Seed of the world, at least 0.
@@ -285,6 +292,7 @@ def make_scenes(
             for name, content in annotation_files(split, records[split]).items():
                 _write_json(temporary / "annotations" / name, content)
         _write_json(temporary / "vocabulary.json", vocabulary())
+        (temporary / "data.yaml").write_text(description(), encoding="utf-8")
         statistics = _statistics(records)
         manifest = {"parameters": parameters, "complete": True, "statistics": statistics}
         _install(temporary, out, manifest)

@@ -304,6 +304,29 @@ def annotation_files(split: str, records: list[SceneRecord]) -> dict[str, Any]:
     }
 
 
+_SPLIT_DESCRIPTION = """\
+{split}:
+  images: {split}
+  annotations: annotations/instances_{split}.json
+  masks: annotations/semantic_{split}
+  captions: annotations/captions_{split}.json
+  region_captions: annotations/region_captions_{split}.json
+"""
+
+
+def split_description(split: str) -> str:
+    """Where the files of a split are, as a ``data.yaml`` beside them says it."""
+    return _SPLIT_DESCRIPTION.format(split=split)
+
+
+def description() -> str:
+    """The scenes as a ``data.yaml``: things, a third of them novel, and surfaces."""
+    classes = [f"  - {c.name}\n" for c in (*THING_CATEGORIES, *STUFF_CATEGORIES)]
+    novel = [f"  - {c.name}\n" for c in THING_CATEGORIES if c.split == "novel"]
+    splits = [split_description(split) for split in ("train", "val")]
+    return "".join(("name: scenes\nclasses:\n", *classes, "novel:\n", *novel, *splits))
+
+
 def vocabulary() -> dict[str, Any]:
     """All 42 categories as a vocabulary file; position = class index of the semantic maps."""
     return {

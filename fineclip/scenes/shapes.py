@@ -17,6 +17,10 @@ Array = NDArray[np.floating]
 SHAPES = ("circle", "square", "triangle", "ring", "cross", "star")
 """Names of the shapes, in the order of the category table."""
 
+OWN_SHAPES = ("crescent", "heart", "arrow", "hourglass")
+"""Shapes that the scenes do not show, for data of one's own: their words mean nothing to a CLIP
+that was trained on scenes."""
+
 TEXTURES = ("plain", "striped", "dotted", "checkered")
 """Names of the surface patterns."""
 
@@ -25,6 +29,11 @@ _SQUARE_HALF = 0.44
 _CROSS_LENGTH, _CROSS_WIDTH = 0.5, 0.17
 _STAR_OUTER, _STAR_INNER, _STAR_POINTS = 0.56, 0.25, 5
 _TRIANGLE = ((0.0, -0.47), (0.5, 0.4), (-0.5, 0.4))
+_ARROW_HEAD = ((0.0, -0.52), (0.46, 0.02), (-0.46, 0.02))
+_ARROW_END, _ARROW_WIDTH = 0.5, 0.16
+_CRESCENT_BITE, _CRESCENT_SHIFT = 0.42, 0.26
+_HEART_HALF, _HEART_SHIFT = 0.27, 0.08
+_HOURGLASS_HALF, _HOURGLASS_WAIST, _HOURGLASS_SLOPE = 0.48, 0.06, 0.8
 
 
 def _circle(x: Array, y: Array) -> Array:
@@ -36,8 +45,13 @@ def _square(x: Array, y: Array) -> Array:
 
 
 def _triangle(x: Array, y: Array) -> Array:
+    return _polygon(_TRIANGLE, x, y)
+
+
+def _polygon(corners: tuple[tuple[float, float], ...], x: Array, y: Array) -> Array:
+    """A convex one, its corners clockwise as the picture shows them."""
     distances = []
-    for (x0, y0), (x1, y1) in zip(_TRIANGLE, _TRIANGLE[1:] + _TRIANGLE[:1], strict=True):
+    for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
         length = math.hypot(x1 - x0, y1 - y0)
         distances.append(((y1 - y0) * (x - x0) - (x1 - x0) * (y - y0)) / length)
     return np.maximum.reduce(distances)
@@ -69,6 +83,29 @@ def _star(x: Array, y: Array) -> Array:
     return ((along - _STAR_OUTER) * edge_y - across * edge_x) / length
 
 
+def _crescent(x: Array, y: Array) -> Array:
+    return np.maximum(_circle(x, y), _CRESCENT_BITE - np.hypot(x - _CRESCENT_SHIFT, y))
+
+
+def _heart(x: Array, y: Array) -> Array:
+    # A square on its corner, and a disc on each of its upper sides.
+    y = y - _HEART_SHIFT
+    right, left = (y + x) / math.sqrt(2), (y - x) / math.sqrt(2)
+    square = np.maximum(np.abs(right), np.abs(left)) - _HEART_HALF
+    discs = np.minimum(np.hypot(right + _HEART_HALF, left), np.hypot(right, left + _HEART_HALF))
+    return np.minimum(square, discs - _HEART_HALF)
+
+
+def _arrow(x: Array, y: Array) -> Array:
+    shaft = np.maximum(np.abs(x) - _ARROW_WIDTH, np.abs(y - _ARROW_END / 2) - _ARROW_END / 2)
+    return np.minimum(_polygon(_ARROW_HEAD, x, y), shaft)
+
+
+def _hourglass(x: Array, y: Array) -> Array:
+    side = np.abs(x) - _HOURGLASS_WAIST - _HOURGLASS_SLOPE * np.abs(y)
+    return np.maximum(np.abs(y) - _HOURGLASS_HALF, side / math.hypot(1, _HOURGLASS_SLOPE))
+
+
 _OUTLINES = {
     "circle": _circle,
     "square": _square,
@@ -76,6 +113,10 @@ _OUTLINES = {
     "ring": _ring,
     "cross": _cross,
     "star": _star,
+    "crescent": _crescent,
+    "heart": _heart,
+    "arrow": _arrow,
+    "hourglass": _hourglass,
 }
 
 
@@ -83,7 +124,7 @@ def signed_distance(shape: str, x: Array, y: Array) -> Array:
     """Signed distance to the outline of a shape (a lower bound of it near outer corners).
 
     Args:
-        shape: One of `SHAPES`.
+        shape: One of `SHAPES` or `OWN_SHAPES`.
         x: Coordinates to the right, in sides of the object, centre = 0; any shape.
         y: Coordinates downwards, in sides of the object, centre = 0; same shape as ``x``.
 

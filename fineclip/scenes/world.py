@@ -47,7 +47,16 @@ _MIN_VISIBLE = 0.75  # measured on a coarse grid; leaves room for rounding above
 _COARSE = 64
 _TRIES = 30
 # Rotations keep a square a square and a cross a plus sign: half-ranges in radians.
-ROTATIONS = {"square": 0.26, "triangle": 0.35, "cross": 0.26, "star": 0.3}
+ROTATIONS = {
+    "square": 0.26,
+    "triangle": 0.35,
+    "cross": 0.26,
+    "star": 0.3,
+    "crescent": 0.5,
+    "heart": 0.4,
+    "arrow": 0.4,
+    "hourglass": 0.4,
+}
 
 
 @dataclass(frozen=True)
@@ -300,7 +309,9 @@ def is_arrangement(objects: Sequence[SceneObject]) -> bool:
     return True
 
 
-def _sample_objects(rng: np.random.Generator) -> tuple[SceneObject, ...]:
+def _sample_objects(
+    rng: np.random.Generator, things: Sequence[ThingCategory]
+) -> tuple[SceneObject, ...]:
     wanted = _pick(rng, tuple(_NUM_OBJECTS), tuple(_NUM_OBJECTS.values()))
     objects: list[SceneObject] = []
     masks: list[np.ndarray] = []  # complete masks, (_COARSE, _COARSE)
@@ -310,7 +321,7 @@ def _sample_objects(rng: np.random.Generator) -> tuple[SceneObject, ...]:
         if used and rng.uniform() < _REPEAT_PROBABILITY:
             category = objects[int(rng.integers(len(objects)))].category
         else:
-            free = [c for c in THING_CATEGORIES if c.id not in used]
+            free = [c for c in things if c.id not in used]
             category = free[int(rng.integers(len(free)))]
         for attempt in range(_TRIES):
             item = _sample_object(rng, category, small=attempt >= _TRIES // 2)
@@ -375,13 +386,16 @@ def _sample_distractors(rng: np.random.Generator) -> tuple[Distractor, ...]:
     return tuple(marks)
 
 
-def sample_scene(seed: int, split: str, index: int) -> Scene:
-    """Draws one scene; it depends on the three arguments alone.
+def sample_scene(
+    seed: int, split: str, index: int, things: Sequence[ThingCategory] = THING_CATEGORIES
+) -> Scene:
+    """Draws one scene; it depends on the arguments alone.
 
     Args:
         seed: Seed of the world, at least 0.
         split: One of `SPLITS`.
         index: Number of the scene in its split, from 0.
+        things: What there is in this world, each as often as any other.
 
     Returns:
         The scene: 2 to 5 objects, each at least about 70 % visible.
@@ -398,7 +412,7 @@ def sample_scene(seed: int, split: str, index: int) -> Scene:
         seed=seed,
         split=split,
         index=index,
-        objects=_sample_objects(rng),
+        objects=_sample_objects(rng, things),
         background=_sample_background(rng),
         distractors=_sample_distractors(rng),
         light=_pair(rng, -0.22, 0.22),

@@ -1,4 +1,4 @@
-"""Reading what a vocabulary file holds: JSON, or text with a name a line."""
+"""Reading what a vocabulary file holds: JSON, text with a name a line, or a data set's YAML."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fineclip.files import read_yaml
+from fineclip.text.class_lists import categories_of
+
+_YAML_SUFFIXES = (".yaml", ".yml")
 _TEXT_SUFFIXES = ("", ".txt", ".names", ".list", ".lst")
 
 
@@ -30,13 +34,16 @@ def read_vocabulary_file(path: Path) -> VocabularyFile:
 
     Args:
         path: UTF-8 or, with a byte order mark, UTF-16. Content that begins with a bracket, and any
-            file ``*.json``, is JSON. Any other is text, if its suffix does not say otherwise.
+            file ``*.json``, is JSON. A file ``*.yaml`` describes a data set, of which the classes
+            are taken. Any other is text, if its suffix does not say otherwise.
 
     Raises:
         ValueError: It cannot be read, is no text, JSON with an error or with one key twice in an
             object, or lines that are numbered; the message names the file.
     """
     where = f"vocabulary: {path}"
+    if path.suffix.lower() in _YAML_SUFFIXES:
+        return VocabularyFile(categories_of(read_yaml(path, "vocabulary"), where))
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -51,8 +58,8 @@ def read_vocabulary_file(path: Path) -> VocabularyFile:
         return VocabularyFile(_parse(text, where))
     if path.suffix.lower() not in _TEXT_SUFFIXES:
         raise ValueError(
-            f"{where}: expected JSON, or a name a line in a file *.txt; what {path.suffix} files "
-            "hold is not known"
+            f"{where}: expected JSON, a data set's *.yaml, or a name a line in a file *.txt; what "
+            f"{path.suffix} files hold is not known"
         )
     return _names(text, where)
 

@@ -261,7 +261,7 @@ def test_names_of_any_script(tmp_path):
         ("mine.txt", b"coco", "built-in vocabulary.*--vocabulary-file coco"),
         ("mine.json", b'["voc20"]', "built-in vocabulary.*in a config 'voc20'"),
         ("mine.txt", b"gar\xe7on", "no text in UTF-8"),
-        ("mine.yaml", b"names: [cat, dog]", r"expected JSON, or a name a line.*\.yaml"),
+        ("mine.csv", b"cat,dog", r"expected JSON, .* or a name a line.*\.csv"),
         ("mine.json", b'{"cat": 1, "cat": 2}', "the key 'cat' occurs twice"),
         ("mine.json", b'{"names": ["cat", "dog"]}', "'names' is taken for a class"),
         ("mine.json", b'{"nc": 2, "classes": ["cat", "dog"]}', "'classes' is taken for a class"),
