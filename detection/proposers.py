@@ -26,7 +26,7 @@ from fineclip.annotation.proposers.found import (
     as_rgb,
     by_group,
     found_in,
-    words_of,
+    looked_for,
 )
 from fineclip.checkpoints import load_trained, read_checkpoint
 from fineclip.engine import explaining_errors, load_config
@@ -143,7 +143,7 @@ class FViTProposer:
         amp: str | None = None,
     ) -> None:
         weights = weights_file(require_name(argument, "fvit"))
-        words = words_of(vocabulary, f"fvit:{weights}")
+        words = looked_for(vocabulary, f"fvit:{weights}")
         compute = ComputeOptions(device, amp)
         self._threshold = score_threshold
         self._detector = load_detector(

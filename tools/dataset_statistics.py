@@ -146,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
             region_captions=args.region_captions,
             images=args.images,
         )
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         return report_error(error)
     print("\n".join([*dataset_report.report_lines(found), f"wrote {args.out}"]))
     return 0

@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from lemminflect import getAllLemmas
-
 from fineclip.text import Vocabulary, load_vocabulary
 from fineclip.text.templates import prompt_name
 
@@ -48,6 +46,12 @@ def words_of_text(text: str) -> list[str]:
 @lru_cache(_REMEMBERED)
 def lemmas(word: str) -> tuple[str, ...]:
     """The nouns that a word may be a form of: "leaves" may be of "leaf" and of "leave"."""
+    try:
+        from lemminflect import getAllLemmas  # of an extra
+    except ModuleNotFoundError:
+        raise ImportError(
+            "vocabulary coverage needs lemminflect: pip install 'fineclip-toolkit[annotation]'"
+        ) from None
     return getAllLemmas(word, upos="NOUN").get("NOUN", ()) or (word,)
 
 

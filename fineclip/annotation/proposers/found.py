@@ -91,7 +91,7 @@ def as_rgb(images: Sequence[Image.Image | None]) -> list[Image.Image]:
     return [image if image.mode == "RGB" else image.convert("RGB") for image in given]
 
 
-def words_of(vocabulary: Words | None, kind: str) -> Vocabulary:
+def looked_for(vocabulary: Words | None, kind: str) -> Vocabulary:
     """The words that a proposer looks for.
 
     Raises:

@@ -25,7 +25,7 @@ from fineclip.annotation.proposers.found import (
     as_rgb,
     by_group,
     found_in,
-    words_of,
+    looked_for,
 )
 
 _WORDS_AT_ONCE = {"grounding-dino": 40, "mm-grounding-dino": 40}
@@ -71,7 +71,7 @@ class HuggingFaceProposer:
         self._words: tuple[str, ...] = ()
         kind: Any
         if type(config) in transformers.MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING:
-            self._words = words_of(vocabulary, f"hf:{name}").prompt_names
+            self._words = looked_for(vocabulary, f"hf:{name}").prompt_names
             kind, processor = transformers.AutoModelForZeroShotObjectDetection, "AutoProcessor"
         elif type(config) in transformers.MODEL_FOR_OBJECT_DETECTION_MAPPING:
             kind, processor = transformers.AutoModelForObjectDetection, "AutoImageProcessor"
