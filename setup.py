@@ -71,6 +71,7 @@ EXTRAS = {
     ],
     # httpx asks endpoints, lemminflect knows words by their other forms.
     "annotation": ["httpx", "lemminflect", "transformers"],
+    "annotation-ray": ["ray[data]>=2.60"],
     # Every series of Gradio changes calls; fineclip/demo/gate.py lists the addresses of its page.
     "demo": ["gradio>=6.31,<7"],
     # ipykernel and nbclient run docs/tour.ipynb.

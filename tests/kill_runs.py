@@ -3,9 +3,9 @@
 
 python tests/kill_runs.py --kills 100 --seed 1 --json kills.json
 
-Pretraining, detection, segmentation, shards, preparation and conversion on tiny data, killed at
-random moments and while they save. Exit code 1 where one could not be continued, ended with other
-files (to the bit), had a pointer that led nowhere, or left temporary files.
+Pretraining, detection, segmentation, shards, annotation, preparation and conversion on tiny data,
+killed at random moments and while they save. Exit code 1 where one could not be continued, ended
+with other files (to the bit), had a pointer that led nowhere, or left temporary files.
 """
 
 import argparse

@@ -69,6 +69,7 @@ FLOORS = (
         "fineclip.explain": "relevance of patches, tokens and words",
     },
     {
+        "fineclip.annotation": "captioned images -> region-text data",
         "fineclip.looking": "a photograph asked about words",
         "fineclip.pretraining": "batch -> embeddings -> losses, and the teachers",
     },

@@ -14,7 +14,7 @@ from fineclip.command_line.options import add_cfg_options, add_config
 from fineclip.interrupts import run_command
 
 if TYPE_CHECKING:
-    from fineclip.annotation.run import Inputs, Outcome
+    from fineclip.annotation.run import AnnotationOutcome, Inputs
     from fineclip.annotation.settings import AnnotationSettings
 
 
@@ -116,7 +116,9 @@ def settings_of(args: argparse.Namespace) -> AnnotationSettings:
     return AnnotationSettings.of(values)
 
 
-def run(args: argparse.Namespace, inputs: Inputs, settings: AnnotationSettings) -> Outcome:
+def run(
+    args: argparse.Namespace, inputs: Inputs, settings: AnnotationSettings
+) -> AnnotationOutcome:
     from fineclip.annotation.engines import LocalEngine  # torch takes seconds
     from fineclip.annotation.ray_engine import RayEngine  # the same
     from fineclip.annotation.run import annotate_regions  # the same
@@ -145,9 +147,9 @@ def main(argv: list[str] | None = None) -> int:
 
             print("\n".join(estimate(inputs, settings, args.dry_run).lines()))
             return 0
-        from fineclip.annotation.report import summary  # the same
+        from fineclip.annotation.report import outcome_lines  # the same
 
-        print("\n".join(summary(run(args, inputs, settings), args.out)))
+        print("\n".join(outcome_lines(run(args, inputs, settings), args.out)))
     except (ValueError, OSError, ImportError) as error:
         return report_error(error)
     return 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fineclip.annotation.annotate import Job, Models, StageTimes, annotate_shard
-from fineclip.annotation.records import InputShard, Source, SourceImage
+from fineclip.annotation.records import ImageSource, InputShard, SourceImage
 from fineclip.annotation.report import stage_lines
 from fineclip.annotation.run import Inputs, showing
 from fineclip.annotation.scan import scan_shard
@@ -150,7 +150,7 @@ def estimate(inputs: Inputs, settings: AnnotationSettings, images: int) -> Estim
     )
 
 
-def _total(source: Source, numbers: Sequence[int]) -> int:
+def _total(source: ImageSource, numbers: Sequence[int]) -> int:
     """Images of a source; of shards, as many in each as in those that were tried."""
     if source.total is not None:
         return source.total

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from fineclip.annotation.annotate import Job, Models, StageTimes, annotate_shard
-from fineclip.annotation.records import InputShard, Source
+from fineclip.annotation.records import ImageSource, InputShard
 from fineclip.annotation.scan import ShardScan, Tell, say_nothing, scan_shard
 from fineclip.annotation.work_folder import write_record
 
@@ -47,7 +47,12 @@ class Engine(Protocol):
     """Runs the passes over shards."""
 
     def scan(
-        self, source: Source, files: Mapping[int, Path], job: Job, times: StageTimes, tell: Tell
+        self,
+        source: ImageSource,
+        files: Mapping[int, Path],
+        job: Job,
+        times: StageTimes,
+        tell: Tell,
     ) -> None:
         """The first pass.
 
@@ -67,7 +72,12 @@ class LocalEngine:
     """One shard after the other in this process."""
 
     def scan(
-        self, source: Source, files: Mapping[int, Path], job: Job, times: StageTimes, tell: Tell
+        self,
+        source: ImageSource,
+        files: Mapping[int, Path],
+        job: Job,
+        times: StageTimes,
+        tell: Tell,
     ) -> None:
         """See :class:`Engine`."""
         for number, file in files.items():

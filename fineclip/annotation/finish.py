@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import fineclip
 from fineclip.annotation.annotate import Job
-from fineclip.annotation.records import STRIDE, Source
+from fineclip.annotation.records import STRIDE, ImageSource
 from fineclip.annotation.scan import ShardScan, duplicates_by_shard
 from fineclip.annotation.work_folder import (
     COCO_FILES,
@@ -36,7 +36,7 @@ Counts = dict[str, dict[str, int]]
 
 
 def finish(
-    work: WorkFolder, source: Source, job: Job, scans: Sequence[ShardScan], *, coco: bool
+    work: WorkFolder, source: ImageSource, job: Job, scans: Sequence[ShardScan], *, coco: bool
 ) -> dict[str, Any]:
     """Makes of shards that went through both passes one data set.
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from fineclip.devices import autocast_type, usable_device
 from fineclip.models.class_embedding_files import weights_identity
@@ -78,7 +77,7 @@ def load_processor(kind: Any, name: str) -> Any:
 
 def load_model(
     kind: Any, name: str, device: torch.device, dtype: torch.dtype = torch.float32
-) -> nn.Module:
+) -> Any:
     """A model for use, from safetensors files alone.
 
     Args:
@@ -91,7 +90,7 @@ def load_model(
         ValueError: It cannot be loaded, or comes as pickles alone.
     """
     options = {**_SAFE, "use_safetensors": True, "dtype": dtype}
-    model: nn.Module = _explained(name, lambda: kind.from_pretrained(name, **options))
+    model = _explained(name, lambda: kind.from_pretrained(name, **options))
     return model.to(device).eval().requires_grad_(False)
 
 

@@ -18,7 +18,7 @@ import torch
 from fineclip.annotation.annotate import Job, Models, StageTimes
 from fineclip.annotation.engines import ShardTask, scan_and_save
 from fineclip.annotation.interfaces import CAPTIONERS, PROPOSERS
-from fineclip.annotation.records import Source
+from fineclip.annotation.records import ImageSource
 from fineclip.annotation.scan import Tell
 
 _STORE_BYTES = 256 << 20  # tasks and numbers go through it, images never
@@ -58,7 +58,12 @@ class RayEngine:
         self._workers = workers or self._gpus or max(1, int(found["CPU"]))
 
     def scan(
-        self, source: Source, files: Mapping[int, Path], job: Job, times: StageTimes, tell: Tell
+        self,
+        source: ImageSource,
+        files: Mapping[int, Path],
+        job: Job,
+        times: StageTimes,
+        tell: Tell,
     ) -> None:
         """See :class:`fineclip.annotation.engines.Engine`."""
         tasks = [(source[number], file.resolve()) for number, file in files.items()]

@@ -94,7 +94,7 @@ class InputShard(Protocol):
         """Reads the images, or those at certain positions alone."""
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """Images as a sequence of input shards."""
 
     identity: dict[str, Any]

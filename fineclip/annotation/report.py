@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from fineclip.annotation.annotate import StageTimes
-from fineclip.annotation.run import Outcome
+from fineclip.annotation.run import AnnotationOutcome
 
 STAGES = ("scan", "read", "boxes", "captions", "write")
 """In their order: the first pass, and the parts of the second."""
 
 
-def summary(outcome: Outcome, out: Path) -> list[str]:
+def outcome_lines(outcome: AnnotationOutcome, out: Path) -> list[str]:
     """Lines about what was kept, what was left out, and how fast each stage was."""
     lines = stage_lines(outcome.times)
     if outcome.manifest is None:

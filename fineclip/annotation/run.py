@@ -12,7 +12,7 @@ from typing import Any
 from fineclip.annotation.annotate import Job, StageTimes
 from fineclip.annotation.engines import Engine, LocalEngine, ShardTask
 from fineclip.annotation.finish import finish
-from fineclip.annotation.records import Source
+from fineclip.annotation.records import ImageSource
 from fineclip.annotation.scan import ShardScan, Tell, duplicates_by_shard
 from fineclip.annotation.settings import AnnotationSettings
 from fineclip.annotation.sources import open_source
@@ -37,7 +37,7 @@ class Inputs:
     annotations: Path | None = None
     region_captions: Path | None = None
 
-    def open(self, settings: AnnotationSettings, out: Path | None = None) -> Source:
+    def open(self, settings: AnnotationSettings, out: Path | None = None) -> ImageSource:
         """Lists what there is; ``out``, where it lies below, is not looked into."""
         return open_source(
             self.path,
@@ -50,7 +50,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AnnotationOutcome:
     """What a run came to.
 
     Attributes:
@@ -75,7 +75,7 @@ def annotate_regions(
     shard_range: tuple[int, int] | None = None,
     coco: bool = False,
     overwrite: bool = False,
-) -> Outcome:
+) -> AnnotationOutcome:
     """Makes region-text data of captioned images; goes on where an earlier run ended.
 
     Args:
@@ -108,7 +108,7 @@ def annotate_regions(
     work.begin(plan, overwrite=overwrite)
     times = StageTimes()
     if (manifest := _finished(work, coco)) is not None:
-        return Outcome(manifest, [], times, len(source))
+        return AnnotationOutcome(manifest, [], times, len(source))
     job = Job(settings, source.categories, source.captioned)
     numbers = range(first, min(end, len(source)))
     run = _Passes(work, source, job, engine, times)
@@ -118,10 +118,10 @@ def annotate_regions(
         missing = [number for number in range(len(source)) if not work.is_done(number)]
         scans = work.scans()
         if missing or scans is None:
-            return Outcome(None, missing, times, len(source))
+            return AnnotationOutcome(None, missing, times, len(source))
         if (manifest := _finished(work, coco)) is None:
             manifest = finish(work, source, job, scans, coco=coco)
-    return Outcome(manifest, [], times, len(source))
+    return AnnotationOutcome(manifest, [], times, len(source))
 
 
 class _Passes:
@@ -130,7 +130,7 @@ class _Passes:
     def __init__(
         self,
         work: WorkFolder,
-        source: Source,
+        source: ImageSource,
         job: Job,
         engine: Callable[[], Engine],
         times: StageTimes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fineclip.annotation.folder_source import FolderSource
-from fineclip.annotation.records import Source
+from fineclip.annotation.records import ImageSource
 from fineclip.annotation.tar_source import TarSource
 
 
@@ -17,7 +17,7 @@ def open_source(
     region_captions: Path | None = None,
     shard_size: int = 1000,
     leave_out: Path | None = None,
-) -> Source:
+) -> ImageSource:
     """Opens a folder of images, or of shards (``*.tar``), or one shard.
 
     Args:

@@ -16,7 +16,7 @@ from fineclip.files import replacing
 _BARS = 40
 _WORDS = 25
 _TAIL = 0.01  # share of the numbers that the last bar takes along
-_COLORS = {
+_COLORS: dict[str, str] = {
     **dict(zip(LEVELS, ("#2ca02c", "#e0a030", "#b0b0b0"), strict=True)),
     **dict(zip(HOW, ("#1f77b4", "#7fb3dd", "#d95f02"), strict=True)),
 }

@@ -99,6 +99,16 @@ def make_runs(folder: Path) -> dict[str, Run]:
             (),
             _files("shards"),
         ),
+        "annotation": Run(
+            "annotate_regions.py",
+            lambda out: [
+                *(scenes / "train", out / "regions", "--coco", "--cfg-options", "shard_size=3"),
+                *("--annotations", scenes / "annotations/instances_train.json"),
+                *("--captions", scenes / "annotations/captions_train.json"),
+            ],
+            (),
+            _files("regions"),
+        ),
         "preparation": Run(
             "prepare.py",
             lambda out: ["ade20k-150", "--root", out, "--source", maps],

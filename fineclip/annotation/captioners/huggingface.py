@@ -69,7 +69,7 @@ class HuggingFaceCaptioner:
                 "images; BLIP-2, BLIP, GIT and LLaVA do, for example"
             )
         self._device, self._dtype = compute.device, compute.dtype or torch.float32
-        self._model: Any = load_model(
+        self._model = load_model(
             transformers.AutoModelForImageTextToText, name, self._device, self._dtype
         )
         if config.model_type == "vision-encoder-decoder":  # of which no processor is saved

@@ -53,9 +53,8 @@ def found_in(
     kept = np.flatnonzero(useful)
     # A stable sort: equal scores stay in the model's order.
     kept = kept[np.argsort(-certain[kept], kind="stable")]
-    return Proposals(
-        found[kept], certain[kept], tuple(names[place] for place in kept), (None,) * len(kept)
-    )
+    named = tuple(names[place] for place in kept.tolist())
+    return Proposals(found[kept], certain[kept], named, (None,) * len(kept))
 
 
 def by_group(

@@ -81,7 +81,7 @@ class HuggingFaceProposer:
                 "RT-DETR, D-FINE, OWLv2 and Grounding DINO are, for example"
             )
         self._kind = config.model_type
-        self._model: Any = load_model(kind, name, self._options.device)
+        self._model = load_model(kind, name, self._options.device)
         self._processor = load_processor(getattr(transformers, processor), name)
         self._names = {int(key): str(text) for key, text in self._model.config.id2label.items()}
         self.categories = self._words or tuple(dict.fromkeys(self._names.values()))

@@ -67,7 +67,7 @@ class MaskProposer:
             raise ValueError(
                 f"proposer sam:{name}: a model of type {config.model_type!r} generates no masks"
             )
-        model: Any = load_model(transformers.AutoModelForMaskGeneration, name, self._compute.device)
+        model = load_model(transformers.AutoModelForMaskGeneration, name, self._compute.device)
         self._generate = transformers.pipeline(
             "mask-generation",
             model=model,

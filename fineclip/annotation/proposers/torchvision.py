@@ -76,7 +76,7 @@ class TorchvisionProposer:
             self._labels = ["", *classes]
             self.identity = f"torchvision:{name},{Path(file).name}@{weights_identity('', file)}"
         else:
-            weights = torchvision.models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+            weights = torchvision.models.get_model_weights(name).DEFAULT
             # torchvision unpickles its downloads. Read as tensors alone first, which fails if there
             # is more: the same file in the cache can then do no harm.
             weights.get_state_dict(progress=False, check_hash=True, weights_only=True)

@@ -19,7 +19,7 @@ from fineclip.annotation.dry_run import estimate
 from fineclip.annotation.engines import LocalEngine
 from fineclip.annotation.interfaces import CAPTIONERS, PROPOSERS, CaptionFailure, Proposals
 from fineclip.annotation.ray_engine import _Annotator, _Scanner
-from fineclip.annotation.report import summary
+from fineclip.annotation.report import outcome_lines
 from fineclip.annotation.run import Inputs, annotate_regions
 from fineclip.annotation.settings import AnnotationSettings
 from fineclip.datasets.shards import Shards
@@ -92,7 +92,7 @@ def test_what_is_counted(whole):
     for name, digest in files(out).items():
         if name != "manifest.json":
             assert outcome.manifest["files"][name]["sha256"] == digest
-    assert summary(outcome, out)[-1].startswith("9 of 13 images, 17 of 17 boxes:")
+    assert outcome_lines(outcome, out)[-1].startswith("9 of 13 images, 17 of 17 boxes:")
 
 
 def test_shards_hold_what_the_source_has(whole, inputs):
@@ -146,7 +146,7 @@ def test_ranges_in_any_order_come_to_the_same(whole, inputs, tmp_path):
     run = partial(annotate_regions, inputs, out, SETTINGS, coco=True)
     first = run(shard_range=(2, 3))
     assert (first.manifest, first.missing) == (None, [0, 1])
-    assert "1 of 3 shards are done; not yet: 0, 1" in summary(first, out)
+    assert "1 of 3 shards are done; not yet: 0, 1" in outcome_lines(first, out)
     assert len(json.loads((out / ".work/staged/000002.json").read_text())["images"]) == 3
     assert run(shard_range=(0, 1)).missing == [1]
     assert run(shard_range=(1, 9)).manifest == whole[1].manifest
