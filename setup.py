@@ -71,17 +71,21 @@ EXTRAS = {
         "tqdm",
         "yacs>=0.1.8",
     ],
-    "annotation": ["transformers"],
+    # httpx asks endpoints, lemminflect knows words by their other forms.
+    "annotation": ["httpx", "lemminflect", "transformers"],
     "annotation-ray": ["ray[data]>=2.60"],
     # Every series of Gradio changes calls; fineclip/demo/gate.py lists the addresses of its page.
     "demo": ["gradio>=6.31,<7"],
     # ipykernel and nbclient run docs/tour.ipynb.
     "dev": [
+        *("accelerate", "openai"),  # what `transformers serve` asks for
         *("ipykernel", "mypy", "nbclient", "nbformat", "pytest", "pytest-xdist", "ruff"),
         *("selenium", "setuptools>=80,<82"),
     ],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+# Not among all: its licence, AGPL-3.0, is a decision of whoever installs it.
+EXTRAS["annotation-ultralytics"] = ["ultralytics"]
 
 setup(
     name="fineclip-toolkit",

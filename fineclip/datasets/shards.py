@@ -120,7 +120,7 @@ class Shards:
         check_entries(index, _INDEX, where)
         for number, category in enumerate(index["categories"]):
             check_entries(category, _CATEGORY, f"{where}: category {number}", optional=["name"])
-        self.categories: Sequence[dict[str, Any]] = index["categories"]
+        self.categories: Sequence[Mapping[str, Any]] = index["categories"]
         self.has_captions: bool = index["captions"]
         self.has_region_captions: bool = index["region_captions"]
         self._paths = [_check_shard(shard, path) for shard in index["shards"]]

@@ -1,0 +1,1 @@
+"""Models that describe regions; :mod:`fineclip.annotation.interfaces` names them."""

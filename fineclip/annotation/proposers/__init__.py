@@ -1,0 +1,1 @@
+"""Models that find boxes; :mod:`fineclip.annotation.interfaces` names them."""
