@@ -349,10 +349,9 @@ def _from_vocabulary(
 
 
 @contextmanager
-def _evaluating(clip: TextEncoder | None) -> Iterator[None]:
+def _evaluating(clip: object) -> Iterator[None]:
     """Eval mode for the block; every module then gets back its own mode."""
-    modules = clip.modules() if isinstance(clip, nn.Module) else ()
-    modes = [(module, module.training) for module in modules]
+    modes = [(m, m.training) for m in clip.modules()] if isinstance(clip, nn.Module) else []
     for module, _ in modes:
         module.training = False
     try:
