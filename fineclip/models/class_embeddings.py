@@ -340,7 +340,7 @@ def _from_vocabulary(
     place = torch.device(device) if clip is None else clip.device
 
     def loaded() -> TextEncoder:
-        return clip or create_text_encoder(str(model), pretrained, device)
+        return create_text_encoder(str(model), pretrained, device) if clip is None else clip
 
     with _evaluating(clip):
         embeddings = _embed(loaded, place, prompts, batch_size, progress, store).cpu()
