@@ -89,9 +89,11 @@ class ImageSegmenter:
             (D,) and (D, h, w) unit vectors of the region and of all places of the image.
         """
         pixels = self._resized(image)
-        # Padding at the right and at the bottom would be among the places.
-        squashed = resize(pixels[None].float(), self.model.clip_resolution)[0]
-        features = self.model.sem_seg_head.predictor.features(self.model.prepare([squashed]))
+        # To a size that needs no padding, which would be among the places.
+        multiple = max(1, self.model.size_divisibility)
+        height, width = (max(1, round(side / multiple)) * multiple for side in pixels.shape[1:])
+        whole = resize(pixels[None].float(), (height, width))
+        features = self.model.sem_seg_head.predictor.features(self.model.prepare([*whole]))
         assert features.dense is not None  # always asked for
         dense = F.normalize(features.dense[0].float(), dim=0)
         return pool_region(dense, box), dense

@@ -340,7 +340,7 @@ def _from_vocabulary(
     place = torch.device(device) if clip is None else clip.device
 
     def loaded() -> TextEncoder:
-        return clip or create_text_encoder(str(model), pretrained, device)
+        return create_text_encoder(str(model), pretrained, device) if clip is None else clip
 
     with _evaluating(clip):
         embeddings = _embed(loaded, place, prompts, batch_size, progress, store).cpu()
@@ -349,10 +349,9 @@ def _from_vocabulary(
 
 
 @contextmanager
-def _evaluating(clip: TextEncoder | None) -> Iterator[None]:
+def _evaluating(clip: object) -> Iterator[None]:
     """Eval mode for the block; every module then gets back its own mode."""
-    modules = clip.modules() if isinstance(clip, nn.Module) else ()
-    modes = [(module, module.training) for module in modules]
+    modes = [(m, m.training) for m in clip.modules()] if isinstance(clip, nn.Module) else []
     for module, _ in modes:
         module.training = False
     try:

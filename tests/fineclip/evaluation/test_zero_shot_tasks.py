@@ -23,6 +23,7 @@ from fineclip.evaluation.folder import evaluate_folder
 from fineclip.evaluation.segmentation import SegmentationMetric, label_pixels
 from fineclip.images import UnusableImageError
 from fineclip.models import DenseCLIP, build_class_embeddings
+from fineclip.models.class_embeddings import encode_prompts
 from fineclip.models.pooling import pool_masks
 
 NAMES = ("cat", "sky", "owl", "wall")
@@ -132,7 +133,29 @@ def clip():
 
 def run(root, *tasks, **options):
     options = {"templates": "photo", "workers": 0, "device": "cpu", "image_size": 32, **options}
-    return evaluate_folder(CLIP, None, root, tasks=tasks, **options)["metrics"]
+    weights = options.pop("weights", None)
+    return evaluate_folder(CLIP, weights, root, tasks=tasks, **options)["metrics"]
+
+
+def test_words_are_encoded_once(root, clip, tmp_path, monkeypatch):
+    """By the first task of the first evaluation, in the precision of an evaluation."""
+    encoded = []
+
+    def counted(clip, prompts, *args, **kwargs):
+        encoded.extend(prompts)
+        return encode_prompts(clip, prompts, *args, **kwargs)
+
+    monkeypatch.setenv("FINECLIP_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("fineclip.models.class_embeddings.encode_prompts", counted)
+    torch.save(clip.clip.state_dict(), tmp_path / "clip.pt")
+    options = {"vocabulary": NAMES, "weights": str(tmp_path / "clip.pt")}
+    found = run(root, "segmentation", "box_classification", **options)
+    assert len(encoded) == len(set(encoded)) == len(NAMES)
+    assert run(root, "segmentation", "box_classification", **options) == found
+    assert found == run(root, "segmentation", "box_classification", vocabulary=NAMES)
+    assert len(encoded) == 3 * len(NAMES)  # random weights, which no file holds, are not cached
+    run(root, "segmentation", amp="bf16", **options)
+    assert len(encoded) == 4 * len(NAMES)
 
 
 def embedded(clip, pixels):
