@@ -65,7 +65,7 @@ def _formats_of_folder(files: SourceFiles) -> set[str]:
     if any(path.name.lower() != "annotations.xml" for path in files.labels(".xml")):
         found.add("voc")
     texts = files.labels(".txt")
-    if any(_is_label(path) for path in texts) or files.labels(".data"):
+    if any(_is_label(path) for path in texts):
         found.add("yolo")
     if "voc" not in found and any(
         kind_of_json(read_json(path, "annotations")) in ("boxes", "captions")

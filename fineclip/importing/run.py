@@ -33,6 +33,8 @@ DEFAULT_SHARES = (0.8, 0.1, 0.1)
 _VERSION = re.compile(r"(.+)\.rf\.[0-9a-zA-Z]+$")
 """Roboflow's names of the augmented versions of one image: ``NAME.rf.HASH``."""
 
+_OTHER_SIZE = "images of another size than their annotations or mask"
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -135,14 +137,11 @@ def import_data(
             "names those that are to be asked for"
         )
     names = new_names(images, files.image_root, vocabulary.names)
-    placed = [
-        Placed(image, looks[image.path].size, name)
-        for image, name in zip(images, names, strict=True)
-    ]
-    changed = [p for p in placed if Path(p.name).name.lower() != p.image.path.name.lower()]
-    if changed:
-        first = f"{files.short(changed[0].image.path)} -> {changed[0].name}"
-        source.report.add("noted", "images renamed", first, count=len(changed))
+    placed = []
+    for image, name in zip(images, names, strict=True):
+        placed.append(Placed(image, looks[image.path].size, name))
+        if Path(name).name.lower() != image.path.name.lower():
+            source.report.add("noted", "images renamed", f"{files.short(image.path)} -> {name}")
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     with replacing_folder(Path(out)) as folder:
         audits = write_data(
@@ -184,10 +183,10 @@ def _looked_at(source: SourceData, progress: Progress) -> dict[Path, Look]:
         progress("looking at images", done, len(source.images))
     skipped.finish()
     if not looks:
-        finding = source.report.findings[0]
+        first = next(f for f in source.report.findings if f.reason == _OTHER_SIZE).examples[0]
         raise ValueError(
             f"{source.report.file}: all {len(source.images)} images are of another size than "
-            f"stated ({finding.examples[0]}); --images DIR names the folder of the right ones"
+            f"stated ({first}); --images DIR names the folder of the right ones"
         )
     return looks
 
@@ -197,7 +196,7 @@ def _leave_out(image: SourceImage, look: Look, report: FileReport) -> None:
     (width, height), (w, h) = look.size, image.stated
     turned = ", its size before it is turned upright" if (w, h) == (height, width) else ""
     place = f"{image.path} is {width} x {height}, stated {w} x {h}{turned}"
-    report.add("dropped", "images of another size than their annotations or mask", place)
+    report.add("dropped", _OTHER_SIZE, place)
 
 
 def _original(path: Path) -> str:

@@ -110,21 +110,31 @@ def _find_config(files: SourceFiles) -> _Config | None:
         if suffix == ".data":
             return _darknet_config(files.given)
         raise ValueError(f"{files.given}: expected a folder, data.yaml or obj.data for --from yolo")
-    found = {
-        path: data
+    found = [
+        path
         for path in files.files
-        if path.suffix.lower() in (".yaml", ".yml") and "names" in (data := read_keys(path))
-    }
+        if path.suffix.lower() in (".yaml", ".yml") and _has_names(path, files.root)
+    ]
     if len(found) > 1:
-        first, second = (files.short(path) for path in list(found)[:2])
+        first, second = (files.short(path) for path in found[:2])
         raise ValueError(
             f"{files.root} has two files of classes, {first} and {second}; give the one that is "
             "meant as SRC"
         )
     if found:
-        return _yaml_config(*found)
-    darknet = [path for path in files.files if path.suffix.lower() == ".data"]
+        return _yaml_config(found[0])
+    darknet = [path for path in files.files if path.name.lower() == "obj.data"]
     return _darknet_config(darknet[0]) if darknet else None
+
+
+def _has_names(path: Path, root: Path) -> bool:
+    """Whether a YAML file has names of classes; deep in a source, it may be anything."""
+    try:
+        return "names" in read_keys(path)
+    except ValueError:
+        if path.parent == root:
+            raise
+        return False
 
 
 def _yaml_config(path: Path) -> _Config:

@@ -105,6 +105,8 @@ MISTAKES = [
     (["convert_checkpoint.py", "a.pth", "out.pt", "--to", "openclip"], "choice: 'openclip'"),
     (["build_class_embeddings.py", "coco", "o.safetensors", "--model", "ViT-B-16"], "--weights"),
     (["make_scenes.py", "{here}/s", "--images", "many"], "expected an integer from 1 on"),
+    (["import_data.py", "no", "{here}/out", "--from", "yolo"], "SRC: no does not exist"),
+    (["import_data.py", "{data}", "{here}/out", "--from", "yollo"], "invalid choice: 'yollo'"),
     (["check_data.py", "--annotations", "no.json"], "--annotations: no.json does not exist"),
     (["prepare.py", "ov-coc"], "invalid choice: 'ov-coc'"),
     (["ablate.py", "--config", "no.py"], "config no.py does not exist"),

@@ -119,6 +119,9 @@ def test_shares_are_met_as_nearly_as_groups_allow():
     names = [f"{number:03d}" for number in groups]
     counts = np.bincount(divide(groups, (0.8, 0.1, 0.1), 0, names))
     assert counts.tolist() == [80, 10, 10]
+    order = np.random.default_rng(0).permutation(100)  # another listing of the same files
+    shuffled = divide(groups, (0.8, 0.1, 0.1), 0, [names[i] for i in order])
+    assert (shuffled == divide(groups, (0.8, 0.1, 0.1), 0, names)[order]).all()
     groups[:50] = 0  # half of them are one
     parts = divide(groups, (0.5, 0.3, 0.2), 0, names)
     assert np.bincount(parts).tolist() == [50, 30, 20]
