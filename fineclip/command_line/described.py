@@ -200,10 +200,8 @@ def _detection(
                 "has no 'annotations', which detection needs"
             )
         found[f"{names[0]}.dataset"] = _boxes_of(evaluated, words)
-        found[names[1]] = {
-            "type": "OpenVocabularyCocoMetric",
-            "ann_file": _file(evaluated.annotations),
-        }
+        found[f"{names[1]}.type"] = "OpenVocabularyCocoMetric"
+        found[f"{names[1]}.ann_file"] = _file(evaluated.annotations)
     return found
 
 

@@ -1,6 +1,8 @@
 """A photograph is asked about words, through the command line."""
 
+import importlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,19 +108,18 @@ def test_bad_input(run_tool, weights, photo, tmp_path, arguments, message):
     assert not out.exists()
 
 
-def test_images_of_a_described_data_set(run_tool, weights, scenes, tmp_path):
-    out = tmp_path / "out"
-    done = run_tool(
-        *("look.py", "--data", scenes, "--model", MODEL, "--weights", weights),
-        *("--no-relevance", "--templates", "plain", "--out", out),
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"4 photographs looked at: {out}" in done.stdout
-    found = json.loads((out / "0001_000000000001.json").read_text("utf-8"))
-    boxes = json.loads((scenes / "annotations/instances_val.json").read_text())["annotations"]
-    own = [box["bbox"] for box in boxes if box["image_id"] == 1]
-    assert [region["bbox"] for region in found["regions"]] == own
-    assert len(found["words"]) == 42  # things and surfaces
+def test_images_of_a_described_data_set(scenes, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
+    look = importlib.import_module("look")
+    args = look.parse_args(["--data", str(scenes)])
+    look.take_described(args)
+    assert args.images == [scenes / f"val/{number:012d}.jpg" for number in (1, 2, 3, 4)]
+    assert args.boxes == scenes / "annotations/instances_val.json"
+    assert args.vocabulary_file == str(scenes / "data.yaml")
+    # What is said stands above it.
+    args = look.parse_args(["a.jpg", "--data", str(scenes), "--words", "x", "--grid", "2"])
+    look.take_described(args)
+    assert (args.images, args.boxes, args.vocabulary_file) == (["a.jpg"], None, None)
 
 
 def test_a_resnet_has_no_relevance(run_tool, photo, tmp_path):

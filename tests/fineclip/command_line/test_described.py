@@ -71,6 +71,7 @@ def test_every_config_takes_it(scenes, name):
             assert as_vocabulary(vocabulary.to_dict()).names == names
         assert config.val_evaluator.ann_file == config.val_dataloader.dataset.ann_file
         assert config.val_evaluator.type == "OpenVocabularyCocoMetric"
+        assert config.val_evaluator.metric == (["bbox", "segm"] if "lvis" in name else "bbox")
     else:
         assert set(config.val_dataloader) == {"box_classification", "retrieval"}
         # Pixels come in as the config has it.
