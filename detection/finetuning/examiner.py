@@ -32,6 +32,7 @@ from fineclip.models import BACKGROUND, resolve_class_embeddings
 from fineclip.progress import track
 from fineclip.text import Vocabulary
 from fineclip.text.joining import joined_vocabulary, reading_of
+from fineclip.text.vocabulary import Split
 
 _CLASSES = "roi_head.bbox_head.all_embeddings"
 _LEARNED = "roi_head.bbox_head.learned_embeddings"
@@ -184,7 +185,7 @@ class DetectorExaminer:
 
 
 def _sides(
-    start: StartingDetector, own: DataDescription, reference: str | None, new: str
+    start: StartingDetector, own: DataDescription, reference: str | None, new: Split
 ) -> tuple[dict[str, Vocabulary], dict[str, dict[str, Mapping[str, Any]]]]:
     """What is asked by side, and both together; and the data set of each side and part."""
     asked = {"own": _with_splits(own.vocabulary, {}, new)}
@@ -213,7 +214,7 @@ def _described_parts(description: DataDescription) -> dict[str, Mapping[str, Any
     return {part: described_data(description, split) for part, split in splits.items()}
 
 
-def _with_splits(vocabulary: Vocabulary, known: Mapping[str, str], default: str) -> Vocabulary:
+def _with_splits(vocabulary: Vocabulary, known: Mapping[str, Split], default: Split) -> Vocabulary:
     return replace(
         vocabulary,
         categories=tuple(

@@ -19,9 +19,8 @@ from fineclip.configuration.recipes import Recipe, recipe_for
 from fineclip.datasets.description import DataDescription, read_description
 from fineclip.engine import build_runner, load_config, prepare_training
 from fineclip.engine.launch import Precision
-from fineclip.experiments.engine import RESULT, Outcome
-from fineclip.experiments.examining import examine_start, examine_trained
-from fineclip.experiments.examining import said as scores_said
+from fineclip.experiments.engine import Outcome
+from fineclip.experiments.examining import examination
 from fineclip.files import read_json
 
 
@@ -133,11 +132,4 @@ def examine_detector(
     examiner = DetectorExaminer(
         config, detector, own, trained, reference=reference, folder=folder, seed=seed
     )
-    if before is None:
-        found = examine_start(folder, examiner)
-        said = scores_said(found["report"])
-    else:
-        first = read_json(Path(before, RESULT), "result")["examined"]
-        found = examine_trained(folder, examiner, before=first, alphas=alphas, offsets=offsets)
-        said = f"alpha {found['alpha']:g}: {scores_said(found['after'])}"
-    return {"metrics": {}, "examined": found, "said": said}
+    return examination(folder, examiner, before=before, alphas=alphas, offsets=offsets)

@@ -28,12 +28,16 @@ class Outcome(TypedDict, total=False):
 
     Attributes:
         metrics: By name; the only one that must be there.
+        said: One line about the result.
+        examined: What :mod:`fineclip.experiments.examining` has found.
         checkpoint: File of the trained weights in the job's folder.
         seconds_per_epoch: Mean wall time of an epoch's steps, without evaluation and checkpoints.
         peak_memory_bytes: Most memory of the training; by default the whole job's is taken.
     """
 
     metrics: dict[str, float]
+    said: str
+    examined: dict[str, Any]
     checkpoint: str | None
     seconds_per_epoch: float | None
     peak_memory_bytes: int | None

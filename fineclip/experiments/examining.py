@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from fineclip.experiments.engine import RESULT, Outcome
 from fineclip.files import read_json, write_atomically
 
 Side = Literal["own", "kept"]
@@ -64,7 +65,7 @@ class Examiner(Protocol):
         images: Number of images of each side and part.
     """
 
-    images: Mapping[str, int]
+    images: dict[str, int]
 
     def load(self, alpha: float) -> None:
         """Takes ``alpha`` x the fine-tuned weights + ``1 - alpha`` x the start's."""
@@ -265,6 +266,32 @@ def examine_trained(
     examiner.load(alpha)
     examiner.write(folder)
     return found
+
+
+def examination(
+    folder: Path,
+    examiner: Examiner,
+    *,
+    before: str | None,
+    alphas: Iterable[float],
+    offsets: Iterable[float],
+) -> Outcome:
+    """Examines the start or what was trained from it, as the end of a job.
+
+    Args:
+        folder: The job's.
+        examiner: The model.
+        before: Folder of the job that examined the start; None: this is it.
+        alphas: See :func:`examine_trained`.
+        offsets: Likewise.
+    """
+    if before is None:
+        found = examine_start(folder, examiner)
+        return {"metrics": {}, "examined": found, "said": said(found["report"])}
+    first = read_json(Path(before, RESULT), "result")["examined"]
+    found = examine_trained(folder, examiner, before=first, alphas=alphas, offsets=offsets)
+    line = f"alpha {found['alpha']:g}: {said(found['after'])}"
+    return {"metrics": {}, "examined": found, "said": line}
 
 
 def said(scores: Mapping[Side, Scores]) -> str:

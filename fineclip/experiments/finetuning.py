@@ -20,7 +20,7 @@ from fineclip.datasets.description import DataDescription, read_description
 from fineclip.experiments.engine import TrainingJob, run_side_by_side
 from fineclip.experiments.examining import KEPT_SHARE, WEIGHTS, kept_share, main_score
 from fineclip.files import replacing, write_atomically
-from fineclip.weights import CONFIG_FILE, config_beside, weights_file
+from fineclip.weights import CONFIG_FILE, config_beside, is_file_name, weights_file
 from fineclip.work_dir import point_to
 
 Keep = Literal["frozen", "rehearse", "interpolate"]
@@ -96,8 +96,10 @@ def task_of(start: Path) -> Task:
 
     Raises:
         FileNotFoundError: There is no checkpoint, or no configuration.
-        ValueError: It is of no task.
+        ValueError: It is a CLIP, or of no task that is known.
     """
+    if not start.exists() and not is_file_name(str(start)):
+        raise ValueError(_no_start(f"--start {start}"))
     weights = weights_file(start)
     if config_beside(weights) is not None:
         return "segmentation"
@@ -108,9 +110,17 @@ def task_of(start: Path) -> Task:
             "of a training of ours, or a checkpoint in it"
         )
     kind = read_plain_config(beside).get("model", {}).get("type")
-    if kind == "FViT":
-        return "detection"
-    raise ValueError(f"{beside} is of a {kind}; fine-tuning starts from a detector or segmenter")
+    if kind != "FViT":
+        raise ValueError(_no_start(f"{beside} is of a {kind}, which"))
+    return "detection"
+
+
+def _no_start(what: str) -> str:
+    return (
+        f"{what} is no detector or segmenter yet: from a CLIP, tools/train.py "
+        "configs/detection/own.py --data F.yaml or tools/train_segmentation.py --config "
+        "configs/segmentation/own.yaml --data F.yaml make one, which leave the CLIP as it is"
+    )
 
 
 def plan_finetuning(

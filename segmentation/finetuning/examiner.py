@@ -109,8 +109,8 @@ class SegmenterExaminer:
         if question.side == "kept" and side.seen is not None:
             seen = np.isin(np.arange(len(asked)), places[np.isin(side.class_names, side.seen)])
             found = {
-                "base_miou": scores.mean_iou(seen),
-                "novel_miou": scores.mean_iou(~seen),
+                "base_miou": scores.mean_iou(seen.tolist()),
+                "novel_miou": scores.mean_iou((~seen).tolist()),
                 **found,
             }
         return {name: 100 * value for name, value in found.items() if not math.isnan(value)}

@@ -11,10 +11,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
 from fineclip.datasets.description import read_description
-from fineclip.experiments.engine import RESULT, Outcome
-from fineclip.experiments.examining import PARTS, Part, examine_start, examine_trained
-from fineclip.experiments.examining import said as scores_said
-from fineclip.files import read_json
+from fineclip.experiments.engine import Outcome
+from fineclip.experiments.examining import PARTS, Part, examination
 from fineclip.weights import CONFIG_FILE, config_beside, weights_file
 from fineclip.work_dir import claim
 from segmentation.data.described import register_described, set_name
@@ -164,14 +162,7 @@ def examine_segmenter(
         reference=_reference_sets(start, reference),
         seed=seed,
     )
-    if before is None:
-        found = examine_start(folder, examiner)
-        said = scores_said(found["report"])
-    else:
-        first = read_json(Path(before, RESULT), "result")["examined"]
-        found = examine_trained(folder, examiner, before=first, alphas=alphas, offsets=offsets)
-        said = f"alpha {found['alpha']:g}: {scores_said(found['after'])}"
-    return {"metrics": {}, "examined": found, "said": said}
+    return examination(folder, examiner, before=before, alphas=alphas, offsets=offsets)
 
 
 def _reference_sets(start: str, reference: str | None) -> dict[Part, str]:

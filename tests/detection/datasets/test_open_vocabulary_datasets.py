@@ -10,6 +10,7 @@ pytest.importorskip("mmdet")
 from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
 from mmdet.registry import DATASETS
+from mmdet.structures import DetDataSample
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader
@@ -18,6 +19,7 @@ from detection.datasets import (
     LoadOrientedImage,
     OpenVocabularyCocoDataset,
     OpenVocabularyLVISDataset,
+    RehearsedDataset,
 )
 from fineclip.engine import load_config
 from fineclip.images import UnusableImageError
@@ -320,3 +322,30 @@ def test_scenes_in_lvis_format(scenes):
         pipeline=[{"type": "mmdet.LoadImageFromFile"}],
     )
     assert dataset[0]["img"].shape == (64, 64, 3)
+
+
+def test_rehearsed_images_come_after_ones_own_and_anew_in_each_epoch():
+    def listed(name, size):
+        return [f"{name} {place}" for place in range(size)]
+
+    class Keyed(list):
+        """Samples that note under which key they were asked for."""
+
+        def __getitem__(self, key):
+            return key if isinstance(key, int) else (super().__getitem__(key[1]), key[0])
+
+    dataset = RehearsedDataset(Keyed(listed("own", 6)), Keyed(listed("old", 90)), share=0.5, seed=3)
+    assert len(dataset) == 12
+    epochs = [[dataset[epoch, place] for place in range(12)] for epoch in (0, 1)]
+    assert [name for name, _ in epochs[1][:6]] == listed("own", 6)
+    assert all(name.startswith("old") and epoch == 1 for name, epoch in epochs[1][6:])
+    assert epochs[0][6:] != epochs[1][6:]
+    assert epochs[1] == [dataset[1, place] for place in range(12)]
+
+
+def test_samples_say_which_classes_were_labelled(make):
+    dataset = make(zoo(), labelled=["owl", "cat"], test_mode=False)
+    dataset.pipeline = lambda info: {"data_samples": DetDataSample()}
+    assert dataset[0]["data_samples"].metainfo["labelled"] == (2, 0)
+    with pytest.raises(ValueError, match="labelled: 'wolf' is no class of 'zoo'"):
+        make(zoo(), labelled=["wolf"])

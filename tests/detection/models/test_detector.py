@@ -19,6 +19,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.runner.checkpoint import load_state_dict
 from mmengine.structures import InstanceData
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import detection
 from fineclip.checkpoints.conversion import convert_source
@@ -306,3 +307,12 @@ def test_fused_for_inference_detects_the_same(name, detector):
         torch.testing.assert_close(
             one.pred_instances.scores, other.pred_instances.scores, atol=1e-4, rtol=0
         )
+
+
+def test_parts_that_train_alone(name):
+    with pytest.raises(ValueError, match="no parameter begins with 'roi_head"):
+        build(name, trained_parts=["roi_head.none"])
+    model = build(name, trained_parts=["roi_head.bbox_head.fc_reg"]).train()
+    trained = {key for key, value in model.named_parameters() if value.requires_grad}
+    assert trained == {"roi_head.bbox_head.fc_reg.weight", "roi_head.bbox_head.fc_reg.bias"}
+    assert not any(part.training for part in model.modules() if isinstance(part, _BatchNorm))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fineclip.checkpoints import convert, load
+from fineclip.checkpoints.mixing import mixed_tensors
 from fineclip.checkpoints.safe import CheckpointError
 
 
@@ -59,3 +60,15 @@ def test_what_does_not_go_together_is_refused(two, tiny_vit, save):
     with pytest.raises(CheckpointError, match=r"vit\.pt is no start of .*missing key"):
         convert(folder / "trained.pt", folder / "mix.pt", **given, alpha=0.5)
     assert not (folder / "mix.pt").exists()
+
+
+def test_whole_models_are_mixed_by_name():
+    start = {"w": torch.zeros(2, dtype=torch.float16), "steps": torch.tensor(1)}
+    trained = {"w": torch.ones(2, dtype=torch.float16), "steps": torch.tensor(9)}
+    found = mixed_tensors(trained, start, 0.25)
+    assert found["w"].dtype == torch.float16 and found["w"].tolist() == [0.25, 0.25]
+    assert found["steps"] == 9
+    with pytest.raises(CheckpointError, match="1 missing key: bias"):
+        mixed_tensors(trained, {**start, "bias": torch.zeros(1)}, 0.5)
+    with pytest.raises(ValueError, match="alpha must be from 0 to 1"):
+        mixed_tensors(trained, start, 1.5)
