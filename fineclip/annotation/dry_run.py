@@ -124,7 +124,8 @@ def estimate(inputs: Inputs, settings: AnnotationSettings, images: int) -> Estim
     job = Job(settings, source.categories, source.captioned)
     models = Models.of(settings)
     times, tried, size, outcomes = StageTimes(), 0, 0, []
-    with tempfile.TemporaryDirectory() as folder, showing("images tried", images, count) as tell:
+    shown = showing("images tried", images, count, times)
+    with tempfile.TemporaryDirectory() as folder, shown as tell:
         for number in numbers:
             part = _Part(source[number].name, source[number], -(-images // count))
             with times.of("scan", 0):

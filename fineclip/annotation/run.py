@@ -12,6 +12,7 @@ from typing import Any
 from fineclip.annotation.annotate import Job, StageTimes
 from fineclip.annotation.engines import Engine, LocalEngine, ShardTask
 from fineclip.annotation.finish import finish
+from fineclip.annotation.interfaces import check_kinds
 from fineclip.annotation.records import ImageSource
 from fineclip.annotation.scan import ShardScan, Tell, duplicates_by_shard
 from fineclip.annotation.settings import AnnotationSettings
@@ -75,6 +76,7 @@ def annotate_regions(
     shard_range: tuple[int, int] | None = None,
     coco: bool = False,
     overwrite: bool = False,
+    first_pass_only: bool = False,
 ) -> AnnotationOutcome:
     """Makes region-text data of captioned images; goes on where an earlier run ended.
 
@@ -87,6 +89,7 @@ def annotate_regions(
             finds all others done makes the data set of them.
         coco: Write COCO's files, too.
         overwrite: Begin anew.
+        first_pass_only: Read and filter the images, without models.
 
     Returns:
         What it came to.
@@ -100,6 +103,7 @@ def annotate_regions(
     """
     if out.resolve() == inputs.path.resolve():
         raise ValueError(f"{out}: SRC and OUT are the same folder")
+    check_kinds(settings.proposer, settings.captioner)
     source = inputs.open(settings, out)
     work = WorkFolder(out, len(source))
     first, end = shard_range or (0, len(source))
@@ -113,8 +117,12 @@ def annotate_regions(
     job = Job(settings, source.categories, source.captioned)
     numbers = range(first, min(end, len(source)))
     run = _Passes(work, source, job, engine, times)
+    undone = [number for number in numbers if not work.is_done(number)]
+    if undone and not first_pass_only:
+        run.prepare()
     run.scan([number for number in numbers if not work.scan_file(number).is_file()])
-    run.annotate([number for number in numbers if not work.is_done(number)])
+    if not first_pass_only:
+        run.annotate(undone)
     with work.alone():
         missing = [number for number in range(len(source)) if not work.is_done(number)]
         scans = work.scans()
@@ -149,12 +157,15 @@ class _Passes:
         self._make, self._times = engine, times
         self._engine: Engine | None = None
 
+    def prepare(self) -> None:
+        self._with_engine().prepare(self._job)
+
     def scan(self, numbers: list[int]) -> None:
         if not numbers:
             return
         files = {number: self._work.scan_file(number) for number in numbers}
         total = self._source.total if len(numbers) == len(self._source) else None
-        with showing("images read", total, len(numbers)) as tell:
+        with showing("images read", total, len(numbers), self._times) as tell:
             self._with_engine().scan(self._source, files, self._job, self._times, tell)
 
     def annotate(self, numbers: list[int]) -> None:
@@ -182,7 +193,7 @@ class _Passes:
             )
             for number in numbers
         ]
-        with showing("images annotated", total, len(numbers)) as tell:
+        with showing("images annotated", total, len(numbers), self._times) as tell:
             self._with_engine().annotate(tasks, self._job, self._times, tell)
 
     def _with_engine(self) -> Engine:
@@ -201,13 +212,14 @@ def _finished(work: WorkFolder, coco: bool) -> dict[str, Any] | None:
 
 
 @contextmanager
-def showing(title: str, total: int | None, shards: int) -> Iterator[Tell]:
-    """Shows how many images are done, when the rest will be, and how many a second it is.
+def showing(title: str, total: int | None, shards: int, times: StageTimes) -> Iterator[Tell]:
+    """Shows how many images are done, when the rest will be, and how fast it goes.
 
     Args:
         title: What is done.
         total: Images; None: as many in each shard as there were so far.
         shards: Number of shards.
+        times: Of the stages, while they are measured.
     """
     done, through, begin = 0, 0, time.perf_counter()
     with Progress(title, "image") as progress:
@@ -219,6 +231,10 @@ def showing(title: str, total: int | None, shards: int) -> Iterator[Tell]:
                 return
             expected = total if total is not None else max(done, done * shards // through)
             rate = done / max(1e-9, time.perf_counter() - begin)
-            progress.show(done, expected, f"{rate:.1f} images/s")
+            notes = [f"{rate:.1f} images/s"]
+            for stage in ("boxes", "captions"):  # what models take
+                if seconds := times.seconds[stage]:
+                    notes.append(f"{stage} {times.counts[stage] / seconds:.1f}/s")
+            progress.show(done, expected, ", ".join(notes))
 
         yield tell

@@ -129,9 +129,11 @@ class WorkFolder:
             yield
 
     def sweep(self) -> None:
-        """Removes what killed processes have left."""
-        for folder in (self.out, *(self._work / name for name in ("scans", "shards", "staged"))):
+        """Removes what killed processes have left, when all is done."""
+        for folder in (self.out, self._work / "scans", self._work / "shards"):
             sweep_leftovers(folder)
+        for file in self.staged.iterdir():
+            file.unlink()
 
 
 def write_record(file: Path, record: Mapping[str, Any]) -> None:

@@ -59,7 +59,7 @@ def inputs(tmp_path_factory):
     return Inputs(folder / "images", folder / "captions.json", folder / "boxes.json")
 
 
-SETTINGS = AnnotationSettings(shard_size=5)
+SETTINGS, FOURS = (AnnotationSettings(shard_size=size) for size in (5, 4))
 
 
 def files(folder):
@@ -75,6 +75,13 @@ def files(folder):
 def whole(inputs, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "out"
     return out, annotate_regions(inputs, out, SETTINGS, coco=True)
+
+
+@pytest.fixture(scope="module")
+def fours(inputs, tmp_path_factory):
+    """The same in shards of which one has some images that are repeated."""
+    out = tmp_path_factory.mktemp("fours") / "out"
+    return out, annotate_regions(inputs, out, FOURS, coco=True)
 
 
 def test_what_is_counted(whole):
@@ -140,20 +147,21 @@ def test_smaller_subsets_lie_in_larger_ones(whole):
     assert names(3) < names(6) < names(9)
 
 
-def test_ranges_in_any_order_come_to_the_same(whole, inputs, tmp_path):
+def test_ranges_in_any_order_come_to_the_same(fours, inputs, tmp_path):
     """Who comes before all are read knows no duplicates: they are taken out at the end."""
     out = tmp_path / "out"
-    run = partial(annotate_regions, inputs, out, SETTINGS, coco=True)
+    run = partial(annotate_regions, inputs, out, FOURS, coco=True)
     first = run(shard_range=(2, 3))
-    assert (first.manifest, first.missing) == (None, [0, 1])
-    assert "1 of 3 shards are done; not yet: 0, 1" in outcome_lines(first, out)
-    assert len(json.loads((out / ".work/staged/000002.json").read_text())["images"]) == 3
-    assert run(shard_range=(0, 1)).missing == [1]
-    assert run(shard_range=(1, 9)).manifest == whole[1].manifest
-    assert files(out) == files(whole[0])
+    assert (first.manifest, first.missing) == (None, [0, 1, 3])
+    assert "1 of 4 shards are done; not yet: 0, 1, 3" in outcome_lines(first, out)
+    assert len(json.loads((out / ".work/staged/000002.json").read_text())["images"]) == 4
+    assert run(shard_range=(0, 1)).missing == [1, 3]
+    assert run(shard_range=(3, 9)).missing == [1]
+    assert run(shard_range=(1, 2)).manifest == fours[1].manifest
+    assert files(out) == files(fours[0])
     assert not list((out / ".work/staged").iterdir())
-    with pytest.raises(ValueError, match="shard range 3:4: there are shards 0 to 2"):
-        run(shard_range=(3, 4))
+    with pytest.raises(ValueError, match="shard range 4:5: there are shards 0 to 3"):
+        run(shard_range=(4, 5))
 
 
 class Killed(BaseException):
@@ -162,7 +170,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("ranged", [False, True])
 def test_killed_before_and_after_every_file_that_is_named(
-    whole, inputs, tmp_path, monkeypatch, ranged
+    whole, fours, inputs, tmp_path, monkeypatch, ranged
 ):
     """A run that ends anywhere is continued to the same bytes; nothing is lost or doubled."""
     replace, unlink = Path.replace, Path.unlink
@@ -180,9 +188,9 @@ def test_killed_before_and_after_every_file_that_is_named(
         return result
 
     def run(out):
-        for number in range(3) if ranged else [None]:
-            span = None if number is None else (2 - number, 3 - number)
-            annotate_regions(inputs, out, SETTINGS, coco=True, shard_range=span)
+        settings = FOURS if ranged else SETTINGS
+        for span in ((2, 4), (0, 1), (1, 2)) if ranged else [None]:
+            annotate_regions(inputs, out, settings, coco=True, shard_range=span)
 
     monkeypatch.setattr(Path, "replace", lambda *a, **o: counted(replace, *a, **o))
     monkeypatch.setattr(Path, "unlink", lambda *a, **o: counted(unlink, *a, **o))
@@ -190,6 +198,7 @@ def test_killed_before_and_after_every_file_that_is_named(
     run(out)
     total = calls
     assert total > 35
+    expected = files((fours if ranged else whole)[0])
     for moment in random.Random(0).sample(range(1, total + 1), 8):
         shutil.rmtree(out)
         calls, limit = 0, moment
@@ -197,7 +206,7 @@ def test_killed_before_and_after_every_file_that_is_named(
             run(out)
         limit = 0
         run(out)
-        assert files(out) == files(whole[0]), moment
+        assert files(out) == expected, moment
 
 
 def test_what_an_earlier_run_began(whole, inputs, tmp_path):
@@ -238,6 +247,22 @@ def test_images_that_came_later_are_another_source(inputs, tmp_path):
     (folder / "zz.jpg").write_bytes(photograph(77))
     with pytest.raises(ValueError, match=r"begun otherwise \(source\.images was 4, is 5 now\)"):
         annotate_regions(new, tmp_path / "out", settings)
+
+
+def test_the_first_pass_alone_needs_no_models(whole, inputs, tmp_path):
+    """Ranges that come after it know all duplicates."""
+    out = tmp_path / "out"
+    run = partial(annotate_regions, inputs, out, SETTINGS, coco=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(PROPOSERS, "existing")
+        patch.setitem(PROPOSERS, "existing", "nowhere:Nothing")
+        assert run(first_pass_only=True).missing == [0, 1, 2]
+        with pytest.raises(ImportError):
+            run(shard_range=(2, 3))
+    run(shard_range=(2, 3))
+    assert not list((out / ".work/staged").iterdir())
+    run()
+    assert files(out) == files(whole[0])
 
 
 def test_own_shards_are_a_source(whole, tmp_path):
