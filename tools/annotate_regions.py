@@ -138,6 +138,8 @@ def run(
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
+        if args.workers is not None and args.engine != "ray":
+            raise ValueError("--workers is for --engine ray; the local engine is one process")
         settings = settings_of(args)
         from fineclip.annotation.run import Inputs  # torch takes seconds
 

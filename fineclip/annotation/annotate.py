@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +35,8 @@ from fineclip.files import replacing
 CHUNK_IMAGES, CHUNK_PIXELS = 64, 64_000_000
 """Images that are held in memory at once, whose crops make batches of similar sizes."""
 
+Corners = tuple[int, int, int, int]
+
 MOST_BOXES = 1000
 """Of an image: the id of a box is the number of its image times this, and its place."""
 
@@ -48,7 +50,7 @@ class StageTimes:
         counts: Images (of captions: regions) by stage.
     """
 
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     counts: Counter[str] = field(default_factory=Counter)
 
     @contextmanager
@@ -61,7 +63,8 @@ class StageTimes:
 
     def add(self, other: StageTimes) -> None:
         """Adds what another process took."""
-        self.seconds.update(other.seconds)
+        for stage, seconds in other.seconds.items():
+            self.seconds[stage] += seconds
         self.counts.update(other.counts)
 
 
@@ -264,16 +267,19 @@ def _describe(
                 image.counts[out.reason] += 1
 
 
-def _crop_boxes(image: _Described, settings: AnnotationSettings) -> list[tuple[int, ...]]:
+def _crop_boxes(image: _Described, settings: AnnotationSettings) -> list[Corners]:
     """Corners of the crops in whole pixels, at least one wide and high."""
     boxes = torch.from_numpy(image.boxes.boxes).reshape(-1, 4)
     enlarged = enlarge_boxes(boxes, settings.crop_scale, *image.size)
     low = enlarged[:, :2].floor()
     high = torch.maximum(enlarged[:, 2:].ceil(), low + 1)
-    return [tuple(map(int, box)) for box in torch.cat([low, high], dim=1).tolist()]
+    return [
+        (int(x0), int(y0), int(x1), int(y1))
+        for x0, y0, x1, y1 in torch.cat([low, high], dim=1).tolist()
+    ]
 
 
-def _area(box: Sequence[int]) -> int:
+def _area(box: Corners) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 

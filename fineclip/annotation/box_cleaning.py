@@ -29,20 +29,21 @@ def clean_boxes(
     dropped: Counter[str] = Counter()
     boxes = np.array(proposals.boxes, np.float32).reshape(-1, 4)
     scores = np.array(proposals.scores, np.float32).reshape(-1)
-    finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
+    finite: np.ndarray = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
     boxes = np.where(finite[:, None], boxes, 0)
     boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
     sides = boxes[:, 2:] - boxes[:, :2]
     areas = sides.prod(axis=1)
     left = np.arange(len(boxes))
-    for reason, good in (
+    limits: tuple[tuple[str, np.ndarray], ...] = (
         ("not finite", finite),
-        ("empty or outside its image", (sides > 0).all(axis=1)),
+        ("empty or outside its image", np.asarray((sides > 0).all(axis=1))),
         ("score too low", scores >= settings.min_score),
-        ("side too short", (sides >= settings.min_box_side).all(axis=1)),
+        ("side too short", np.asarray((sides >= settings.min_box_side).all(axis=1))),
         ("area too small", areas >= settings.min_box_area),
         ("area too large", areas <= settings.max_box_area),
-    ):
+    )
+    for reason, good in limits:
         dropped[reason] += int((~good[left]).sum())
         left = left[good[left]]
     kept = left[

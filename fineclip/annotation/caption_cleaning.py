@@ -10,6 +10,7 @@ from fineclip.annotation.records import LeftOut
 from fineclip.annotation.settings import AnnotationSettings
 
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
+_MARKUP = 16  # times the longest caption, before markup is taken out
 _STUTTER = 4  # a word so often in a row is no sentence but a model that got stuck
 
 
@@ -22,6 +23,8 @@ def clean_caption(caption: str | bytes, settings: AnnotationSettings) -> str:
     Raises:
         LeftOut: Nothing, too little or too much is left, or it is not text.
     """
+    if len(caption) > _MARKUP * settings.max_characters:
+        raise LeftOut("caption is too long")
     if isinstance(caption, bytes):
         try:
             caption = caption.decode("utf-8-sig")

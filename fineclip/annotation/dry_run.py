@@ -44,7 +44,7 @@ class Estimate:
     times: StageTimes
     device: str
 
-    def hours(self, images: int, stages: Sequence[str]) -> float:
+    def hours(self, images: float, stages: Sequence[str]) -> float:
         """Of one process, for so many images."""
         return sum(self.times.seconds[stage] for stage in stages) / self.tried * images / 3600
 
@@ -69,8 +69,8 @@ class Estimate:
                 f"{PAPER_BOX_HOURS + PAPER_CAPTION_HOURS:g} on {PAPER_GPUS} GPUs",
             ),
         ):
-            hours = (f"{self.hours(n, stages):.3g}" for n in (self.total, scale))
-            rows.append((title, *hours, paper))
+            here, scaled = (f"{self.hours(n, stages):.3g}" for n in (self.total, scale))
+            rows.append((title, here, scaled, paper))
         gigabytes = self.bytes / max(1, self.kept) / 1e9
         rows.append(
             (
@@ -124,7 +124,8 @@ def estimate(inputs: Inputs, settings: AnnotationSettings, images: int) -> Estim
     job = Job(settings, source.categories, source.captioned)
     models = Models.of(settings)
     times, tried, size, outcomes = StageTimes(), 0, 0, []
-    with tempfile.TemporaryDirectory() as folder, showing("images tried", images, count) as tell:
+    shown = showing("images tried", images, count, times)
+    with tempfile.TemporaryDirectory() as folder, shown as tell:
         for number in numbers:
             part = _Part(source[number].name, source[number], -(-images // count))
             with times.of("scan", 0):

@@ -54,32 +54,27 @@ def finish(
     for number in range(work.shards):
         if work.record(number) is None:
             _take_out(work, number, duplicates[number])
-    records = [work.record(number) or {} for number in range(work.shards)]
-    entries = [record["entry"] for record in records if record["entry"] is not None]
-    if not entries:
-        raise ValueError(
-            f"{work.out}: no image is left, so there is nothing to train on: "
-            + ", ".join(f"{n} x {why}" for why, n in _left_out(records, scans, duplicates).items())
-        )
-    names = records[0]["categories"]
-    categories = [{"id": place, "name": name} for place, name in enumerate(names, 1)]
-    index = shard_index(entries, categories, captions=job.captioned, region_captions=True)
+    tally = _Tally()
+    for number, (scan, likes) in enumerate(zip(scans, duplicates, strict=True)):
+        tally.add(work.record(number) or {}, scan, likes)
+    categories = [{"id": place, "name": name} for place, name in enumerate(tally.categories, 1)]
+    index = shard_index(tally.entries, categories, captions=job.captioned, region_captions=True)
     write_atomically(work.out / INDEX, index)
     files = [INDEX]
-    for entry in entries:
+    for entry in tally.entries:
         files += [entry["file"], entry["records"]["file"]]
     if coco:
-        write_coco(work.out, entries, categories)
+        write_coco(work.out, tally.entries, categories)
         files += COCO_FILES
     manifest = {
         "format": FORMAT,
         "version": VERSION,
         "versions": _versions(),
         "source": {**source.identity, "notes": source.notes},
-        "proposer": sorted({record["proposer"] for record in records}),
-        "captioner": sorted({record["captioner"] for record in records}),
+        "proposer": sorted(tally.proposers),
+        "captioner": sorted(tally.captioners),
         "settings": job.settings.plain(),
-        "counts": _counts(records, scans, duplicates),
+        "counts": tally.counts(),
         "files": {
             name: {"bytes": (work.out / name).stat().st_size, "sha256": checksum(work.out / name)}
             for name in files
@@ -130,42 +125,45 @@ def _bytes_at(path: Path, span: Sequence[int]) -> bytes:
         return file.read(span[1])
 
 
-def _left_out(
-    records: Sequence[Mapping[str, Any]],
-    scans: Sequence[ShardScan],
-    duplicates: Sequence[Mapping[int, str]],
-) -> Counter[str]:
-    """Images that are left out, by reason."""
-    reasons: Counter[str] = Counter()
-    for record, scan, likes in zip(records, scans, duplicates, strict=True):
-        reasons += scan.reasons()
-        reasons.update(likes.values())
-        reasons.update(reason for _, reason, _ in record["images"] if reason is not None)
-    return reasons
+class _Tally:
+    """What became of all shards, added up one by one."""
 
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self.categories: list[str] = []
+        self.proposers: set[str] = set()
+        self.captioners: set[str] = set()
+        self.left_out: Counter[str] = Counter()
+        self._read = 0
+        self._boxes: Counter[str] = Counter()
+        self._captions: Counter[str] = Counter()
 
-def _counts(
-    records: Sequence[Mapping[str, Any]],
-    scans: Sequence[ShardScan],
-    duplicates: Sequence[Mapping[int, str]],
-) -> Counts:
-    """All that was read, kept and left out."""
-    left_out = _left_out(records, scans, duplicates)
-    boxes: Counter[str] = Counter()
-    captions: Counter[str] = Counter()
-    for record, scan in zip(records, scans, strict=True):
-        captions += scan.caption_reasons()
-        for _, _, counts in record["images"]:
-            boxes.update(counts)
-    read = sum(int(scan.total) for scan in scans)
-    whole = {name: boxes.pop(name, 0) for name in ("proposed", "kept")}
-    return {
-        "images": {"read": read, "kept": read - left_out.total()},
-        "images left out": dict(sorted(left_out.items())),
-        "boxes": whole,
-        "boxes left out": dict(sorted(boxes.items())),
-        "captions left out": dict(sorted(captions.items())),
-    }
+    def add(self, record: Mapping[str, Any], scan: ShardScan, likes: Mapping[int, str]) -> None:
+        """Adds a shard: its record, what the first pass found, and its duplicates."""
+        if record["entry"] is not None:
+            self.entries.append(record["entry"])
+        self.categories = record["categories"]
+        self.proposers.add(record["proposer"])
+        self.captioners.add(record["captioner"])
+        self._read += int(scan.total)
+        self._captions += scan.caption_reasons()
+        self.left_out += scan.reasons()
+        self.left_out.update(likes.values())
+        for _, reason, boxes in record["images"]:
+            self.left_out.update([] if reason is None else [reason])
+            self._boxes.update(boxes)
+
+    def counts(self) -> Counts:
+        """All that was read, kept and left out."""
+        boxes = Counter(self._boxes)
+        whole = {name: boxes.pop(name, 0) for name in ("proposed", "kept")}
+        return {
+            "images": {"read": self._read, "kept": self._read - self.left_out.total()},
+            "images left out": dict(sorted(self.left_out.items())),
+            "boxes": whole,
+            "boxes left out": dict(sorted(boxes.items())),
+            "captions left out": dict(sorted(self._captions.items())),
+        }
 
 
 def _versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class RayEngine:
             # A process more than there are processors is legal: they are numbers to Ray.
             processors = max(workers or 1, len(os.sched_getaffinity(0)))
             local = {"num_cpus": processors, "object_store_memory": _STORE_BYTES}
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", **local)
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **local)
         ray.data.DataContext.get_current().enable_progress_bars = False
         found = ray.cluster_resources()
         self._gpus = int(found.get("GPU", 0))
@@ -110,7 +110,7 @@ class RayEngine:
             stages = row["stages"].tolist() if hasattr(row["stages"], "tolist") else row["stages"]
             times.add(
                 StageTimes(
-                    Counter(dict(zip(stages, row["seconds"], strict=True))),
+                    defaultdict(float, zip(stages, row["seconds"], strict=True)),
                     Counter(dict(zip(stages, row["counts"], strict=True))),
                 )
             )

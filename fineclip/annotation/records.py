@@ -86,7 +86,9 @@ class SourceImage:
 class InputShard(Protocol):
     """Some images of a source, always the same in the same order; it can be pickled."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """For messages."""
 
     def __len__(self) -> int: ...
 

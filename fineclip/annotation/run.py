@@ -94,7 +94,8 @@ def annotate_regions(
     Raises:
         FileNotFoundError: Something to read is missing.
         FileExistsError: ``out`` holds something else.
-        ValueError: Something is malformed, or ``out`` was begun with other arguments.
+        ValueError: Something is malformed, ``out`` was begun with other arguments, or no image is
+            left; the manifest says why.
         ImportError: A library that a model or the engine needs is missing.
     """
     if out.resolve() == inputs.path.resolve():
@@ -108,7 +109,7 @@ def annotate_regions(
     work.begin(plan, overwrite=overwrite)
     times = StageTimes()
     if (manifest := _finished(work, coco)) is not None:
-        return AnnotationOutcome(manifest, [], times, len(source))
+        return AnnotationOutcome(_with_images(manifest, out), [], times, len(source))
     job = Job(settings, source.categories, source.captioned)
     numbers = range(first, min(end, len(source)))
     run = _Passes(work, source, job, engine, times)
@@ -121,7 +122,16 @@ def annotate_regions(
             return AnnotationOutcome(None, missing, times, len(source))
         if (manifest := _finished(work, coco)) is None:
             manifest = finish(work, source, job, scans, coco=coco)
-    return AnnotationOutcome(manifest, [], times, len(source))
+    return AnnotationOutcome(_with_images(manifest, out), [], times, len(source))
+
+
+def _with_images(manifest: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The manifest of a data set to train on."""
+    if not manifest["counts"]["images"]["kept"]:
+        reasons = manifest["counts"]["images left out"].items()
+        why = ", ".join(f"{count} x {reason}" for reason, count in reasons)
+        raise ValueError(f"{out}: no image is left, so there is nothing to train on: {why}")
+    return manifest
 
 
 class _Passes:
@@ -144,7 +154,7 @@ class _Passes:
             return
         files = {number: self._work.scan_file(number) for number in numbers}
         total = self._source.total if len(numbers) == len(self._source) else None
-        with showing("images read", total, len(numbers)) as tell:
+        with showing("images read", total, len(numbers), self._times) as tell:
             self._with_engine().scan(self._source, files, self._job, self._times, tell)
 
     def annotate(self, numbers: list[int]) -> None:
@@ -172,7 +182,7 @@ class _Passes:
             )
             for number in numbers
         ]
-        with showing("images annotated", total, len(numbers)) as tell:
+        with showing("images annotated", total, len(numbers), self._times) as tell:
             self._with_engine().annotate(tasks, self._job, self._times, tell)
 
     def _with_engine(self) -> Engine:
@@ -191,13 +201,14 @@ def _finished(work: WorkFolder, coco: bool) -> dict[str, Any] | None:
 
 
 @contextmanager
-def showing(title: str, total: int | None, shards: int) -> Iterator[Tell]:
-    """Shows how many images are done, when the rest will be, and how many a second it is.
+def showing(title: str, total: int | None, shards: int, times: StageTimes) -> Iterator[Tell]:
+    """Shows how many images are done, when the rest will be, and how fast it goes.
 
     Args:
         title: What is done.
         total: Images; None: as many in each shard as there were so far.
         shards: Number of shards.
+        times: Of the stages, while they are measured.
     """
     done, through, begin = 0, 0, time.perf_counter()
     with Progress(title, "image") as progress:
@@ -209,6 +220,10 @@ def showing(title: str, total: int | None, shards: int) -> Iterator[Tell]:
                 return
             expected = total if total is not None else max(done, done * shards // through)
             rate = done / max(1e-9, time.perf_counter() - begin)
-            progress.show(done, expected, f"{rate:.1f} images/s")
+            notes = [f"{rate:.1f} images/s"]
+            for stage in ("boxes", "captions"):  # what models take
+                if seconds := times.seconds[stage]:
+                    notes.append(f"{stage} {times.counts[stage] / seconds:.1f}/s")
+            progress.show(done, expected, ", ".join(notes))
 
         yield tell

@@ -60,6 +60,8 @@ class TarShard:
     ) -> SourceImage:
         suffix = next((end for end in members if f".{end}" in IMAGE_SUFFIXES), None)
         file_name = f"{self.path.stem}/{key}.{suffix or 'jpg'}"
+        if any("\ud800" <= character <= "\udfff" for character in file_name):
+            return SourceImage(position, self.name, refusal="file name is not UTF-8")
         if suffix is None:
             return SourceImage(position, file_name, refusal="sample has no image")
         try:
@@ -95,7 +97,7 @@ class TarSource:
     """
 
     captioned = True
-    total = None
+    total: int | None = None
 
     def __init__(self, path: Path) -> None:
         self._paths = sorted(path.glob("*.tar")) if path.is_dir() else [path]
@@ -132,9 +134,10 @@ class TarSource:
 
 def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
     """Members that follow each other under one key, by what comes after the key."""
-    current, members = None, {}
+    current: str | None = None
+    members: dict[str, tarfile.TarInfo] = {}
     for member in tar:
-        tar.members = []  # it would keep all of them
+        tar.members = []  # type: ignore[attr-defined]  # it would keep all of them
         if not member.isfile():
             continue
         folder, slash, base = member.name.rpartition("/")
@@ -172,7 +175,7 @@ def _reason(error: ValueError) -> str:
 
 
 def _unsafe(metadata: dict[str, Any]) -> float | None:
-    value = metadata.get("punsafe")
+    value: Any = metadata.get("punsafe")
     return float(value) if is_number(value) else None
 
 

@@ -14,7 +14,7 @@ from fineclip.checks import integer_from
 from fineclip.datasets.region_source import AnnotationFiles, ImageRecord, ReadSettings
 from fineclip.datasets.shards import FORMAT, INDEX, VERSION, sample_key
 from fineclip.files import replacing_folder
-from fineclip.images import UnusableImageError
+from fineclip.images import IMAGE_SUFFIXES, UnusableImageError
 
 _ANNOTATION_KEYS = ("id", "bbox", "category_id", "iscrowd", "score")
 
@@ -154,7 +154,8 @@ class ShardFile:
             sample: From :func:`as_sample`.
             content: The image file.
         """
-        suffix = Path(sample["image"]["file_name"]).suffix.lower().lstrip(".") or "jpg"
+        suffix = Path(sample["image"]["file_name"]).suffix.lower()
+        suffix = suffix[1:] if suffix in IMAGE_SUFFIXES else "jpg"
         record = json.dumps(sample).encode()
         key = sample_key(self._first + self._count)
         self._writer.write({"__key__": key, suffix: content, "json": record})

@@ -46,7 +46,9 @@ def generate_images(folder: Path, count: int, size: int = 256, seed: int = 0) ->
         seed: Of everything.
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    images, boxes, captions = [], [], []
+    images: list[dict[str, Any]] = []
+    boxes: list[dict[str, Any]] = []
+    captions: list[dict[str, Any]] = []
     for number in range(count):
         rng = np.random.default_rng((seed, number))
         clouds = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
@@ -220,8 +222,9 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 def _start(function: str, arguments: dict[str, Any]) -> subprocess.Popen[str]:
     words = ["-m", "fineclip.experiments.call", f"{_HERE}:{function}", json.dumps(arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, *words], text=True, **pipes)
+    return subprocess.Popen(
+        [sys.executable, *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def _call(function: str, arguments: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:

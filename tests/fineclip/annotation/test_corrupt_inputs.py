@@ -72,6 +72,8 @@ def test_captions_beside_images(tmp_path, rng):
         with pytest.raises(ValueError, match="no image is left") as caught:
             annotate_regions(Inputs(source), tmp_path / f"out{number}", AnnotationSettings())
         text = str(caught.value)
+        counts = json.loads((tmp_path / f"out{number}" / "manifest.json").read_text())["counts"]
+        assert counts["images"] == {"read": 10, "kept": 0}
         # Only the good one came so far that it had no box.
         for reason in (
             "1 x no box",
