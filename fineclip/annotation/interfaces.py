@@ -11,6 +11,7 @@ a resumed run may batch others together, and must be the same each time (no samp
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -165,4 +166,9 @@ def _create(spec: str, kinds: dict[str, str], what: str, options: dict[str, Any]
     if kind not in kinds:
         raise ValueError(f"{what} {spec!r}: there is no kind {kind!r}; {nearest(kind, kinds)}")
     module, _, name = kinds[kind].partition(":")
-    return getattr(import_module(module), name)(argument, **options)
+    make = getattr(import_module(module), name)
+    known = inspect.signature(make).parameters
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{what} {spec!r}: no option {option!r}; {nearest(option, known)}")
+    return make(argument, **options)

@@ -24,6 +24,7 @@ from fineclip.annotation.proposers.found import (
     Words,
     as_rgb,
     by_group,
+    checked_threshold,
     found_in,
     looked_for,
 )
@@ -66,7 +67,7 @@ class HuggingFaceProposer:
 
         name = require_name(argument, "hf")
         self._options = ComputeOptions(device, amp)
-        self._threshold = score_threshold
+        self._threshold = checked_threshold(score_threshold)
         config = load_config(name)
         self._words: tuple[str, ...] = ()
         kind: Any

@@ -169,6 +169,10 @@ def test_words_are_missing(tmp_path):
         create_proposer("ultralytics:yolov9e")
     with pytest.raises(ValueError, match=r"model .*/nothing: "):
         create_proposer(f"hf:{tmp_path}/nothing")
+    with pytest.raises(ValueError, match="no option 'threshold'; did you mean score_threshold"):
+        create_proposer("hf:x", threshold=0.5)
+    with pytest.raises(ValueError, match="score_threshold: expected a number from -1 to 1"):
+        create_proposer("hf:x", score_threshold="high")
     with pytest.raises(ValueError, match="amp: expected bf16"):
         create_proposer("hf:x", amp="half")
 
