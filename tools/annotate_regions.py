@@ -89,6 +89,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "finishes last completes OUT (default: all)",
     )
     parser.add_argument(
+        "--first-pass",
+        action="store_true",
+        help="read and filter images alone, without models; worth it before an array of jobs",
+    )
+    parser.add_argument(
         "--dry-run",
         type=positive,
         metavar="N",
@@ -132,6 +137,7 @@ def run(
         shard_range=args.shard_range,
         coco=args.coco,
         overwrite=args.overwrite,
+        first_pass_only=args.first_pass,
     )
 
 

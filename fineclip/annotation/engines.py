@@ -46,6 +46,9 @@ class ShardTask(NamedTuple):
 class Engine(Protocol):
     """Runs the passes over shards."""
 
+    def prepare(self, job: Job) -> None:
+        """Fails now where the second pass would, if that can be told."""
+
     def scan(
         self,
         source: ImageSource,
@@ -71,6 +74,12 @@ class Engine(Protocol):
 class LocalEngine:
     """One shard after the other in this process."""
 
+    _models: Models | None = None
+
+    def prepare(self, job: Job) -> None:
+        """Loads the models."""
+        self._models = Models.of(job.settings)
+
     def scan(
         self,
         source: ImageSource,
@@ -85,7 +94,7 @@ class LocalEngine:
 
     def annotate(self, tasks: Sequence[ShardTask], job: Job, times: StageTimes, tell: Tell) -> None:
         """See :class:`Engine`."""
-        models = Models.of(job.settings)
+        models = self._models or Models.of(job.settings)
         for task in tasks:
             task.run(job, models, times, tell)
 

@@ -161,14 +161,28 @@ def create_captioner(spec: str, **options: Any) -> Captioner:
     return _create(spec, CAPTIONERS, "captioner", options)
 
 
-def _create(spec: str, kinds: dict[str, str], what: str, options: dict[str, Any]) -> Any:
-    kind, _, argument = spec.partition(":")
+def check_kinds(proposer: str, captioner: str) -> None:
+    """Checks the kinds of names, without importing anything.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+    _kind_of(proposer, PROPOSERS, "proposer")
+    _kind_of(captioner, CAPTIONERS, "captioner")
+
+
+def _kind_of(spec: str, kinds: dict[str, str], what: str) -> str:
+    kind = spec.partition(":")[0]
     if kind not in kinds:
         raise ValueError(f"{what} {spec!r}: there is no kind {kind!r}; {nearest(kind, kinds)}")
-    module, _, name = kinds[kind].partition(":")
+    return kind
+
+
+def _create(spec: str, kinds: dict[str, str], what: str, options: dict[str, Any]) -> Any:
+    module, _, name = kinds[_kind_of(spec, kinds, what)].partition(":")
     make = getattr(import_module(module), name)
     known = inspect.signature(make).parameters
     for option in options:
         if option not in known:
             raise ValueError(f"{what} {spec!r}: no option {option!r}; {nearest(option, known)}")
-    return make(argument, **options)
+    return make(spec.partition(":")[2], **options)

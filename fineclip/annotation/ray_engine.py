@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,19 @@ class RayEngine:
             # A process more than there are processors is legal: they are numbers to Ray.
             processors = max(workers or 1, len(os.sched_getaffinity(0)))
             local = {"num_cpus": processors, "object_store_memory": _STORE_BYTES}
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **local)
+        try:
+            ray.init(
+                include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **local
+            )
+        except Exception as error:  # a plain one where it took too long
+            raise OSError(f"Ray did not start: {error}") from error
         ray.data.DataContext.get_current().enable_progress_bars = False
         found = ray.cluster_resources()
         self._gpus = int(found.get("GPU", 0))
         self._workers = workers or self._gpus or max(1, int(found["CPU"]))
+
+    def prepare(self, job: Job) -> None:
+        """Nothing: models are loaded by the workers."""
 
     def scan(
         self,
@@ -105,7 +113,7 @@ class RayEngine:
             num_cpus=1,
             num_gpus=gpus,
         )
-        for row in rows.iter_rows():
+        for row in self._rows(rows):
             tell(int(row["images"]), 1)
             stages = row["stages"].tolist() if hasattr(row["stages"], "tolist") else row["stages"]
             times.add(
@@ -114,6 +122,16 @@ class RayEngine:
                     Counter(dict(zip(stages, row["counts"], strict=True))),
                 )
             )
+
+    def _rows(self, rows: Any) -> Iterator[dict[str, Any]]:
+        import ray
+
+        try:
+            yield from rows.iter_rows()
+        except ray.exceptions.RayError as error:
+            # The traces of several processes end with what happened in the first.
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise ValueError(f"a worker of Ray failed: {lines[-1] if lines else error}") from error
 
 
 class _Scanner:

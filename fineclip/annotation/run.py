@@ -12,6 +12,7 @@ from typing import Any
 from fineclip.annotation.annotate import Job, StageTimes
 from fineclip.annotation.engines import Engine, LocalEngine, ShardTask
 from fineclip.annotation.finish import finish
+from fineclip.annotation.interfaces import check_kinds
 from fineclip.annotation.records import ImageSource
 from fineclip.annotation.scan import ShardScan, Tell, duplicates_by_shard
 from fineclip.annotation.settings import AnnotationSettings
@@ -75,6 +76,7 @@ def annotate_regions(
     shard_range: tuple[int, int] | None = None,
     coco: bool = False,
     overwrite: bool = False,
+    first_pass_only: bool = False,
 ) -> AnnotationOutcome:
     """Makes region-text data of captioned images; goes on where an earlier run ended.
 
@@ -87,6 +89,7 @@ def annotate_regions(
             finds all others done makes the data set of them.
         coco: Write COCO's files, too.
         overwrite: Begin anew.
+        first_pass_only: Read and filter the images, without models.
 
     Returns:
         What it came to.
@@ -100,6 +103,7 @@ def annotate_regions(
     """
     if out.resolve() == inputs.path.resolve():
         raise ValueError(f"{out}: SRC and OUT are the same folder")
+    check_kinds(settings.proposer, settings.captioner)
     source = inputs.open(settings, out)
     work = WorkFolder(out, len(source))
     first, end = shard_range or (0, len(source))
@@ -113,8 +117,12 @@ def annotate_regions(
     job = Job(settings, source.categories, source.captioned)
     numbers = range(first, min(end, len(source)))
     run = _Passes(work, source, job, engine, times)
+    undone = [number for number in numbers if not work.is_done(number)]
+    if undone and not first_pass_only:
+        run.prepare()
     run.scan([number for number in numbers if not work.scan_file(number).is_file()])
-    run.annotate([number for number in numbers if not work.is_done(number)])
+    if not first_pass_only:
+        run.annotate(undone)
     with work.alone():
         missing = [number for number in range(len(source)) if not work.is_done(number)]
         scans = work.scans()
@@ -148,6 +156,9 @@ class _Passes:
         self._work, self._source, self._job = work, source, job
         self._make, self._times = engine, times
         self._engine: Engine | None = None
+
+    def prepare(self) -> None:
+        self._with_engine().prepare(self._job)
 
     def scan(self, numbers: list[int]) -> None:
         if not numbers:

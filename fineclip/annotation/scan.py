@@ -13,7 +13,7 @@ from fineclip.annotation.caption_cleaning import clean_captions
 from fineclip.annotation.duplicates import find_duplicates
 from fineclip.annotation.fingerprints import COLOURS, Fingerprint, fingerprint
 from fineclip.annotation.image_filter import filtered_image
-from fineclip.annotation.records import InputShard, LeftOut
+from fineclip.annotation.records import STRIDE, InputShard, LeftOut
 from fineclip.annotation.settings import AnnotationSettings
 from fineclip.files import replacing
 
@@ -103,6 +103,8 @@ def scan_shard(
     captions_out: Counter[str] = Counter()
     for image in shard.images():
         total += 1
+        if total > STRIDE:
+            raise ValueError(f"{shard.name}: more than {STRIDE} images; divide it into shards")
         captions, reasons = clean_captions(list(image.captions), settings)
         captions_out.update(reasons)
         try:

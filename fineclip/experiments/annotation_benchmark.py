@@ -33,6 +33,7 @@ Report = Callable[[str], None]
 _BOXES, _CATEGORIES = 4, 10  # of an image at most; in all
 _SAMPLE_SECONDS = 0.2  # between two looks at a process's memory
 _BEGIN = "begin"
+_MOST_FAILED = 10  # runs that did not begin, on a machine with too much to do
 _HERE = "fineclip.experiments.annotation_benchmark"
 
 
@@ -193,11 +194,14 @@ def kill_annotation(
     found, _ = _call("annotate_generated", {**arguments, "out": str(folder / "whole")})
     expected = _checksums(folder / "whole")
     draws = random.Random(seed)
-    done, runs, different = 0, 0, 0
+    done, runs, different, failed = 0, 0, 0, 0
     while done < kills:
         process = _start("annotate_generated", {**arguments, "out": str(out)})
-        while process.stdout is not None and process.stdout.readline().strip() not in (_BEGIN, ""):
-            pass  # libraries have been loaded; Ray, if any, runs
+        if not _has_begun(process):
+            failed += 1
+            if failed > _MOST_FAILED:
+                raise RuntimeError(f"{failed} runs did not begin")
+            continue
         try:
             code = process.wait(draws.uniform(0, found["seconds"]))
         except subprocess.TimeoutExpired:
@@ -214,6 +218,15 @@ def kill_annotation(
     _call("annotate_generated", {**arguments, "out": str(out)})
     different += _checksums(out) != expected
     return {"kills": done, "runs": runs + 1, "different": different}
+
+
+def _has_begun(process: subprocess.Popen[str]) -> bool:
+    """Waits until libraries have been loaded and Ray, if any, runs; which may take it too long."""
+    for line in process.stdout or ():
+        if line.strip() == _BEGIN:
+            return True
+    process.wait()
+    return False
 
 
 def _checksums(folder: Path) -> dict[str, str]:

@@ -73,6 +73,8 @@ def test_detectors_of_classes(models):
     assert proposer.categories == tuple(f"thing {place}" for place in range(4))
     check(proposer, proposer.categories)
     assert proposer.identity.startswith("hf:rt_detr@sha256:")
+    with pytest.raises(ValueError, match="has classes of its own"):
+        create_proposer(f"hf:{models(tiny.rt_detr)}", vocabulary=WORDS)
     none = create_proposer(f"hf:{models(tiny.rt_detr)}", score_threshold=0.999, amp="bf16")
     assert [len(found.boxes) for found in none.propose(pictures()[:2], ["", ""], [])] == [0, 0]
 

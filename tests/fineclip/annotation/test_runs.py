@@ -240,6 +240,22 @@ def test_images_that_came_later_are_another_source(inputs, tmp_path):
         annotate_regions(new, tmp_path / "out", settings)
 
 
+def test_the_first_pass_alone_needs_no_models(whole, inputs, tmp_path):
+    """Ranges that come after it know all duplicates."""
+    out = tmp_path / "out"
+    run = partial(annotate_regions, inputs, out, SETTINGS, coco=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(PROPOSERS, "existing")
+        patch.setitem(PROPOSERS, "existing", "nowhere:Nothing")
+        assert run(first_pass_only=True).missing == [0, 1, 2]
+        with pytest.raises(ImportError):
+            run(shard_range=(2, 3))
+    run(shard_range=(2, 3))
+    assert not list((out / ".work/staged").iterdir())
+    run()
+    assert files(out) == files(whole[0])
+
+
 def test_own_shards_are_a_source(whole, tmp_path):
     """Boxes with their captions go through a second time and stay what they are."""
     settings = AnnotationSettings(captioner="existing")
