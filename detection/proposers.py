@@ -25,6 +25,7 @@ from fineclip.annotation.proposers.found import (
     Words,
     as_rgb,
     by_group,
+    checked_threshold,
     found_in,
     looked_for,
 )
@@ -67,7 +68,7 @@ class MMDetProposer:
             raise ValueError(f"proposer mmdet:{argument}: expected mmdet:CONFIG,WEIGHTS")
         require_file(file, "proposer mmdet")
         self._compute = ComputeOptions(device, amp)
-        self._threshold = score_threshold
+        self._threshold = checked_threshold(score_threshold)
         trained = read_checkpoint(weights, mmap=True)
         config = load_config(file, dict(options or {}))
         init_default_scope(config.get("default_scope", "mmdet"))
@@ -145,7 +146,7 @@ class FViTProposer:
         weights = weights_file(require_name(argument, "fvit"))
         words = looked_for(vocabulary, f"fvit:{weights}")
         compute = ComputeOptions(device, amp)
-        self._threshold = score_threshold
+        self._threshold = checked_threshold(score_threshold)
         self._detector = load_detector(
             argument, words, text_pretrained=text_weights, device=compute.device, amp=compute.dtype
         )

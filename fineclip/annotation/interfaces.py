@@ -11,6 +11,7 @@ a resumed run may batch others together, and must be the same each time (no samp
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -179,5 +180,9 @@ def _kind_of(spec: str, kinds: dict[str, str], what: str) -> str:
 
 def _create(spec: str, kinds: dict[str, str], what: str, options: dict[str, Any]) -> Any:
     module, _, name = kinds[_kind_of(spec, kinds, what)].partition(":")
-    argument = spec.partition(":")[2]
-    return getattr(import_module(module), name)(argument, **options)
+    make = getattr(import_module(module), name)
+    known = inspect.signature(make).parameters
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{what} {spec!r}: no option {option!r}; {nearest(option, known)}")
+    return make(spec.partition(":")[2], **options)

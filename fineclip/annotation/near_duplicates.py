@@ -53,8 +53,6 @@ class NearDuplicates:
         except UnusableImageError:
             self.unreadable += 1
             return
-        if own.flat:
-            return
         bits = np.bitwise_count(self._looks ^ np.uint64(own.looks))
         for place in np.flatnonzero(bits <= MAX_BITS).tolist():
             colours = np.abs(self._colours[place] - own.colours.astype(np.int16))

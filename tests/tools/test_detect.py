@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from tool_runs import opens_with_ten_lines_and_warns_of_nothing
 
+from fineclip.annotation.interfaces import create_proposer
 from fineclip.datasets.description import read_description, write_description
 from fineclip.images import read_image
 from fineclip.models import DenseCLIP
@@ -308,3 +309,16 @@ def test_time_split(run_tool, options, tmp_path):
         assert found[mode]["speed"] > 0
         assert found[mode]["score_difference"] < 1e-3 and found[mode]["box_difference"] < 1e-2
     assert found["own_padding"]["score_difference"] > 1e-3
+
+
+def test_as_a_proposer_of_the_data_engine(checkpoint, scenes):
+    words = ["a red ring", "a zebra"]
+    proposer = create_proposer(f"fvit:{checkpoint.parent}", vocabulary=words, score_threshold=0.0)
+    assert list(proposer.categories) == words
+    image = read_image(sorted((scenes / "val").iterdir())[0])
+    found, narrow = proposer.propose([image, image.crop((0, 0, 9, 60))], ["", ""], [])
+    assert len(found.boxes) and set(found.names) <= set(words)
+    assert (found.boxes >= 0).all() and (found.boxes[:, 2:] <= image.size).all()
+    assert (narrow.boxes[:, 2:] <= (9, 60)).all()
+    with pytest.raises(ValueError, match="needs a vocabulary"):
+        create_proposer(f"fvit:{checkpoint.parent}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -94,15 +95,22 @@ class HuggingFaceCaptioner:
     ) -> list[str | CaptionFailure]:
         """Describes some regions."""
         images = as_rgb(crops)
-        captions: list[str | CaptionFailure] = []
+        captions: list[str | CaptionFailure] = [CaptionFailure("model refused the crop")] * len(
+            images
+        )
         for start in range(0, len(images), self._batch_size):
-            prepared = [self._prepared(image) for image in images[start : start + self._batch_size]]
-            captions += by_group(prepared, _shapes, self._written)
+            prepared = []
+            for place, image in enumerate(images[start : start + self._batch_size], start):
+                # Of what is narrower than a patch, say; what a crop has to be differs by model.
+                with contextlib.suppress(ValueError):
+                    prepared.append((place, self._prepared(image)))
+            written = by_group([made for _, made in prepared], _shapes, self._written)
+            for (place, _), caption in zip(prepared, written, strict=True):
+                captions[place] = caption
         return captions
 
     def _prepared(self, image: Image.Image) -> dict[str, Tensor]:
         """What the model reads of one crop, (1, ...) each."""
-        image = _at_least(image, 4)
         if self._processor is None:
             made = self._images(images=image, return_tensors="pt")
         elif self._asks:
@@ -144,10 +152,3 @@ class HuggingFaceCaptioner:
 
 def _shapes(prepared: dict[str, Tensor]) -> tuple[tuple[str, torch.Size], ...]:
     return tuple((key, value.shape) for key, value in prepared.items())
-
-
-def _at_least(image: Image.Image, side: int) -> Image.Image:
-    """Enlarges a tiny crop: of one that has 1 or 3 rows, they are taken for its channels."""
-    if min(image.size) >= side:
-        return image
-    return image.resize((max(image.width, side), max(image.height, side)))

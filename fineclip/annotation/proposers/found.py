@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from fineclip.annotation.interfaces import Proposals
+from fineclip.checks import real
 from fineclip.text import Vocabulary, as_vocabulary
 
 Item = TypeVar("Item")
@@ -21,6 +22,16 @@ Words = str | Path | Vocabulary | Mapping[str, Any] | Sequence[Any]
 
 SCORE_THRESHOLD = 0.05
 """Boxes below it are not handed on; what cleans them has a threshold of its own."""
+
+
+def checked_threshold(value: float) -> float:
+    """A score from which on boxes are handed on.
+
+    Raises:
+        ValueError: It is no number from -1 to 1; SAM's predictions of quality may be negative.
+    """
+    real(-1, 1).require(value, "score_threshold")
+    return value
 
 
 def no_proposals() -> Proposals:

@@ -24,6 +24,7 @@ from fineclip.annotation.proposers.found import (
     Words,
     as_rgb,
     by_group,
+    checked_threshold,
     found_in,
     looked_for,
 )
@@ -41,13 +42,13 @@ class HuggingFaceProposer:
 
     Args:
         argument: Name of a model on the Hub, or a folder, with safetensors.
-        vocabulary: Words to look for, with a zero-shot detector; others have classes.
+        vocabulary: Words to look for, of a zero-shot detector alone: others have classes.
         score_threshold: What is less certain is left out.
         device: See :class:`fineclip.annotation.pretrained.ComputeOptions`.
         amp: See there.
 
     Raises:
-        ValueError: There is no such model, it is no detector, or it needs words, or has none.
+        ValueError: There is no such model, it is no detector, it needs a vocabulary, or takes none.
         ImportError: transformers is not installed.
     """
 
@@ -66,7 +67,7 @@ class HuggingFaceProposer:
 
         name = require_name(argument, "hf")
         self._options = ComputeOptions(device, amp)
-        self._threshold = score_threshold
+        self._threshold = checked_threshold(score_threshold)
         config = load_config(name)
         self._words: tuple[str, ...] = ()
         kind: Any
@@ -79,6 +80,11 @@ class HuggingFaceProposer:
             raise ValueError(
                 f"proposer hf:{name}: a model of type {config.model_type!r} is no detector; "
                 "RT-DETR, D-FINE, OWLv2 and Grounding DINO are, for example"
+            )
+        if vocabulary is not None and not self._words:
+            raise ValueError(
+                f"proposer hf:{name}: a {config.model_type} has classes of its own; leave the "
+                "vocabulary out, or take a detector of words, such as OWLv2"
             )
         self._kind = config.model_type
         self._model = load_model(kind, name, self._options.device)

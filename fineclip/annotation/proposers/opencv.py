@@ -11,7 +11,13 @@ from PIL import Image
 
 from fineclip.annotation.interfaces import Proposals
 from fineclip.annotation.pretrained import require_name
-from fineclip.annotation.proposers.found import SCORE_THRESHOLD, Words, as_rgb, found_in
+from fineclip.annotation.proposers.found import (
+    SCORE_THRESHOLD,
+    Words,
+    as_rgb,
+    checked_threshold,
+    found_in,
+)
 from fineclip.checks import integer_from
 from fineclip.files import require_file
 from fineclip.models.class_embedding_files import weights_identity
@@ -61,7 +67,7 @@ class OpenCVProposer:
             reason = " ".join(str(error).split())
             raise ValueError(f"proposer opencv: {model} cannot be read: {reason:.200}") from None
         self._side, self._scale, self._mean = side, scale, tuple(mean)
-        self._threshold = score_threshold
+        self._threshold = checked_threshold(score_threshold)
         words = None if vocabulary is None else as_vocabulary(vocabulary)
         self._names: dict[int, str] = {}
         if words is not None:

@@ -17,7 +17,12 @@ from fineclip.annotation.pretrained import (
     load_processor,
     require_name,
 )
-from fineclip.annotation.proposers.found import as_rgb, found_in, no_proposals
+from fineclip.annotation.proposers.found import (
+    as_rgb,
+    checked_threshold,
+    found_in,
+    no_proposals,
+)
 
 
 class MaskProposer:
@@ -58,7 +63,7 @@ class MaskProposer:
         self._points = points_per_side
         self._options = {
             "points_per_batch": points_per_batch,
-            "pred_iou_thresh": score_threshold,
+            "pred_iou_thresh": checked_threshold(score_threshold),
             "stability_score_thresh": stability_threshold,
         }
         config = load_config(name)

@@ -18,6 +18,7 @@ from fineclip.annotation.proposers.found import (
     Words,
     as_rgb,
     by_group,
+    checked_threshold,
     found_in,
 )
 from fineclip.checkpoints import load_trained, read_checkpoint
@@ -61,7 +62,7 @@ class TorchvisionProposer:
                 f"proposer torchvision:{name}: no such detector; {nearest(name, known)}"
             )
         self._options = ComputeOptions(device, amp)
-        self._threshold = score_threshold
+        self._threshold = checked_threshold(score_threshold)
         if file:
             if vocabulary is None:
                 raise ValueError(

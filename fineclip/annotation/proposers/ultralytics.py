@@ -21,6 +21,7 @@ from fineclip.annotation.proposers.found import (
     Words,
     as_rgb,
     by_group,
+    checked_threshold,
     found_in,
 )
 from fineclip.checkpoints import load_trained, read_checkpoint
@@ -78,7 +79,7 @@ class UltralyticsProposer:
             names = as_vocabulary("coco").names
         self.categories = tuple(names)
         self._options = {
-            "conf": score_threshold,
+            "conf": checked_threshold(score_threshold),
             "imgsz": side,
             "max_det": max_boxes,
             "device": str(self._compute.device),

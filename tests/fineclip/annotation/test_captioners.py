@@ -8,7 +8,7 @@ import tiny_transformers as tiny
 import torch
 from PIL import Image
 
-from fineclip.annotation.interfaces import create_captioner
+from fineclip.annotation.interfaces import CaptionFailure, create_captioner
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,21 @@ def test_half_the_memory(models):
     captioner = create_captioner(f"hf:{models(tiny.blip2)}", max_new_tokens=2, amp="bf16")
     assert len(captioner.caption(crops()[:2], [])) == 2
     assert next(captioner._model.parameters()).dtype == torch.bfloat16
+
+
+def test_crops_that_a_model_refuses(models, monkeypatch):
+    captioner = create_captioner(f"hf:{models(tiny.git)}", max_new_tokens=2)
+    prepare = captioner._prepared
+
+    def narrow_is_refused(image):
+        if image.width < 2:
+            raise ValueError("height and width must be larger than factor 28")
+        return prepare(image)
+
+    expected = captioner.caption(crops(), [])
+    monkeypatch.setattr(captioner, "_prepared", narrow_is_refused)
+    expected[2] = CaptionFailure("model refused the crop")
+    assert captioner.caption(crops(), []) == expected
 
 
 def test_refusals(models, tmp_path):

@@ -73,6 +73,8 @@ def test_detectors_of_classes(models):
     assert proposer.categories == tuple(f"thing {place}" for place in range(4))
     check(proposer, proposer.categories)
     assert proposer.identity.startswith("hf:rt_detr@sha256:")
+    with pytest.raises(ValueError, match="has classes of its own"):
+        create_proposer(f"hf:{models(tiny.rt_detr)}", vocabulary=WORDS)
     none = create_proposer(f"hf:{models(tiny.rt_detr)}", score_threshold=0.999, amp="bf16")
     assert [len(found.boxes) for found in none.propose(pictures()[:2], ["", ""], [])] == [0, 0]
 
@@ -169,6 +171,10 @@ def test_words_are_missing(tmp_path):
         create_proposer("ultralytics:yolov9e")
     with pytest.raises(ValueError, match=r"model .*/nothing: "):
         create_proposer(f"hf:{tmp_path}/nothing")
+    with pytest.raises(ValueError, match="no option 'threshold'; did you mean score_threshold"):
+        create_proposer("hf:x", threshold=0.5)
+    with pytest.raises(ValueError, match="score_threshold: expected a number from -1 to 1"):
+        create_proposer("hf:x", score_threshold="high")
     with pytest.raises(ValueError, match="amp: expected bf16"):
         create_proposer("hf:x", amp="half")
 

@@ -150,13 +150,17 @@ def test_the_report(folder, tmp_path, monkeypatch):
 
 
 def test_pictures_that_look_alike(folder, tmp_path):
-    near = near_duplicates_of([folder / "images"])
+    flat = tmp_path / "flat/grey.png"
+    flat.parent.mkdir()
+    Image.new("RGB", (64, 64), (90, 90, 90)).save(flat)
+    near = near_duplicates_of([folder / "images", flat.parent])
     image = Image.open(folder / "images/1.png").convert("RGB")
+    red = np.asarray(image) * 0.6 + (80, 0, 0)  # the same picture in other colours
+    Image.fromarray(red.astype(np.uint8)).save(tmp_path / "red.png")
     image.resize((128, 128)).save(tmp_path / "larger.jpg", quality=90)
     ImageEnhance.Brightness(image).enhance(1.03).save(tmp_path / "brighter.png")
     image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirrored.png")
-    Image.new("RGB", (64, 64), (9, 9, 9)).save(tmp_path / "black.png")
-    for name in ("larger.jpg", "brighter.png", "mirrored.png", "black.png"):
+    for name in ("larger.jpg", "brighter.png", "mirrored.png", "red.png", "flat/grey.png"):
         near.look_at(name, (tmp_path / name).read_bytes())
     near.look_at("broken.png", b"no image")
     assert [(own, other[-5:]) for own, other, _ in near.pairs] == [
