@@ -171,9 +171,12 @@ class ClipExaminer:
         transform = {"size": self._config.image_size}
         self._templates = first.get("templates", "vild")
         self._data: dict[tuple[str, str], Subset] = {}
-        sides = {"own": _described(own, transform), "kept": _of_start(first, transform)}
-        if reference is not None:
-            sides["kept"] = _described(read_description(reference), transform)
+        kept = (
+            _of_start(first, transform)
+            if reference is None
+            else _described(read_description(reference), transform)
+        )
+        sides = {"own": _described(own, transform), "kept": kept}
         for side, parts in sides.items():
             for part, dataset in parts.items():
                 places = list(range(len(dataset)))  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from fineclip.weights import CONFIG_FILE, config_beside, is_file_name, weights_f
 from fineclip.work_dir import point_to
 
 Keep = Literal["frozen", "rehearse", "interpolate"]
-Task = Literal["detection", "segmentation"]
+Task = Literal["clip", "detection", "segmentation"]
 KEEP: tuple[Keep, ...] = ("frozen", "rehearse", "interpolate")
 SUMMARY = "summary.json"
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(1, 11))
@@ -49,6 +49,10 @@ class FineTuner:
 
 
 TUNERS: Mapping[Task, FineTuner] = {
+    "clip": FineTuner(
+        "fineclip.experiments.clip_finetuning:finetune_clip",
+        "fineclip.experiments.clip_finetuning:examine_clip",
+    ),
     "detection": FineTuner(
         "detection.finetuning.jobs:finetune_detector", "detection.finetuning.jobs:examine_detector"
     ),
@@ -96,10 +100,15 @@ def task_of(start: Path) -> Task:
 
     Raises:
         FileNotFoundError: There is no checkpoint, or no configuration.
-        ValueError: It is a CLIP, or of no task that is known.
+        ValueError: It is a tag of published weights, or of no task that is known.
     """
     if not start.exists() and not is_file_name(str(start)):
-        raise ValueError(_no_start(f"--start {start}"))
+        raise ValueError(
+            f"--start {start}: expected a work dir or a checkpoint; from published weights, "
+            "tools/train.py with --data F.yaml and configs/fineclip/own.py or "
+            "configs/detection/own.py, or tools/train_segmentation.py with "
+            "configs/segmentation/own.yaml train on your data first"
+        )
     weights = weights_file(start)
     if config_beside(weights) is not None:
         return "segmentation"
@@ -110,16 +119,11 @@ def task_of(start: Path) -> Task:
             "of a training of ours, or a checkpoint in it"
         )
     kind = read_plain_config(beside).get("model", {}).get("type")
-    if kind != "FViT":
-        raise ValueError(_no_start(f"{beside} is of a {kind}, which"))
-    return "detection"
-
-
-def _no_start(what: str) -> str:
-    return (
-        f"{what} is no detector or segmenter yet: from a CLIP, tools/train.py "
-        "configs/detection/own.py --data F.yaml or tools/train_segmentation.py --config "
-        "configs/segmentation/own.yaml --data F.yaml make one, which leave the CLIP as it is"
+    tasks: dict[Any, Task] = {"FViT": "detection", "FineCLIPPretrainer": "clip"}
+    if kind in tasks:
+        return tasks[kind]
+    raise ValueError(
+        f"{beside} is of a {kind}; fine-tuning starts from a detector, a segmenter or a CLIP"
     )
 
 

@@ -321,7 +321,8 @@ def split_description(split: str) -> str:
 
 def description() -> str:
     """The scenes as a ``data.yaml``: things, a third of them novel, and surfaces."""
-    classes = [f"  - {c.name}\n" for c in (*THING_CATEGORIES, *STUFF_CATEGORIES)]
+    names = [*(c.name for c in THING_CATEGORIES), *(c.name for c in STUFF_CATEGORIES)]
+    classes = [f"  - {name}\n" for name in names]
     novel = [f"  - {c.name}\n" for c in THING_CATEGORIES if c.split == "novel"]
     splits = [split_description(split) for split in ("train", "val")]
     return "".join(("name: scenes\nclasses:\n", *classes, "novel:\n", *novel, *splits))

@@ -127,7 +127,7 @@ def test_frozen_leaves_the_detector_as_it_is(finished, detector):
     ("change", "message"),
     [
         ({"--start": "./nothing"}, "nothing does not exist"),
-        ({"--start": "openai"}, "--start openai is no detector or segmenter yet"),
+        ({"--start": "openai"}, "--start openai: expected a work dir or a checkpoint"),
         ({"--data": "nothing.yaml"}, "nothing.yaml"),
         ({"--rehearse": "other.yaml"}, "--rehearse names data for --keep rehearse"),
         ({"--share": "1"}, "argument --share"),
