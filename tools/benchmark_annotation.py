@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fineclip.command_line import ToolParser, check_out_file, positive, report_error
 from fineclip.command_line.options import integer_argument
-from fineclip.files import write_atomically
+from fineclip.files import require_folder, write_atomically
 from fineclip.interrupts import run_command
 
 
@@ -35,6 +35,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--kills", type=integer_argument(0), default=0, metavar="N", help="of each kind of run"
     )
+    parser.add_argument(
+        "--photographs",
+        type=Path,
+        metavar="D",
+        help="measure instead how many photographs of this folder are recognised when changed",
+    )
     parser.add_argument("--seed", type=integer_argument(0), default=0, metavar="S", help="of kills")
     parser.add_argument(
         "--work-dir", type=Path, metavar="D", help="where images go (default: a temporary folder)"
@@ -50,11 +56,15 @@ def main(argv: list[str] | None = None) -> int:
         from fineclip.experiments.annotation_benchmark import (  # torch takes seconds
             benchmark_annotation,
             kill_annotation,
+            recognise_changed,
         )
 
         with tempfile.TemporaryDirectory() as temporary:
             folder = args.work_dir or Path(temporary)
-            if args.kills:
+            if args.photographs is not None:
+                result = recognise_changed(require_folder(args.photographs, "--photographs"))
+                print(json.dumps(result))
+            elif args.kills:
                 result = {
                     str(workers): kill_annotation(
                         folder / f"killed-{workers}",

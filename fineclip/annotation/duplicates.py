@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 MAX_BITS = 3
-"""Of 64: pictures saved anew, or at another size, differ by less, tools/benchmark_annotation.py."""
+"""Of 64: those of pictures saved anew, or at another size, hardly ever differ in more."""
 
 MAX_COLOUR = 8
 """Grey levels of 255 by which a field of 4 x 4 may differ, in any colour."""

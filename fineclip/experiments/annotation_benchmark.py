@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,13 +21,16 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from fineclip.annotation.duplicates import MAX_BITS, MAX_COLOUR
 from fineclip.annotation.engines import LocalEngine
+from fineclip.annotation.fingerprints import fingerprint
 from fineclip.annotation.ray_engine import RayEngine
 from fineclip.annotation.run import Inputs, annotate_regions
 from fineclip.annotation.settings import AnnotationSettings
 from fineclip.annotation.work_folder import checksum
 from fineclip.datasets import RegionTextDataset
 from fineclip.files import write_atomically
+from fineclip.images import read_image
 
 Report = Callable[[str], None]
 
@@ -164,6 +168,49 @@ def benchmark_annotation(
     found, _ = _call("open_generated", {"out": str(folder / "out-local")})
     report(f"opening {found['images']} images: {found['seconds']:.2f} s")
     return {"runs": runs, "opening": found}
+
+
+def recognise_changed(folder: Path) -> dict[str, Any]:
+    """How many photographs are found to look like themselves, changed in several ways.
+
+    Args:
+        folder: Of photographs that are all different.
+
+    Returns:
+        Share found, by change, and ``fewest_bits`` in which hashes of two different ones differ.
+    """
+    pictures = [read_image(file) for file in sorted(folder.iterdir()) if file.is_file()]
+    plain = [fingerprint(b"", picture, []) for picture in pictures]
+    found: dict[str, Any] = {}
+    for name, change in _CHANGES.items():
+        changed = [fingerprint(b"", change(picture), []) for picture in pictures]
+        alike = [
+            (a.looks ^ b.looks).bit_count() <= MAX_BITS
+            and np.abs(a.colours.astype(int) - b.colours).max() <= MAX_COLOUR
+            for a, b in zip(plain, changed, strict=True)
+        ]
+        found[name] = sum(alike) / len(alike)
+    pairs = combinations([one.looks for one in plain], 2)
+    return {**found, "fewest_bits": min((a ^ b).bit_count() for a, b in pairs)}
+
+
+def _saved(picture: Image.Image, quality: int) -> Image.Image:
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=quality)
+    return Image.open(content).convert("RGB")
+
+
+def _cut(picture: Image.Image, share: float) -> Image.Image:
+    x, y = int(picture.width * share), int(picture.height * share)
+    return picture.crop((x, y, picture.width - x, picture.height - y))
+
+
+_CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "JPEG quality 20": partial(_saved, quality=20),
+    "half the size": lambda p: p.resize((p.width // 2, p.height // 2)),
+    "256 x 256 pixels": lambda p: p.resize((256, 256)),
+    "cut by 2 % on each side": partial(_cut, share=0.02),
+}
 
 
 def kill_annotation(
