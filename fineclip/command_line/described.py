@@ -88,12 +88,6 @@ def described_run(
     found = {
         "data_root": str(description.file.absolute().parent),
         "vocabulary": vocabulary_setting(description.vocabulary),
-        # Replaced below, whatever it is; bases compute paths from these.
-        **dict.fromkeys(("train_annotations", "val_annotations"), _file(source.annotations)),
-        **dict.fromkeys(("annotations", "captions"), _file(source.annotations)),
-        **dict.fromkeys(("train_split", "val_split"), _file(source.images)),
-        "shards": None,
-        "region_captions": None,
     }
     settings = {key: value for key, value in found.items() if key in known}
     lines: tuple[str, ...] = ()
@@ -206,10 +200,8 @@ def _detection(
                 "has no 'annotations', which detection needs"
             )
         found[f"{names[0]}.dataset"] = _boxes_of(evaluated, words)
-        found[names[1]] = {
-            "type": "OpenVocabularyCocoMetric",
-            "ann_file": _file(evaluated.annotations),
-        }
+        found[f"{names[1]}.type"] = "OpenVocabularyCocoMetric"
+        found[f"{names[1]}.ann_file"] = _file(evaluated.annotations)
     return found
 
 

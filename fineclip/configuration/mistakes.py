@@ -53,9 +53,11 @@ def read_sound_config(path: str | Path, options: Mapping[str, Any], parts: Seque
         missing = isinstance(value, str) and not Path(value).exists()
         if key == "data_root":
             if missing and _names(content, parts, value):
+                set_it = "set --cfg-options data_root=FOLDER"
+                if "recipe" in content:
+                    set_it = "name the data.yaml of your data with --data"
                 raise FileNotFoundError(
-                    f"{place_of(key, options, path)}: folder {value} does not exist; set "
-                    "--cfg-options data_root=FOLDER"
+                    f"{place_of(key, options, path)}: folder {value} does not exist; {set_it}"
                 )
         elif missing and is_file_name(value):
             raise FileNotFoundError(

@@ -147,10 +147,7 @@ def _check(config: Config, options: Mapping[str, Any], path: Path) -> None:
     """Checks a finished config against the tables."""
     content = config._cfg_dict.to_dict()
     if unset := [key for key, value in content.items() if value is ...]:
-        data = ", or name your data with --data" if "recipe" in content else ""
-        raise ValueError(
-            f"config {path} leaves {', '.join(unset)} to be set: derive one from it{data}"
-        )
+        raise ValueError(f"config {path} leaves {', '.join(unset)} to be set: derive one from it")
     for key, value in content.items():
         if key in VARIABLES:
             VARIABLES[key].require(value, place_of(key, options, path))

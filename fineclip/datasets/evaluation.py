@@ -100,7 +100,7 @@ def image_captions(
 def _given(files: EvaluationFiles | Mapping[str, Any] | None) -> EvaluationFiles | None:
     if not isinstance(files, Mapping):
         return files
-    return EvaluationFiles(**{key: None if v is None else Path(v) for key, v in files.items()})
+    return EvaluationFiles(**{key: Path(file) for key, file in files.items() if file is not None})
 
 
 def _find(data_root: str | Path | None, split: str | None) -> EvaluationFiles:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import runpy
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,6 +110,8 @@ def run_registrations(programs: Sequence[str | Path]) -> None:
             continue
         if not path.is_file():
             raise FileNotFoundError(f"--register: {program} does not exist")
+        if str(path.parent) not in sys.path:
+            sys.path.append(str(path.parent))  # what lies beside it may be imported, now or later
         try:
             runpy.run_path(str(path), run_name=path.stem)
         except (Exception, SystemExit) as error:

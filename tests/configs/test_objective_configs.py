@@ -78,6 +78,7 @@ NAMES = {
     "cc2.5m_eva02-b-16",
     "cc2.5m_eva02-l-14-336",
     "scenes",
+    "own",
 }
 # Patches have no captions of regions: methods that need none.
 ON_PATCHES = tuple(m for m in ROWS if m not in ("fineclip", "rc", "siglip-fineclip"))

@@ -118,3 +118,26 @@ def test_what_is_not_there(run_tool, folder):
     done = run_tool("check_data.py", "--annotations", folder / "no.json")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: --annotations: {folder}/no.json does not exist\n"
+
+
+def test_all_of_a_described_data_set(run_tool, scenes, tmp_path):
+    done = run_tool("check_data.py", "--data", scenes)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for split in ("train", "val"):
+        for name in ("instances", "captions"):
+            assert any(f"{name}_{split}.json: CLEAN" in line for line in lines)
+        assert f"{scenes}/annotations/semantic_{split}: CLEAN" in lines
+    assert any("classes that no pixel has: " in line for line in lines)
+    (tmp_path / "maps").mkdir()
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.jpg")
+    Image.new("RGB", (4, 3)).save(tmp_path / "b.webp")
+    Image.new("L", (4, 3), 9).save(tmp_path / "maps/a.png")
+    Image.new("L", (3, 4), 1).save(tmp_path / "maps/b.png")
+    (tmp_path / "data.yaml").write_text("classes: [x, y]\ntrain: {images: ., masks: maps}")
+    done = run_tool("check_data.py", "--data", tmp_path)
+    assert done.returncode == 2
+    assert "maps/a.png holds 9, which is neither one of the 2 classes" in done.stdout
+    assert "maps/b.png is 3 x 4, its image 4 x 3" in done.stdout
+    done = run_tool("check_data.py", "--data", tmp_path, "--image-root", tmp_path)
+    assert done.returncode == 2 and "--image-root goes with --annotations" in done.stderr

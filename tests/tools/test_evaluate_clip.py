@@ -256,3 +256,39 @@ def test_candidates_from_names_and_text_files(root, tmp_path):
 def test_candidates_that_are_no_vocabulary(root, capsys, words, message):
     assert call(root, "--tasks", "box_classification", "--vocabulary", *words) == 2
     assert message in capsys.readouterr().err
+
+
+DESCRIBED = """
+classes: [cat, sky]
+ignore_label: 7
+test:
+  images: val
+  annotations: annotations/instances_val.json
+  captions: annotations/captions_val.json
+  masks: maps
+"""
+
+
+def test_a_described_data_set(root, tmp_path, capsys):
+    (root / "maps").mkdir()
+    for i in range(3):
+        labels = np.full((48, 64), 7, np.uint8)
+        labels[20:40, 4:24] = i % 2
+        Image.fromarray(labels).save(root / "maps" / f"{i}.png")
+    (root / "data.yaml").write_text(DESCRIBED)
+    fixed = ["--model", "ViT-Ti-16", "--workers", "0", "--device", "cpu", "--templates", "photo"]
+    out = tmp_path / "out.json"
+    assert evaluate_clip.main([*fixed, "--data", str(root), "--out", str(out)]) == 0
+    report = json.loads(out.read_text())
+    assert set(report["tasks"]) == {"box_classification", "segmentation", "retrieval"}
+    metrics = report["metrics"]
+    assert metrics["box_regions"] == 3 and metrics["retrieval_texts"] == 6
+    assert metrics["segmentation_images"] == 3 and metrics["segmentation_classes"] == 2
+    assert report["tasks"]["segmentation"]["annotations"] == str(root / "maps")
+    capsys.readouterr()
+    for more, message in (
+        (["--tasks", "few_shot"], "few_shot needs a folder per class"),
+        (["--split", "val"], "has no split 'val'"),
+    ):
+        assert evaluate_clip.main([*fixed, "--data", str(root), *more]) == 2
+        assert message in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """A photograph is asked about words, through the command line."""
 
+import importlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,6 +105,20 @@ def test_bad_input(run_tool, weights, photo, tmp_path, arguments, message):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and message in last
     assert not out.exists()
+
+
+def test_images_of_a_described_data_set(scenes, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
+    look = importlib.import_module("look")
+    args = look.parse_args(["--data", str(scenes)])
+    look.take_described(args)
+    assert args.images == [scenes / f"val/{number:012d}.jpg" for number in (1, 2, 3, 4)]
+    assert args.boxes == scenes / "annotations/instances_val.json"
+    assert args.vocabulary_file == str(scenes / "data.yaml")
+    # What is said stands above it.
+    args = look.parse_args(["a.jpg", "--data", str(scenes), "--words", "x", "--grid", "2"])
+    look.take_described(args)
+    assert (args.images, args.boxes, args.vocabulary_file) == (["a.jpg"], None, None)
 
 
 def test_a_resnet_has_no_relevance(run_tool, photo, tmp_path):

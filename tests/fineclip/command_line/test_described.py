@@ -71,6 +71,7 @@ def test_every_config_takes_it(scenes, name):
             assert as_vocabulary(vocabulary.to_dict()).names == names
         assert config.val_evaluator.ann_file == config.val_dataloader.dataset.ann_file
         assert config.val_evaluator.type == "OpenVocabularyCocoMetric"
+        assert config.val_evaluator.metric == (["bbox", "segm"] if "lvis" in name else "bbox")
     else:
         assert set(config.val_dataloader) == {"box_classification", "retrieval"}
         # Pixels come in as the config has it.
@@ -103,8 +104,8 @@ def test_options_stand_above_it_and_do_not_contradict_it(scenes):
     assert "but for max_epochs of the command line" in run.lines[0]
     with pytest.raises(ValueError, match=r"vocabulary: --data .* says this already"):
         described_run(file, scenes, {"vocabulary": "coco"})
-    with pytest.raises(ValueError, match="name your data with --data"):
-        read_sound_config(file, {}, ())
+    with pytest.raises(FileNotFoundError, match=r"data/my does not exist; name the data\.yaml"):
+        read_sound_config(file, {"start": None}, ("train",))
 
 
 def test_what_it_lacks(scenes):

@@ -206,7 +206,7 @@ def test_class_lists_that_do_not_fit_are_named():
         check_class_lists(config(["coco_2017_train_stuff_all_sem_seg"], train_list="voc20"))
     with pytest.raises(ValueError, match=r"TEST_CLASS_JSON: pc59 has 59 names.*150 classes"):
         check_class_lists(config(test=["ade20k_150_test_sem_seg"], test_list="pc59"))
-    with pytest.raises(KeyError, match="'nothing' is not registered"):
+    with pytest.raises(ValueError, match=r"DATASETS\.TEST: data set 'nothing' is not registered"):
         check_class_lists(config(test=["nothing"]))
     cfg = config(["ade20k_full_sem_seg_freq_val_all"], train_list="ade847")
     with pytest.raises(ValueError, match="marks ignored pixels with 65535"):

@@ -1,5 +1,7 @@
 """Data sets that register themselves, and what a registration leaves out."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -86,10 +88,12 @@ def test_the_tutorials_registration_is_enough():
         registered_set("own_tutorial", "DATASETS.TEST")
 
 
-def test_programs_that_register(tmp_path):
+def test_programs_that_register(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
     program = tmp_path / "mine.py"
+    (tmp_path / "beside_mine.py").write_text("from detectron2.data import DatasetCatalog\n")
     program.write_text(
-        "from detectron2.data import DatasetCatalog\n"
+        "from beside_mine import DatasetCatalog\n"
         "DatasetCatalog.register('own_program', lambda: [])\n"
         "if __name__ == '__main__':\n    raise SystemExit(3)\n"
     )
