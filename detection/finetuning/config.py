@@ -91,6 +91,12 @@ def _of_files(files: SplitFiles) -> dict[str, Any]:
     }
 
 
+def as_setting(vocabulary: Vocabulary) -> dict[str, Any]:
+    """A vocabulary as a configuration holds it, with what its data sets leave out."""
+    unused = [{"name": category.name} for category in vocabulary.unused]
+    return {**vocabulary_setting(vocabulary), "unused_categories": unused}
+
+
 def continued_config(
     start: StartingDetector,
     own: Vocabulary,
@@ -101,7 +107,7 @@ def continued_config(
     frozen: bool = False,
     rehearsed: Mapping[str, Any] | None = None,
     rehearsed_vocabulary: Vocabulary | None = None,
-    share: float = 0.2,
+    share: float = 0.5,
 ) -> Config:
     """The start's configuration with other data and another schedule.
 
@@ -122,10 +128,12 @@ def continued_config(
     """
     config = start.config.copy()
     classes = joined_vocabulary(own, start.vocabulary)
+    if rehearsed_vocabulary is not None:
+        classes = joined_vocabulary(classes, rehearsed_vocabulary)
     own_names = _names_in(classes, own, "base")
     old_names = _names_in(classes, rehearsed_vocabulary or start.vocabulary, "base")
     seen = {*own_names, *(old_names if rehearsed is not None else ())}
-    setting = vocabulary_setting(classes)
+    setting = as_setting(classes)
     common = {
         "vocabulary": setting,
         "base_only": True,

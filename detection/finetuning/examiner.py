@@ -17,12 +17,11 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 import detection.evaluation  # noqa: F401 - registers the metrics
-from detection.finetuning.config import StartingDetector, described_data
+from detection.finetuning.config import StartingDetector, as_setting, described_data
 from fineclip.checkpoints import load_trained, read_checkpoint
 from fineclip.checkpoints.mixing import mixed_tensors
 from fineclip.checkpoints.state_dict import state_dict_of
 from fineclip.checkpoints.write import save_torch
-from fineclip.command_line.described import vocabulary_setting
 from fineclip.configuration.plain import write_plain_config
 from fineclip.datasets.description import DataDescription, read_description
 from fineclip.devices import default_device
@@ -161,7 +160,7 @@ class DetectorExaminer:
             test = self._config.test_dataloader
             dataset = {
                 **self._data[question.side, question.part],
-                "vocabulary": vocabulary_setting(asked),
+                "vocabulary": as_setting(asked),
                 "test_mode": True,
                 "pipeline": test.dataset.pipeline,
             }

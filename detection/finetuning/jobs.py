@@ -69,7 +69,7 @@ def finetune_detector(
     return {
         "metrics": {},
         "checkpoint": f"epoch_{schedule.epochs}.pth",
-        "said": schedule.said(),
+        "said": schedule.said() + _rehearsal_said(rehearse),
     }
 
 
@@ -78,6 +78,10 @@ def _schedule(own: DataDescription, rate: float | None, recipe: Mapping[str, Any
     images = len(read_json(str(annotations), "annotations")["images"])
     found = recipe_for(images, "detection", trained=True, lr=rate)
     return replace(found, **{key: value for key, value in recipe.items() if value is not None})
+
+
+def _rehearsal_said(rehearse: Mapping[str, Any] | None) -> str:
+    return f"; {rehearse['share']:.0%} of all images are rehearsed" if rehearse else ""
 
 
 def _rehearsal(detector: StartingDetector, rehearse: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from fineclip.experiments.engine import JOB, RESULT
 from fineclip.experiments.measuring import peak_memory_bytes
 from fineclip.files import write_atomically
+from fineclip.quiet import mute_noise
 
 
 def main(argv: list[str]) -> int:
@@ -49,5 +50,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    mute_noise()
     logging.getLogger().setLevel(logging.ERROR)  # open_clip announces every tiny model at length
     sys.exit(main(sys.argv[1:]))

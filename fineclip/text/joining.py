@@ -17,7 +17,8 @@ def joined_vocabulary(first: Vocabulary, second: Vocabulary) -> Vocabulary:
             split are base classes as well.
 
     Returns:
-        A vocabulary without ids: annotation files of either have their own.
+        A vocabulary without ids: annotation files of either have their own. What either leaves out
+        is left out, unless the other has it.
     """
     categories = [_in_common(category) for category in first.categories]
     known = {reading_of(category) for category in categories}
@@ -25,7 +26,12 @@ def joined_vocabulary(first: Vocabulary, second: Vocabulary) -> Vocabulary:
         if reading_of(category) not in known:
             known.add(reading_of(category))
             categories.append(_in_common(category))
-    return Vocabulary(f"{first.name}+{second.name}", tuple(categories))
+    unused = [c for c in (*first.unused, *second.unused) if reading_of(c) not in known]
+    return Vocabulary(
+        f"{first.name}+{second.name}",
+        tuple(categories),
+        unused=tuple(replace(category, id=None) for category in unused),
+    )
 
 
 def _in_common(category: Category) -> Category:

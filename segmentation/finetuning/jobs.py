@@ -91,8 +91,14 @@ def finetune_segmenter(
 
 def _continued(start: str, data: str, options: Mapping[str, Any] | None = None) -> CfgNode:
     """The configuration that continues a start on described data."""
-    weights = weights_file(start)
-    words = {"MODEL.WEIGHTS": str(weights), **(options or {})}
+    weights, trained = weights_file(start), _configuration_of(start)
+    words = {
+        "MODEL.WEIGHTS": str(weights),
+        # What of CLIP trains, and how fast, is the start's, as all of its network.
+        "MODEL.SEM_SEG_HEAD.CLIP_FINETUNE": trained.MODEL.SEM_SEG_HEAD.CLIP_FINETUNE,
+        "SOLVER.CLIP_MULTIPLIER": trained.SOLVER.CLIP_MULTIPLIER,
+        **(options or {}),
+    }
     given = [
         str(word) for key, value in words.items() if value is not None for word in (key, value)
     ]

@@ -126,7 +126,7 @@ def test_frozen_leaves_the_detector_as_it_is(finished, detector):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"--start": "./nothing"}, "nothing does not exist"),
+        ({"--start": "no/folder"}, "no/folder does not exist"),
         ({"--start": "openai"}, "--start openai: expected a work dir or a checkpoint"),
         ({"--data": "nothing.yaml"}, "nothing.yaml"),
         ({"--rehearse": "other.yaml"}, "--rehearse names data for --keep rehearse"),

@@ -22,3 +22,13 @@ def test_classes_that_read_the_same_are_one():
     assert found.split == ("base", "base", "novel", "base")
     assert found.ids == (None,) * 4
     assert found.synonyms[1] == ("ring",)
+
+
+def test_what_is_left_out_stays_so_unless_it_is_a_class():
+    own = vocabulary("own", "bolt")
+    start = Vocabulary.from_dict(
+        {"categories": ["bar"], "unused_categories": [{"name": "Bolt", "id": 3}, {"name": "nut"}]}
+    )
+    found = joined_vocabulary(own, start)
+    assert found.names == ("bolt", "bar")
+    assert [category.name for category in found.unused] == ["nut"]
