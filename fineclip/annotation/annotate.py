@@ -25,7 +25,7 @@ from fineclip.annotation.interfaces import (
     create_captioner,
     create_proposer,
 )
-from fineclip.annotation.records import STRIDE, InputShard, LeftOut, SourceImage, as_proposals
+from fineclip.annotation.records import STRIDE, InputShard, LeftOut, InputImage, as_proposals
 from fineclip.annotation.scan import ShardScan, Tell, say_nothing
 from fineclip.annotation.settings import AnnotationSettings
 from fineclip.datasets.shard_writer import ShardFile
@@ -118,7 +118,7 @@ class Job:
 class _Described:
     """An image on its way through the stages."""
 
-    source: SourceImage
+    source: InputImage
     size: tuple[int, int]
     pixels: Image.Image | None
     boxes: Proposals

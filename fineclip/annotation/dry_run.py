@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fineclip.annotation.annotate import Job, Models, StageTimes, annotate_shard
-from fineclip.annotation.records import ImageSource, InputShard, SourceImage
+from fineclip.annotation.records import ImageSource, InputShard, InputImage
 from fineclip.annotation.report import stage_lines
 from fineclip.annotation.run import Inputs, showing
 from fineclip.annotation.scan import scan_shard
@@ -101,7 +101,7 @@ class _Part:
     def __len__(self) -> int:
         return min(self.most, len(self.shard))
 
-    def images(self, wanted: Container[int] | None = None) -> Iterator[SourceImage]:
+    def images(self, wanted: Container[int] | None = None) -> Iterator[InputImage]:
         return self.shard.images(range(self.most) if wanted is None else wanted)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fineclip.annotation.caption_tables import CaptionTable
-from fineclip.annotation.records import MAX_TEXT_BYTES, KnownBox, SourceImage, countable
+from fineclip.annotation.records import MAX_TEXT_BYTES, KnownBox, InputImage, countable
 from fineclip.annotations import read_boxes
 from fineclip.datasets.region_captions import RegionCaptions
 from fineclip.images import IMAGE_SUFFIXES, UnusableImageError, read_bytes
@@ -59,7 +59,7 @@ class FilesShard:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def images(self, wanted: Container[int] | None = None) -> Iterator[SourceImage]:
+    def images(self, wanted: Container[int] | None = None) -> Iterator[InputImage]:
         """Reads the files; see :class:`fineclip.annotation.records.InputShard`."""
         for position, entry in enumerate(self.entries):
             if wanted is not None and position not in wanted:
@@ -77,12 +77,12 @@ class FilesShard:
             except ValueError:
                 refusal = "image lies outside of the folder"
             else:
-                yield SourceImage(
+                yield InputImage(
                     *(position, entry.file_name, content, captions),
                     *(entry.boxes, entry.image_id, entry.size),
                 )
                 continue
-            yield SourceImage(position, entry.file_name, refusal=refusal)
+            yield InputImage(position, entry.file_name, refusal=refusal)
 
     def _sidecar(self, entry: FileEntry) -> Captions:
         if entry.sidecar is None:

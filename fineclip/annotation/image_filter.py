@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from fineclip.annotation.records import LeftOut, SourceImage, countable
+from fineclip.annotation.records import LeftOut, InputImage, countable
 from fineclip.annotation.settings import AnnotationSettings
 from fineclip.images import (
     UnusableImageError,
@@ -15,7 +15,7 @@ from fineclip.images import (
 )
 
 
-def filtered_image(image: SourceImage, settings: AnnotationSettings) -> Image.Image:
+def filtered_image(image: InputImage, settings: AnnotationSettings) -> Image.Image:
     """Decodes an image that can be used.
 
     Returns:

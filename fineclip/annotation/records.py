@@ -57,7 +57,7 @@ class KnownBox:
 
 
 @dataclass(frozen=True)
-class SourceImage:
+class InputImage:
     """An image as the source has it, nothing checked yet.
 
     Attributes:
@@ -92,7 +92,7 @@ class InputShard(Protocol):
 
     def __len__(self) -> int: ...
 
-    def images(self, wanted: Container[int] | None = None) -> Iterator[SourceImage]:
+    def images(self, wanted: Container[int] | None = None) -> Iterator[InputImage]:
         """Reads the images, or those at certain positions alone."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fineclip.annotation.caption_tables import captions_of_metadata
-from fineclip.annotation.records import MAX_TEXT_BYTES, KnownBox, SourceImage
+from fineclip.annotation.records import MAX_TEXT_BYTES, KnownBox, InputImage
 from fineclip.checks import is_number
 from fineclip.datasets.shards import INDEX, checked_record
 from fineclip.files import read_json
@@ -37,7 +37,7 @@ class TarShard:
             return sum(1 for _ in _samples(tar))
         return 0
 
-    def images(self, wanted: Container[int] | None = None) -> Iterator[SourceImage]:
+    def images(self, wanted: Container[int] | None = None) -> Iterator[InputImage]:
         """Reads the samples in their order.
 
         What is left of a damaged file is one more image that cannot be used.
@@ -53,17 +53,17 @@ class TarShard:
         except (tarfile.TarError, OSError, EOFError, ValueError, UnicodeError):
             damaged = True
         if damaged and (wanted is None or position in wanted):
-            yield SourceImage(position, self.name, refusal="shard is damaged, the rest is lost")
+            yield InputImage(position, self.name, refusal="shard is damaged, the rest is lost")
 
     def _image(
         self, position: int, key: str, members: dict[str, tarfile.TarInfo], tar: tarfile.TarFile
-    ) -> SourceImage:
+    ) -> InputImage:
         suffix = next((end for end in members if f".{end}" in IMAGE_SUFFIXES), None)
         file_name = f"{self.path.stem}/{key}.{suffix or 'jpg'}"
         if any("\ud800" <= character <= "\udfff" for character in file_name):
-            return SourceImage(position, self.name, refusal="file name is not UTF-8")
+            return InputImage(position, self.name, refusal="file name is not UTF-8")
         if suffix is None:
-            return SourceImage(position, file_name, refusal="sample has no image")
+            return InputImage(position, file_name, refusal="sample has no image")
         try:
             content = _content(tar, members[suffix], MAX_BYTES)
             captions: list[str | bytes] = []
@@ -73,17 +73,17 @@ class TarShard:
             if "json" in members:
                 metadata = captions_of_metadata(_content(tar, members["json"], MAX_TEXT_BYTES))
         except (tarfile.TarError, OSError, EOFError):
-            return SourceImage(position, file_name, refusal="sample is cut off")
+            return InputImage(position, file_name, refusal="sample is cut off")
         except ValueError as error:
-            return SourceImage(position, file_name, refusal=_reason(error))
+            return InputImage(position, file_name, refusal=_reason(error))
         try:
-            return SourceImage(
+            return InputImage(
                 position,
                 *_own(metadata, file_name, content, captions, self.categories),
                 unsafe=_unsafe(metadata),
             )
         except (TypeError, ValueError, OverflowError):
-            return SourceImage(position, file_name, refusal="metadata are malformed")
+            return InputImage(position, file_name, refusal="metadata are malformed")
 
 
 class TarSource:
