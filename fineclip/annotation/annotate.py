@@ -25,7 +25,7 @@ from fineclip.annotation.interfaces import (
     create_captioner,
     create_proposer,
 )
-from fineclip.annotation.records import STRIDE, InputShard, LeftOut, InputImage, as_proposals
+from fineclip.annotation.records import STRIDE, InputImage, InputShard, LeftOut, as_proposals
 from fineclip.annotation.scan import ShardScan, Tell, say_nothing
 from fineclip.annotation.settings import AnnotationSettings
 from fineclip.datasets.shard_writer import ShardFile

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fineclip.annotation.annotate import Job, Models, StageTimes, annotate_shard
-from fineclip.annotation.records import ImageSource, InputShard, InputImage
+from fineclip.annotation.records import ImageSource, InputImage, InputShard
 from fineclip.annotation.report import stage_lines
 from fineclip.annotation.run import Inputs, showing
 from fineclip.annotation.scan import scan_shard

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fineclip.annotation.caption_tables import CaptionTable
-from fineclip.annotation.records import MAX_TEXT_BYTES, KnownBox, InputImage, countable
+from fineclip.annotation.records import MAX_TEXT_BYTES, InputImage, KnownBox, countable
 from fineclip.annotations import read_boxes
 from fineclip.datasets.region_captions import RegionCaptions
 from fineclip.images import IMAGE_SUFFIXES, UnusableImageError, read_bytes

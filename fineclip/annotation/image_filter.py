@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from fineclip.annotation.records import LeftOut, InputImage, countable
+from fineclip.annotation.records import InputImage, LeftOut, countable
 from fineclip.annotation.settings import AnnotationSettings
 from fineclip.images import (
     UnusableImageError,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fineclip.annotation.caption_tables import captions_of_metadata
-from fineclip.annotation.records import MAX_TEXT_BYTES, KnownBox, InputImage
+from fineclip.annotation.records import MAX_TEXT_BYTES, InputImage, KnownBox
 from fineclip.checks import is_number
 from fineclip.datasets.shards import INDEX, checked_record
 from fineclip.files import read_json

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from mmengine.runner import Runner
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset
 
 from fineclip.checkpoints.mixing import mixed_tensors
 from fineclip.checkpoints.write import save_torch
@@ -20,6 +20,7 @@ from fineclip.configuration.plain import PLAIN_CONFIG, read_plain_config, write_
 from fineclip.datasets.coco_layout import EvaluationFiles
 from fineclip.datasets.description import DataDescription, read_description
 from fineclip.datasets.evaluation import box_regions
+from fineclip.datasets.panoptic_regions import InstanceRegionDataset, PanopticRegionDataset
 from fineclip.devices import default_device
 from fineclip.engine import build_runner, load_config, prepare_training
 from fineclip.engine.launch import Precision
@@ -27,7 +28,7 @@ from fineclip.evaluation.box_classification import class_groups_of, mean_class_a
 from fineclip.evaluation.prediction import predictor
 from fineclip.evaluation.similarity import similarities
 from fineclip.experiments.engine import Outcome
-from fineclip.experiments.examining import PARTS, WEIGHTS, Question, divided, examination
+from fineclip.experiments.examining import PARTS, WEIGHTS, Part, Question, divided, examination
 from fineclip.models import DenseCLIP, build_class_embeddings
 from fineclip.progress import track
 from fineclip.text.joining import joined_vocabulary, reading_of
@@ -35,6 +36,7 @@ from fineclip.weights import weights_file
 
 _CONFIG = Path(__file__).parents[2] / "configs" / "fineclip" / "own.py"
 _BATCH = 16  # images that are encoded at a time
+_Parts: TypeAlias = "dict[Part, PanopticRegionDataset | InstanceRegionDataset]"
 _VARIABLES = {"epochs": "max_epochs", "batch_size": "batch_size", "lr": "lr"}
 
 
@@ -179,7 +181,7 @@ class ClipExaminer:
         sides = {"own": _described(own, transform), "kept": kept}
         for side, parts in sides.items():
             for part, dataset in parts.items():
-                places = list(range(len(dataset)))  # type: ignore[arg-type]
+                places = list(range(len(dataset)))
                 if parts["choose"] is parts["report"]:
                     places = divided(places, seed)[part]
                 self._data[side, part] = Subset(dataset, places)
@@ -260,11 +262,11 @@ class ClipExaminer:
         return self._seen[side, part]
 
 
-def _described(description: DataDescription, transform: Mapping[str, Any]) -> dict[str, Dataset]:
+def _described(description: DataDescription, transform: Mapping[str, Any]) -> _Parts:
     """Val to choose by and test to report on; where one is missing, the other for both."""
-    splits = ("val", "test")
+    splits = ["val", "test"]
     if not all(split in description.splits for split in splits):
-        splits = (description.evaluation_split,) * len(PARTS)
+        splits = [description.evaluation_split] * len(PARTS)
     data = {
         split: box_regions(
             files=EvaluationFiles(files.images, instances=files.annotations),
@@ -277,7 +279,7 @@ def _described(description: DataDescription, transform: Mapping[str, Any]) -> di
     return {part: data[split] for part, split in zip(PARTS, splits, strict=True)}
 
 
-def _of_start(config: Any, transform: Mapping[str, Any]) -> dict[str, Dataset]:
+def _of_start(config: Any, transform: Mapping[str, Any]) -> _Parts:
     """The boxes that the start was evaluated on."""
     loader = (config.get("val_dataloader") or {}).get("box_classification")
     if loader is None:
