@@ -31,6 +31,9 @@ _CAPTION_COLUMNS = (
     *("alt", "alt_text", "prompt", "label"),
 )
 _MOST_CHARACTERS = 1 << 24
+_NUMBERED = re.compile(r"#\d+$")
+"""Flickr8k and Flickr30k number the captions of an image: ``NAME.jpg#2``."""
+
 Row = tuple[str, Mapping[str, Any]]
 """Place, and values by column."""
 
@@ -110,7 +113,7 @@ def _add_table(
                 f"{path}:{place}: {name} is an address, not a file; download the images first, or "
                 "name the column of files by --image-column"
             )
-        image = files.find_image(str(name), f"{path}:{place}", path.parent)
+        image = files.find_image(_NUMBERED.sub("", str(name)), f"{path}:{place}", path.parent)
         if image is None:
             missing = missing or str(name)
             report.add("dropped", "captions of images that are not there", f"{place} {name}")
@@ -228,7 +231,7 @@ def _is_data(cells: Sequence[str], options: ImportOptions) -> bool:
     """Whether a first line is no header: it begins with the name of an image."""
     if options.image_column in cells or len(cells) < 2:
         return False
-    return Path(cells[0]).suffix.lower() in IMAGE_SUFFIXES
+    return Path(_NUMBERED.sub("", cells[0])).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _columns(path: Path, row: Mapping[str, Any], options: ImportOptions) -> tuple[str, str]:

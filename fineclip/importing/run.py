@@ -218,7 +218,8 @@ def _assign_splits(
     copies = [size for size in sizes.values() if size > 1]
     told = f"{len(copies)} groups of near-duplicates ({sum(copies)} of {len(images)} images)"
     own = {image.split for image in images} - {None}
-    if shares is None and own:
+    # Training alone is no division: nothing would be left to evaluate on.
+    if shares is None and own - {"train"}:
         _keep_splits(images, groups, told, files, result)
     else:
         asked = shares is not None

@@ -236,6 +236,14 @@ def flickr(root):
     )
 
 
+def flickr_numbered(root):
+    (root / "captions.txt").write_text(
+        "".join(
+            f"{n}#{k}\t{text}\n" for n, texts in EXPECTED.items() for k, text in enumerate(texts)
+        )
+    )
+
+
 def sidecars(root):
     (root / "a.txt").write_text("a cat, asleep\n\n  two\u00a0cats  \n")
     (root / "d.txt").write_text("\ufeffein Hund")
@@ -243,7 +251,17 @@ def sidecars(root):
 
 
 @pytest.mark.parametrize(
-    "layout", [csv_with_header, csv_without_header, semicolons, tsv, jsonl, flickr, sidecars]
+    "layout",
+    [
+        csv_with_header,
+        csv_without_header,
+        semicolons,
+        tsv,
+        jsonl,
+        flickr,
+        flickr_numbered,
+        sidecars,
+    ],
 )
 def test_captions(tmp_path, layout):
     src = tmp_path / "src"
