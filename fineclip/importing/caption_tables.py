@@ -223,15 +223,23 @@ def _table_rows(path: Path, options: ImportOptions) -> Iterator[Row]:
 
 
 def _delimiter(line: str) -> str:
+    """What ends the name of an image where the line begins with one; else what occurs most."""
+    for letter in "\t,;|":
+        if letter in line and _names_image(line.split(letter)[0].strip('" ')):
+            return letter
     counts = Counter(letter for letter in line if letter in ",\t;|")
     return max(",\t;|", key=lambda letter: counts[letter])
+
+
+def _names_image(cell: str) -> bool:
+    return Path(_NUMBERED.sub("", cell)).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _is_data(cells: Sequence[str], options: ImportOptions) -> bool:
     """Whether a first line is no header: it begins with the name of an image."""
     if options.image_column in cells or len(cells) < 2:
         return False
-    return Path(_NUMBERED.sub("", cells[0])).suffix.lower() in IMAGE_SUFFIXES
+    return _names_image(cells[0])
 
 
 def _columns(path: Path, row: Mapping[str, Any], options: ImportOptions) -> tuple[str, str]:
