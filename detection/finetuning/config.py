@@ -107,7 +107,7 @@ def continued_config(
     frozen: bool = False,
     rehearsed: Mapping[str, Any] | None = None,
     rehearsed_vocabulary: Vocabulary | None = None,
-    share: float = 0.5,
+    share: float = 0.3,
 ) -> Config:
     """The start's configuration with other data and another schedule.
 
