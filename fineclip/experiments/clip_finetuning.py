@@ -214,7 +214,7 @@ class ClipExaminer:
         asked = "both" if question.together else question.side
         vocabulary = self._asked[asked]
         logits = similarities(regions.embeddings, self._embedded(asked))  # (n, K)
-        logits *= float(self.model.logit_scale.exp())
+        logits *= float(self.model.logit_scale.detach().exp())
         readings = [reading_of(category) for category in vocabulary.categories]
         logits += torch.tensor([question.offset * (reading in self._own) for reading in readings])
         places = np.array([readings.index(reading_of(c)) for c in known.categories])
