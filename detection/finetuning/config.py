@@ -38,11 +38,6 @@ class StartingDetector:
     vocabulary: Vocabulary
 
     @property
-    def head(self) -> Any:
-        """The box head's settings."""
-        return self.config.model.roi_head.bbox_head
-
-    @property
     def training_data(self) -> dict[str, Any]:
         """Config of the data set it was trained on."""
         return self.config.train_dataloader.dataset.to_dict()
@@ -91,12 +86,6 @@ def _of_files(files: SplitFiles) -> dict[str, Any]:
     }
 
 
-def as_setting(vocabulary: Vocabulary) -> dict[str, Any]:
-    """A vocabulary as a configuration holds it, with what its data sets leave out."""
-    unused = [{"name": category.name} for category in vocabulary.unused]
-    return {**vocabulary_setting(vocabulary), "unused_categories": unused}
-
-
 def continued_config(
     start: StartingDetector,
     own: Vocabulary,
@@ -133,7 +122,7 @@ def continued_config(
     own_names = _names_in(classes, own, "base")
     old_names = _names_in(classes, rehearsed_vocabulary or start.vocabulary, "base")
     seen = {*own_names, *(old_names if rehearsed is not None else ())}
-    setting = as_setting(classes)
+    setting = vocabulary_setting(classes)
     common = {
         "vocabulary": setting,
         "base_only": True,

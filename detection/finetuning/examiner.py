@@ -17,15 +17,16 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 import detection.evaluation  # noqa: F401 - registers the metrics
-from detection.finetuning.config import StartingDetector, as_setting, described_data
+from detection.finetuning.config import StartingDetector, described_data
 from fineclip.checkpoints import load_trained, read_checkpoint
 from fineclip.checkpoints.mixing import mixed_tensors
 from fineclip.checkpoints.state_dict import state_dict_of
 from fineclip.checkpoints.write import save_torch
+from fineclip.command_line.described import vocabulary_setting
 from fineclip.configuration.plain import write_plain_config
 from fineclip.datasets.description import DataDescription, read_description
 from fineclip.devices import default_device
-from fineclip.experiments.examining import PARTS, WEIGHTS, Question, divided
+from fineclip.experiments.examining import PARTS, WEIGHTS, Question, divided, splits_of
 from fineclip.files import read_json, write_atomically
 from fineclip.models import BACKGROUND, resolve_class_embeddings
 from fineclip.progress import track
@@ -160,7 +161,7 @@ class DetectorExaminer:
             test = self._config.test_dataloader
             dataset = {
                 **self._data[question.side, question.part],
-                "vocabulary": as_setting(asked),
+                "vocabulary": vocabulary_setting(asked),
                 "test_mode": True,
                 "pipeline": test.dataset.pipeline,
             }
@@ -206,11 +207,9 @@ _SET_HERE = ("vocabulary", "pipeline", "test_mode")
 
 
 def _described_parts(description: DataDescription) -> dict[str, Mapping[str, Any]]:
-    """Val to choose by and test to report on; where one is missing, the other for both."""
-    splits = {"choose": "val", "report": "test"}
-    if not all(split in description.splits for split in splits.values()):
-        splits = dict.fromkeys(PARTS, description.evaluation_split)
-    return {part: described_data(description, split) for part, split in splits.items()}
+    return {
+        part: described_data(description, split) for part, split in splits_of(description).items()
+    }
 
 
 def _with_splits(vocabulary: Vocabulary, known: Mapping[str, Split], default: Split) -> Vocabulary:

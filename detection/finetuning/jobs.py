@@ -77,7 +77,8 @@ def _schedule(own: DataDescription, rate: float | None, recipe: Mapping[str, Any
     annotations = own.require("train", "annotations").annotations
     images = len(read_json(str(annotations), "annotations")["images"])
     found = recipe_for(images, "detection", trained=True, lr=rate)
-    return replace(found, **{key: value for key, value in recipe.items() if value is not None})
+    found = replace(found, **{key: value for key, value in recipe.items() if value is not None})
+    return replace(found, val_interval=found.epochs)  # it is examined once, at the end
 
 
 def _rehearsal_said(rehearse: Mapping[str, Any] | None) -> str:

@@ -127,7 +127,10 @@ def described_images(files: SplitFiles, number: int) -> list[Path]:
 
 
 def vocabulary_setting(vocabulary: Vocabulary) -> dict[str, Any]:
-    """A vocabulary as a config holds it: plain values, which need no file beside them."""
+    """A vocabulary as a config holds it: plain values, which need no file beside them.
+
+    What its data sets leave out stays left out.
+    """
     categories = []
     for category in vocabulary.categories:
         entry: dict[str, Any] = {"name": category.name}
@@ -136,7 +139,8 @@ def vocabulary_setting(vocabulary: Vocabulary) -> dict[str, Any]:
         if category.split is not None:
             entry["split"] = category.split
         categories.append(entry)
-    return {"name": vocabulary.name, "categories": categories}
+    unused = [{"name": category.name} for category in vocabulary.unused]
+    return {"name": vocabulary.name, "categories": categories, "unused_categories": unused}
 
 
 def _file(path: Path | None) -> str:

@@ -28,7 +28,15 @@ from fineclip.evaluation.box_classification import class_groups_of, mean_class_a
 from fineclip.evaluation.prediction import predictor
 from fineclip.evaluation.similarity import similarities
 from fineclip.experiments.engine import Outcome
-from fineclip.experiments.examining import PARTS, WEIGHTS, Part, Question, divided, examination
+from fineclip.experiments.examining import (
+    PARTS,
+    WEIGHTS,
+    Part,
+    Question,
+    divided,
+    examination,
+    splits_of,
+)
 from fineclip.models import DenseCLIP, build_class_embeddings
 from fineclip.progress import track
 from fineclip.text.joining import joined_vocabulary, reading_of
@@ -263,20 +271,18 @@ class ClipExaminer:
 
 
 def _described(description: DataDescription, transform: Mapping[str, Any]) -> _Parts:
-    """Val to choose by and test to report on; where one is missing, the other for both."""
-    splits = ["val", "test"]
-    if not all(split in description.splits for split in splits):
-        splits = [description.evaluation_split] * len(PARTS)
+    """The boxes of what is chosen by and reported on."""
+    splits = splits_of(description)
     data = {
         split: box_regions(
             files=EvaluationFiles(files.images, instances=files.annotations),
             transform=transform,
             vocabulary=description.vocabulary,
         )
-        for split in dict.fromkeys(splits)
+        for split in dict.fromkeys(splits.values())
         for files in [description.require(split, "annotations")]
     }
-    return {part: data[split] for part, split in zip(PARTS, splits, strict=True)}
+    return {part: data[split] for part, split in splits.items()}
 
 
 def _of_start(config: Any, transform: Mapping[str, Any]) -> _Parts:

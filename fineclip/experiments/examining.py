@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from fineclip.datasets.description import DataDescription
 from fineclip.experiments.engine import RESULT, Outcome
 from fineclip.files import read_json, write_atomically
 
@@ -183,6 +184,18 @@ def chosen_offset(points: Mapping[float, Mapping[Side, Scores]]) -> float:
 
 def _harmonic(first: float, second: float) -> float:
     return 2 * first * second / (first + second) if first + second > 0 else 0.0
+
+
+def splits_of(description: DataDescription) -> dict[Part, str]:
+    """Val to choose by and test to report on; where one is missing, the other for both.
+
+    Raises:
+        ValueError: There is neither.
+    """
+    splits: dict[Part, str] = {"choose": "val", "report": "test"}
+    if all(split in description.splits for split in splits.values()):
+        return splits
+    return dict.fromkeys(PARTS, description.evaluation_split)
 
 
 def divided(items: Sequence[Item], seed: int) -> dict[Part, list[Item]]:

@@ -22,7 +22,7 @@ from fineclip.checkpoints.write import save_torch
 from fineclip.datasets.description import DataDescription
 from fineclip.datasets.label_maps import read_label_map
 from fineclip.evaluation.confusion import SegmentationScores, count_confusion
-from fineclip.experiments.examining import PARTS, WEIGHTS, Part, Question, divided
+from fineclip.experiments.examining import WEIGHTS, Part, Question, divided, splits_of
 from fineclip.files import write_atomically
 from fineclip.progress import track
 from fineclip.text.templates import prompt_name
@@ -128,10 +128,8 @@ class SegmenterExaminer:
 
 
 def sets_of(description: DataDescription) -> dict[Part, str]:
-    """Val to choose by and test to report on; where one is missing, the other for both."""
-    splits: dict[Part, str] = {"choose": "val", "report": "test"}
-    if not all(split in description.splits for split in splits.values()):
-        splits = dict.fromkeys(PARTS, description.evaluation_split)
+    """Registered names of what is chosen by and reported on."""
+    splits = splits_of(description)
     for split in splits.values():
         description.require(split, "masks")
     register_described([description.file])
