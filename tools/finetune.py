@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-r"""Continues a trained detector or segmenter on data of one's own, and measures what it keeps.
+r"""Continues a trained detector, segmenter or CLIP on data of one's own, and measures what it keeps.
 
 python tools/finetune.py --data my/data.yaml --start work_dirs/ov-coco_vit-b-16 \
       --keep rehearse interpolate --work-dir work_dirs/my
 
 The start is asked for one's own classes and for those it was trained with (or of --reference),
 trained on one's own images, and asked again. The work dir gets report.html, summary.json and the
-weights, which detect.py and segment.py take as --weights.
+weights, which detect.py, segment.py and look.py take as --weights.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         required=True,
         metavar="PATH",
-        help="the work dir of a training of a detector or segmenter, or a checkpoint in it",
+        help="the work dir of a training of a detector, segmenter or CLIP, or a checkpoint in it",
     )
     parser.add_argument(
         "--work-dir", type=Path, required=True, metavar="D", help="where everything goes"

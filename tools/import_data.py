@@ -26,7 +26,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             "Read a data set as another program has written it, check it, and write OUT/: images\n"
             "in train/, val/ and test/, annotations in COCO's format, and data.yaml, which all\n"
             "commands take by --data. Image files are copied as they are. Splits of the source\n"
-            "are kept; others are drawn, and no copies of one image come into two of them."
+            "are kept, unless train is all there is; others are drawn, and no copies of one image\n"
+            "come into two of them."
         )
     )
     parser.add_argument("src", metavar="SRC", type=Path, help="folder, or main file, of the source")
