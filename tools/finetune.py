@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-r"""Continues a trained detector, segmenter or CLIP on data of one's own, and measures what it keeps.
+r"""Continues a trained detector, segmenter or CLIP on one's own data, and measures what it keeps.
 
 python tools/finetune.py --data my/data.yaml --start work_dirs/ov-coco_vit-b-16 \
       --keep rehearse interpolate --work-dir work_dirs/my
