@@ -195,14 +195,12 @@ def _splits(
     for split, values in named.items():
         for value in values:
             chosen = _images_of(files, config, base, split, value, images, report)
-            again = [image for image in chosen if found.get(image, split) != split]
-            if again:
-                raise ValueError(
-                    f"{base if config is None else config.file}: {found[again[0]]!r} and {split!r} "
-                    f"both hold {files.short(again[0])} ({len(again)} such); name them once and "
-                    "have them divided: --split 0.8 0.1 0.1"
-                )
-            found.update(dict.fromkeys(chosen, split))
+            for image in chosen:
+                if found.setdefault(image, split) != split:
+                    # No division: whatever is evaluated on must not be trained on.
+                    found[image] = None
+                    reason = "images that several splits hold, which are of none"
+                    report.add("noted", reason, files.short(image))
     if left := len(images) - len(found):
         report.add("noted", "images that are in none of the splits, left out", count=left)
     return found

@@ -173,6 +173,26 @@ def test_a_split_without_labels_is_no_split_of_empty_images(tmp_path):
     assert {split for split, _ in found.values()} == {"train", "val"}
 
 
+@pytest.mark.parametrize("val", ["images", "val.txt"])
+def test_images_of_several_splits_are_trained_on_or_divided(tmp_path, val):
+    """Many name one folder for both; whatever is evaluated on must not be trained on."""
+    src, out = tmp_path / "src", tmp_path / "out"
+    own_data.write_images(src / "images", ["a", "d", "e"])
+    own_data.write_yolo_labels(src / "images", ["a", "d", "e"])
+    names = "\n".join(f"  - {name}" for name in own_data.CLASSES)
+    text = f"train: {'images' if val == 'images' else 'train.txt'}\nval: {val}\nnames:\n{names}"
+    (src / "data.yaml").write_text(text)
+    (src / "train.txt").write_text("images/a.jpg\nimages/d.jpg\n")
+    (src / "val.txt").write_text("images/d.jpg\nimages/e.jpg\n")
+    result = import_data(src, out, form="yolo")
+    assert "x images that several splits hold" in "\n".join(result.lines())
+    found = {name: split for name, (split, _) in own_data.imported(out).items()}
+    if val == "images":
+        assert sorted(found.values()) == ["test", "train", "val"]
+    else:
+        assert found == {"a": "train", "d": "train", "e": "val"}
+
+
 def test_names_that_are_no_text(tmp_path):
     """From old archives; the new ones can be written to annotation files, and printed."""
     own_data.write_images(tmp_path / "src", ["a"])

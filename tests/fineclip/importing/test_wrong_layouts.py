@@ -184,10 +184,6 @@ WRONG = {
         "data.yaml: 'train'",
         "--images",
     ),
-    "train is val": (
-        *("yolo", yolo_yaml("train: images\nval: images\nnames: [x]"), {}),
-        *("data.yaml: 'train' and 'val' both hold images/a.jpg", "--split 0.8 0.1 0.1"),
-    ),
     "a list of other images": (
         *("yolo", yolo_yaml("train: t.txt\nnames: [x]", t_dot_txt="images/b.jpg"), {}),
         *("t.txt: none of the images that it lists", "--images"),
