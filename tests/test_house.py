@@ -162,6 +162,12 @@ def house():
     return House(ROOT, [*PACKAGES, "tools"])
 
 
+@pytest.fixture(scope="module")
+def packages():
+    """Without tools."""
+    return House(ROOT, PACKAGES)
+
+
 def test_every_module_is_on_the_map(house):
     assert not_on_the_map(house, FLOORS) == []
 
@@ -190,15 +196,15 @@ def test_no_tool_has_logic_worth_testing(house):
     assert found == []
 
 
-def test_one_name_is_one_thing():
-    twice = names_defined_twice(House(ROOT, PACKAGES)).keys()
+def test_one_name_is_one_thing(packages):
+    twice = names_defined_twice(packages).keys()
     assert twice - SAME_NAME.keys() == set()
     assert twice >= SAME_NAME.keys(), "no longer there twice: take it out of SAME_NAME"
 
 
-def test_names_are_the_fields_own():
+def test_names_are_the_fields_own(packages):
     """What starts with test_ is a test; what is folded into one thing is fused."""
-    found = names_that_start_with(House(ROOT, PACKAGES), "test_", "merge_")
+    found = names_that_start_with(packages, "test_", "merge_")
     assert found == INTERFACES
 
 

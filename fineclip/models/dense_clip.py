@@ -20,6 +20,7 @@ from fineclip.models.preprocessing import image_to_tensor, size_of_aspect
 from fineclip.models.text_tower import TextTower
 from fineclip.models.trunks import build_trunk
 from fineclip.registry import MODELS
+from fineclip.text.tokenizers import get_tokenizer
 
 
 class DenseCLIP(nn.Module):
@@ -100,7 +101,7 @@ class DenseCLIP(nn.Module):
         model = create_open_clip(name, pretrained, image_only=image_only, **kwargs)
         dense_clip = cls(model, freeze_batch_norm=freeze_batch_norm, image_only=image_only)
         dense_clip._make_tokenizer = partial(
-            open_clip.get_tokenizer, name, context_length=kwargs.get("force_context_length")
+            get_tokenizer, name, kwargs.get("force_context_length")
         )
         return dense_clip
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fineclip.experiments import ablation, engine
+from fineclip.experiments import ablation, engine, results
 from fineclip.experiments.ablation import Ablation, run_ablation
 from fineclip.experiments.engine import TrainingJob, by_name
 from fineclip.experiments.results import METRICS
@@ -85,16 +85,24 @@ class Started:
 
 @pytest.fixture
 def started(monkeypatch):
-    """Nothing is really trained."""
+    """Nothing is really trained, and results are not drawn again after each training."""
     Process.alive = Process.most = 0
     record = Started()
     monkeypatch.setattr(TrainingJob, "start", lambda job, **options: record.start(job))
     monkeypatch.setattr(engine, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(results, "plot_ablation", lambda rows, out, metrics: None)
     return record
 
 
 def tiny(**changes):
     return Ablation.from_config(CONFIG, {**TINY, **changes})
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """One row's job by seed."""
+    folder = tmp_path_factory.mktemp("planned")
+    return {seed: tiny().plan(folder, seed)["L_SD"] for seed in (0, 1)}
 
 
 def test_shipped_config_has_the_rows_of_the_tables():
@@ -145,11 +153,13 @@ def test_clip_and_l_gc_are_one_training(tmp_path):
         ({"rows.CLIP.options": {"lr": 0.5}}, True),
     ],
 )
-def test_fingerprint_follows_whatever_the_training_depends_on(tmp_path, changes, same):
-    first = tiny().plan(tmp_path, seed=0)["L_SD"]
+def test_fingerprint_follows_whatever_the_training_depends_on(planned, tmp_path, changes, same):
     other = tiny(**changes).plan(tmp_path / "elsewhere", seed=0)["L_SD"]
-    assert (first.fingerprint == other.fingerprint) == same
-    assert first.fingerprint != tiny().plan(tmp_path, seed=1)["L_SD"].fingerprint
+    assert (planned[0].fingerprint == other.fingerprint) == same
+
+
+def test_fingerprint_follows_the_seed(planned):
+    assert planned[0].fingerprint != planned[1].fingerprint
 
 
 def test_start_weights_go_to_the_option_that_the_row_names(tmp_path):
