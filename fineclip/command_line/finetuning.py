@@ -23,7 +23,7 @@ def add_finetuning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--share",
         type=real_number(0, 0.95),
-        default=0.3,
+        default=0.2,
         metavar="X",
         help="of the training images that are rehearsed",
     )

@@ -86,7 +86,7 @@ class FineTuning:
     start: Path
     keep: frozenset[Keep] = frozenset()
     rehearse: Path | None = None
-    share: float = 0.3
+    share: float = 0.2
     reference: Path | None = None
     alphas: tuple[float, ...] = ALPHAS
     offsets: tuple[float, ...] = OFFSETS

@@ -1,8 +1,12 @@
 """From a start and own data to a report: the stages, what they leave, and what is kept of them."""
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
+import supervision
 import torch
 from job_runs import jobs_in_process
 
@@ -14,6 +18,7 @@ from fineclip.work_dir import point_to
 
 pytest.importorskip("mmdet")
 
+ROOT = Path(__file__).parents[2]
 OWN = ["crescent", "heart", "arrow", "hourglass"]
 SMALL = {"image_size": 64, "channels": 16, "num_rois": 8, "batch_size": 2, "val_batch_size": 4}
 OPTIONS = ["--epochs", 1, "--batch-size", 4, "--alphas", 0.5, 1]
@@ -121,6 +126,41 @@ def test_frozen_leaves_the_detector_as_it_is(finished, detector):
         for name, value in found.items()
         if not name.endswith("all_embeddings")
     )
+
+
+def test_the_commands_of_the_readme(run_tool, detector, tmp_path):
+    """From a YOLO folder that another tool has written to a report and pictures."""
+    shapes = tmp_path / "shapes"
+    make_own_shapes(shapes, images=20, val_images=1, seed=2, size=64)
+    supervision.DetectionDataset.from_coco(
+        str(shapes / "train"), str(shapes / "annotations" / "instances_train.json")
+    ).as_yolo(*(str(tmp_path / "yolo" / name) for name in ("images", "labels", "data.yaml")))
+    places = {
+        "downloads/parts": tmp_path / "yolo",
+        "data/parts": tmp_path / "parts",
+        "work_dirs/quickstart/seed0/detection/fineclip": detector,
+        "work_dirs/parts": tmp_path / "finetuned",
+        "found": tmp_path / "found",
+    }
+    text = (ROOT / "README.md").read_text().partition("\n## Your own data\n")[2]
+    block = re.search("```bash\n(.*?)```", text, re.DOTALL)[1].replace("\\\n", " ")
+    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert len(commands) == 4
+    for _, tool, *words in commands:
+        for name, place in places.items():
+            words = [re.sub(f"^{name}(?=/|$)", str(place), word) for word in words]
+        words += OPTIONS if tool == "tools/finetune.py" else []
+        with jobs_in_process():
+            done = run_tool(Path(tool).name, *words)
+        assert done.returncode == 0, done.stderr
+    summary = json.loads((places["work_dirs/parts"] / "summary.json").read_text())
+    assert summary["task"] == "detection" and summary["rehearsed"]
+    assert "own classes: all_ap50" in (places["work_dirs/parts"] / "report.html").read_text()
+    pictures = [file.stem.partition("_")[2] for file in sorted(places["found"].glob("*.png"))]
+    images = sorted((places["data/parts"] / "test").iterdir())
+    assert pictures == [file.stem for file in images] and len(images) == 2
+    found = json.loads((places["found"] / "detections.json").read_text())
+    assert {entry["category_name"] for entry in found} <= set(OWN)
 
 
 @pytest.mark.parametrize(
