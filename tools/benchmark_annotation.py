@@ -25,6 +25,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--images", type=positive, default=20000, metavar="N", help="how many")
     parser.add_argument(
+        "--size", type=positive, default=512, metavar="PX", help="side of the images"
+    )
+    parser.add_argument(
         "--workers",
         type=integer_argument(0),
         nargs="+",
@@ -80,6 +83,7 @@ def main(argv: list[str] | None = None) -> int:
                 result = benchmark_annotation(
                     folder,
                     args.images,
+                    size=args.size,
                     workers=tuple(filter(None, args.workers)),
                     report=lambda line: print(line, flush=True),
                 )

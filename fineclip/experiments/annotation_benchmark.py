@@ -126,6 +126,7 @@ def benchmark_annotation(
     folder: Path,
     images: int,
     *,
+    size: int = 512,
     workers: tuple[int, ...] = (1, 2),
     shard_size: int = 500,
     report: Report = lambda line: None,
@@ -135,6 +136,7 @@ def benchmark_annotation(
     Args:
         folder: Where everything goes.
         images: How many.
+        size: Their side in pixels.
         workers: Of the runs with Ray.
         shard_size: Images of a shard.
         report: Told what was measured.
@@ -143,10 +145,10 @@ def benchmark_annotation(
         ``runs``: images a second and, of one process, bytes of memory in its second and last
         quarter; ``opening``: seconds.
     """
-    data = folder / "data"
+    data = folder / f"data-{images}-{size}"
     if not (data / "captions.json").is_file():
-        report(f"making {images} images")
-        generate_images(data, images)
+        report(f"making {images} images of {size} x {size} pixels")
+        generate_images(data, images, size)
     runs = []
     for count in (None, *workers):
         name = "one process" if count is None else f"Ray, {count} workers"
