@@ -10,6 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import SimpleNamespace
 
 import pytest
+from mmengine.visualization import Visualizer
 
 from fineclip.experiments import engine, job, measuring
 
@@ -28,6 +29,8 @@ class InProcess:
     """Stands in for a process that runs a job; it has ended when it has started."""
 
     def __init__(self, command, *, stdout, stderr=None, **options):
+        # They are named by the second: a job would log into the folder of the one before it.
+        Visualizer._instance_dict.clear()
         errors = stdout if stderr == subprocess.STDOUT else sys.stderr
         with _root_level_kept(), redirect_stdout(stdout), redirect_stderr(errors):
             self.code = job.main([command[-1]])

@@ -1,4 +1,5 @@
 import copy
+import functools
 import json
 import pickle
 import zipfile
@@ -43,12 +44,18 @@ def read(path):
     return load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
 
 
+@functools.cache
+def full_size(model):
+    """An open_clip model's state dict, without memory."""
+    with torch.device("meta"):
+        return open_clip.create_model(model, device="meta").state_dict()
+
+
 @pytest.mark.parametrize(("name", "model"), LISTINGS.items())
 def test_full_size_listings_fit_the_models(listing, name, model):
     tensors = {k: torch.empty(shape, device="meta") for k, shape in listing(name).items()}
     source = source_from(tensors, name)
-    with torch.device("meta"):
-        expected = open_clip.create_model(model, device="meta").state_dict()
+    expected = full_size(model)
     if name.startswith("fvit"):
         expected = {f"backbone.{k}": v for k, v in expected.items() if k.startswith("visual.")}
         converted = convert_source(source, to="fvit").tensors
@@ -65,9 +72,7 @@ def test_full_size_listings_fit_the_models(listing, name, model):
 @pytest.mark.parametrize(("name", "model"), LISTINGS.items())
 def test_models_convert_to_the_full_size_listings(listing, name, model):
     """The way out: an open_clip model under a release's names."""
-    with torch.device("meta"):
-        clip = open_clip.create_model(model, device="meta").state_dict()
-    source = source_from(clip, model)
+    source = source_from(full_size(model), model)
     wanted = {k: tuple(shape) for k, shape in listing(name).items()}
     if name.startswith("catseg"):
         made = convert_source(source, to="catseg").tensors
@@ -88,8 +93,7 @@ def test_models_convert_to_the_full_size_listings(listing, name, model):
     ],
 )
 def test_layouts_of_other_architectures(model):
-    with torch.device("meta"):
-        state = open_clip.create_model(model, device="meta").state_dict()
+    state = full_size(model)
     report = convert_source(source_from(state, model), to="open_clip").report
     assert sorted(report.matched) == sorted(state)
     assert not report.dropped

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 
-from fineclip.models import DenseCLIP
+from fineclip.models import DenseCLIP, dense_clip
 from fineclip.models.trunks import ModifiedResNetTrunk, TimmViTTrunk, build_trunk
 from fineclip.objectives import GlobalContrastive, RegionContrastive, SelfDistillation
 from fineclip.pretraining import FineCLIPPretrainer
@@ -257,7 +257,7 @@ def test_tokenizer_is_made_when_first_asked_for(monkeypatch):
     def offline(*args, **kwargs):
         raise OSError("no connection")
 
-    monkeypatch.setattr(open_clip, "get_tokenizer", offline)
+    monkeypatch.setattr(dense_clip, "get_tokenizer", offline)
     model = DenseCLIP.create("Sigmoid-Ti-16")
     with pytest.raises(OSError, match="no connection"):
         model.tokenizer(["a dog"])
