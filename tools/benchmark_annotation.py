@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--images", type=positive, default=20000, metavar="N", help="how many")
     parser.add_argument(
-        "--size", type=positive, default=512, metavar="PX", help="side of the images"
+        "--image-size", type=positive, default=512, metavar="PX", help="side of the images"
     )
     parser.add_argument(
         "--workers",
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
                 result = benchmark_annotation(
                     folder,
                     args.images,
-                    size=args.size,
+                    size=args.image_size,
                     workers=tuple(filter(None, args.workers)),
                     report=lambda line: print(line, flush=True),
                 )

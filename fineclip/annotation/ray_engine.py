@@ -74,14 +74,8 @@ class RayEngine:
         tell: Tell,
     ) -> None:
         """See :class:`fineclip.annotation.engines.Engine`."""
-        import ray
-
         tasks = [(source[number], file.resolve()) for number, file in files.items()]
-        # Functions, not actors: their processes, and what these have imported, go on to the second
-        # pass, where an actor may take them over.
-        compute = ray.data.TaskPoolStrategy(size=min(self._workers, len(tasks)))
-        keywords = {"compute": compute, "fn_kwargs": {"job": job}}
-        self._run(tasks, _scan, keywords, times, tell)
+        self._run(tasks, _Scanner, {"job": job}, 0, times, tell)
 
     def annotate(self, tasks: Sequence[ShardTask], job: Job, times: StageTimes, tell: Tell) -> None:
         """See :class:`fineclip.annotation.engines.Engine`."""
@@ -95,28 +89,31 @@ class RayEngine:
             models = (job.settings.proposer, job.settings.captioner)
             plain = all(name in ("existing", "template") for name in models)
             gpus = 0 if plain or not self._gpus else 1
-        import ray
-
         arguments = {"job": job, "kinds": (dict(PROPOSERS), dict(CAPTIONERS))}
-        compute = ray.data.ActorPoolStrategy(size=min(self._workers, len(absolute)))
-        keywords = {"compute": compute, "fn_constructor_kwargs": arguments, "num_gpus": gpus}
-        self._run(absolute, _Annotator, keywords, times, tell)
+        self._run(absolute, _Annotator, arguments, gpus, times, tell)
 
     def _run(
         self,
         tasks: Sequence[Any],
-        function: Any,
-        keywords: dict[str, Any],
+        actor: type,
+        arguments: dict[str, Any],
+        gpus: float,
         times: StageTimes,
         tell: Tell,
     ) -> None:
-        """Maps a function, or a class of actors, over the tasks; ``keywords`` are ``map``'s."""
         import ray
 
+        workers = min(self._workers, len(tasks))
         rows = ray.data.from_items(
             [{"task": task} for task in tasks], override_num_blocks=len(tasks)
+        ).map(
+            actor,
+            fn_constructor_kwargs=arguments,
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            num_cpus=1,
+            num_gpus=gpus,
         )
-        for row in self._rows(rows.map(function, num_cpus=1, **keywords)):
+        for row in self._rows(rows):
             tell(int(row["images"]), 1)
             stages = row["stages"].tolist() if hasattr(row["stages"], "tolist") else row["stages"]
             times.add(
@@ -137,12 +134,17 @@ class RayEngine:
             raise ValueError(f"a worker of Ray failed: {lines[-1] if lines else error}") from error
 
 
-def _scan(row: dict[str, Any], job: Job) -> dict[str, Any]:
-    """The first pass over a shard."""
-    torch.set_num_threads(1)
-    times = StageTimes()
-    shard, file = row["task"]
-    return _answer(scan_and_save(shard, file, job, times), times)
+class _Scanner:
+    """A process of the first pass."""
+
+    def __init__(self, job: Job) -> None:
+        torch.set_num_threads(1)
+        self._job = job
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        times = StageTimes()
+        shard, file = row["task"]
+        return _answer(scan_and_save(shard, file, self._job, times), times)
 
 
 class _Annotator:

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from fineclip.annotation.annotate import Job
 from fineclip.annotation.duplicates import MAX_BITS, MAX_COLOUR
-from fineclip.annotation.engines import LocalEngine
+from fineclip.annotation.engines import Engine, LocalEngine
 from fineclip.annotation.fingerprints import fingerprint
 from fineclip.annotation.ray_engine import RayEngine
 from fineclip.annotation.run import Inputs, annotate_regions
@@ -93,10 +94,12 @@ def annotate_generated(
         shard_size: Images of a shard.
 
     Returns:
-        ``seconds`` of the passes, which starts of Ray are not part of, and ``images`` kept.
+        ``seconds`` from the first to the last file, ``running``: seconds for as many images at the
+        pace between the first and the last shard of each pass, when all processes have started,
+        and ``images`` kept.
     """
     root = Path(folder)
-    engine = LocalEngine() if workers is None else RayEngine(workers)
+    engine = _Paced(LocalEngine() if workers is None else RayEngine(workers))
     print(_BEGIN, flush=True)
     begin = time.perf_counter()
     outcome = annotate_regions(
@@ -108,7 +111,45 @@ def annotate_generated(
     )
     seconds = time.perf_counter() - begin
     manifest = outcome.manifest or {}
-    return {"seconds": seconds, "images": manifest["counts"]["images"]["kept"]}
+    images = manifest["counts"]["images"]["kept"]
+    return {"seconds": seconds, "running": images * engine.pace, "images": images}
+
+
+class _Paced:
+    """An engine, and how fast its passes are once they run.
+
+    Attributes:
+        pace: Seconds per image, of both passes together.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.pace = 0.0
+
+    def prepare(self, job: Job) -> None:
+        self._engine.prepare(job)
+
+    def scan(self, *arguments: Any) -> None:
+        self._timed(self._engine.scan, arguments)
+
+    def annotate(self, *arguments: Any) -> None:
+        self._timed(self._engine.annotate, arguments)
+
+    def _timed(self, run: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        *others, tell = arguments
+        images, marks = 0, []
+
+        def told(more: int, shards: int) -> None:
+            nonlocal images
+            images += more
+            if shards:
+                marks.append((time.perf_counter(), images))
+            tell(more, shards)
+
+        run(*others, told)
+        (first, before), (last, after) = marks[0], marks[-1]
+        if after > before:
+            self.pace += (last - first) / (after - before)
 
 
 def open_generated(out: str) -> dict[str, Any]:
@@ -142,8 +183,8 @@ def benchmark_annotation(
         report: Told what was measured.
 
     Returns:
-        ``runs``: images a second and, of one process, bytes of memory in its second and last
-        quarter; ``opening``: seconds.
+        ``runs``: images a second, also once all processes run, and, of one process, bytes of memory
+        in its second and last quarter; ``opening``: seconds.
     """
     data = folder / f"data-{images}-{size}"
     if not (data / "captions.json").is_file():
@@ -156,15 +197,18 @@ def benchmark_annotation(
         shutil.rmtree(out, ignore_errors=True)
         arguments = {"folder": str(data), "out": str(out), "workers": count}
         found, memory = _call("annotate_generated", {**arguments, "shard_size": shard_size})
-        row = {"run": name, **found, "images_per_second": found["images"] / found["seconds"]}
+        row = {"run": name, **found}
+        for rate, seconds in (("images_per_second", "seconds"), ("once_running", "running")):
+            row[rate] = found["images"] / max(1e-9, found[seconds])
         line = f"{name}: {row['images_per_second']:.1f} images/s"
+        line += f", {row['once_running']:.1f} once running"
         if count is None:
             quarter = len(memory) // 4
             row["second_quarter_bytes"] = median(memory[quarter : 2 * quarter] or [0])
             row["last_quarter_bytes"] = median(memory[3 * quarter :] or [0])
             row["peak_bytes"] = max(memory, default=0)
             values = [row[key] / 1e6 for key in row if key.endswith("bytes")]
-            line += " and {:.0f}, {:.0f}, at most {:.0f} MB".format(*values)
+            line += "; {:.0f}, {:.0f}, at most {:.0f} MB".format(*values)
         report(line)
         runs.append(row)
     found, _ = _call("open_generated", {"out": str(folder / "out-local")})

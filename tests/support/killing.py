@@ -213,7 +213,7 @@ def kill_runs(folder: Path, kills: int, seed: int, report: Callable[[str], None]
             wholes[kind] = _uninterrupted(run, folder / f"{kind}-whole")
         out = folder / f"{kind}-{number}"
         left = kills - counts["kills"]
-        times = rng.choice((1, 1, _TIMES_KILLED)) if left > len(runs) else 1
+        times = min(left, rng.choice((1, 1, _TIMES_KILLED))) if left > len(runs) else 1
         try:
             done, wrong_pointers = _kill(run, out, wholes[kind], times, rng)
             counts["wrong_pointer"] += wrong_pointers

@@ -18,7 +18,7 @@ from region_text import region_text_dataset
 from fineclip.annotation.dry_run import estimate
 from fineclip.annotation.engines import LocalEngine
 from fineclip.annotation.interfaces import CAPTIONERS, PROPOSERS, CaptionFailure, Proposals
-from fineclip.annotation.ray_engine import _Annotator, _scan
+from fineclip.annotation.ray_engine import _Annotator, _Scanner
 from fineclip.annotation.report import outcome_lines
 from fineclip.annotation.run import Inputs, annotate_regions
 from fineclip.annotation.settings import AnnotationSettings
@@ -362,7 +362,7 @@ def test_workers_of_ray_do_the_same(kinds, inputs, tmp_path):
     class Engine(LocalEngine):
         def scan(self, source, files, job, times, tell):
             for number, file in files.items():
-                answer = _scan({"task": (source[number], file)}, job)
+                answer = _Scanner(job)({"task": (source[number], file)})
                 assert answer["images"] == len(source[number])
 
         def annotate(self, tasks, job, times, tell):
