@@ -28,11 +28,7 @@ SCRIPT = Path(__file__).parents[2] / "support" / "two_process_step.py"
 def two_processes(tmp_path_factory):
     """The folder in which both ranks left their parameters after each case's step."""
     folder = tmp_path_factory.mktemp("ranks")
-    processes = [
-        subprocess.Popen([sys.executable, SCRIPT, str(rank), folder / "store", folder])
-        for rank in range(2)
-    ]
-    assert [process.wait() for process in processes] == [0, 0]
+    subprocess.run([sys.executable, SCRIPT, folder / "store", folder], check=True)
     return folder
 
 
