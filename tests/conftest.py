@@ -27,9 +27,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported stays: mmengine's data sets have the collector go through all of it."""
+    """What is imported stays, and the collector need not look through it at every turn."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 10, 10)  # at Python's own, it takes a quarter of the time
 
 
 @pytest.fixture(autouse=True, scope="session")

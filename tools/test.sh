@@ -12,9 +12,6 @@ bash tools/setup_env.sh "${setup[@]}"
 
 # Tiny tensors: threads of one process would only wait for each other.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-# glibc gives memory back to the system and asks for it again at every step: a fifth of system time.
-export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-2147483647}"
-export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-17179869184}"
 
 # The whole suite runs with one worker per core. A selection does not: every worker imports torch and
 # collects all tests first, which takes longer than the few tests. Nor does output meant to be watched.
